@@ -1,5 +1,8 @@
 //! Loom's intermediate representations.
 
 pub mod diagnostics;
+pub mod eval;
+pub mod kernel;
 pub mod limits;
+pub mod numerics;
 pub mod types;

@@ -1,0 +1,3 @@
+//! The reference interpreter: slow, obvious, and the definition of the bits.
+
+pub mod scalar;

@@ -1,0 +1,3 @@
+//! The kernel IR.
+
+pub mod scalar;

@@ -1,0 +1,3 @@
+//! The numerics contract LN1 as data.
+
+pub mod library;
