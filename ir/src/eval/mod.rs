@@ -1,3 +1,4 @@
 //! The reference interpreter: slow, obvious, and the definition of the bits.
 
+pub mod program;
 pub mod scalar;

@@ -1,3 +1,21 @@
-//! The kernel IR.
+//! The kernel IR: what a network computes, to the last bit.
+//!
+//! A [`Program`] is an ordered list of [`Kernel`]s over [`Buffer`]s. A kernel is one fused loop nest: its loads are
+//! affine [`Access`]es, its arithmetic is [`scalar::ScalarFn`]s, its reductions carry the order of their sums as data
+//! ([`crate::numerics::reduction`]). What a program means is what [`crate::eval`] computes for it. A code generator
+//! chooses tiles, vectors, threads and memory, and can't change a bit.
+//!
+//! Programs from a file are untrusted: [`verify::verify`] proves every access in bounds and every function well typed,
+//! and gives the [`Verified`] program that backends ask for.
 
+pub mod access;
+pub mod print;
+pub mod program;
 pub mod scalar;
+pub mod verify;
+
+pub use access::{Access, Affine, Guard};
+pub use program::{
+    Arg, Body, Buffer, BufferId, BufferKind, Contract, Kernel, Lambda, MemoryPlan, Program, Reduce, ReduceOp, Stage,
+};
+pub use verify::{Verified, verify};

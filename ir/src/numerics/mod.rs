@@ -1,3 +1,4 @@
 //! The numerics contract LN1 as data.
 
 pub mod library;
+pub mod reduction;

@@ -1,0 +1,318 @@
+//! Programs: an ordered list of kernels over buffers, with a plan of where the buffers lie.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::access::Access;
+use super::scalar::ScalarFn;
+use crate::numerics::reduction::{ContractSpec, SumSpec};
+use crate::types::{DType, Shape};
+
+/// A buffer of a [`Program`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BufferId(pub u32);
+
+impl BufferId {
+    /// Position in [`Program::buffers`].
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for BufferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b{}", self.0)
+    }
+}
+
+/// What a network computes, to the last bit. Kernels run in order; each is a loop nest that writes one buffer whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The network's name.
+    pub name: String,
+    /// All buffers.
+    pub buffers: Vec<Buffer>,
+    /// The kernels, in the order of execution.
+    pub kernels: Vec<Kernel>,
+    /// Where the temporary buffers lie, once planned.
+    pub plan: Option<MemoryPlan>,
+}
+
+/// A row-major tensor in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// Unique; of an input, output or weight the name that the user knows.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Extents.
+    pub shape: Shape,
+    /// Who fills it.
+    pub kind: BufferKind,
+}
+
+impl Buffer {
+    /// Bytes of the elements.
+    pub fn bytes(&self) -> u64 {
+        self.shape.elements() * self.dtype.size()
+    }
+}
+
+/// Who fills a buffer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BufferKind {
+    /// The caller, before a run.
+    Input,
+    /// The weights file, once.
+    Weight,
+    /// The compiler: the elements' bits.
+    Constant(Vec<u32>),
+    /// A kernel; the caller reads it after a run.
+    Output,
+    /// A kernel; free once its last reader has run.
+    Temp,
+}
+
+impl BufferKind {
+    /// The word in printed programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            BufferKind::Input => "input",
+            BufferKind::Weight => "weight",
+            BufferKind::Constant(_) => "constant",
+            BufferKind::Output => "output",
+            BufferKind::Temp => "temp",
+        }
+    }
+
+    /// Whether kernels write it.
+    pub fn is_written(&self) -> bool {
+        matches!(self, BufferKind::Output | BufferKind::Temp)
+    }
+}
+
+/// Places of the temporary buffers in one arena.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPlan {
+    /// Size of the arena in bytes.
+    pub arena_bytes: u64,
+    /// For every buffer its first byte in the arena; `None` where it is not a temporary one.
+    pub offsets: Vec<Option<u64>>,
+}
+
+/// One fused loop nest.
+///
+/// `axes` are the extents of its loops, outermost first, in groups by role: see [`Body`]. Every element of the output is
+/// written exactly once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Unique in the program: the layer's path and what it does.
+    pub name: String,
+    /// Loop extents.
+    pub axes: Vec<u64>,
+    /// What is read, over all axes.
+    pub loads: Vec<Access>,
+    /// What is computed.
+    pub body: Body,
+    /// Where the result goes: no guards, and each element of the buffer exactly once.
+    pub output: Access,
+}
+
+/// The computation of a kernel, by kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// One result for each index of the axes.
+    Map(Lambda),
+    /// Reductions of rows.
+    Reduce(Reduce),
+    /// A batched matrix product over prepared operands.
+    Contract(Contract),
+}
+
+impl Body {
+    /// The word in printed programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Body::Map(_) => "map",
+            Body::Reduce(_) => "reduce",
+            Body::Contract(_) => "contract",
+        }
+    }
+}
+
+/// Reductions over the last `reduced` axes, for each index of the others.
+///
+/// Stages run one after another over the same row; a stage's function may use the results of the earlier ones (softmax:
+/// a maximum, then a sum of exponentials). Then `result` gives one element a row, or, if `per_element`, one for each
+/// index of all axes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reduce {
+    /// How many trailing axes are reduced, in row-major order.
+    pub reduced: usize,
+    /// At least one.
+    pub stages: Vec<Stage>,
+    /// The epilogue.
+    pub result: Lambda,
+    /// Whether `result` runs for every element of the row.
+    pub per_element: bool,
+}
+
+/// One reduction of a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// The term at an index.
+    pub input: Lambda,
+    /// How terms are combined.
+    pub op: ReduceOp,
+}
+
+/// How a row becomes one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReduceOp {
+    /// Sum. Of `f32` in the order of the spec; of integers wrapping, in any order.
+    Sum(SumSpec),
+    /// Integer maximum; 0 or `i32::MIN` of an empty row. Floats are compared through [`crate::numerics::order`].
+    Max,
+    /// Integer minimum; `u32::MAX` or `i32::MAX` of an empty row.
+    Min,
+}
+
+/// `epilogue(Σ_k lhs[batch, row, k] · rhs[batch, column, k])`, the sum in the order of the spec.
+///
+/// The kernel's axes are the batch axes, the row axes, the column axes and, last, the reduced ones, in row-major order.
+/// `lhs` does not depend on columns nor `rhs` on rows; the epilogue depends on no reduced axis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contract {
+    /// How many axes are batch axes.
+    pub batch: usize,
+    /// How many follow as row axes.
+    pub rows: usize,
+    /// How many follow as column axes.
+    pub columns: usize,
+    /// The left operand (`f32`).
+    pub lhs: Lambda,
+    /// The right operand (`f32`).
+    pub rhs: Lambda,
+    /// The order of the sum.
+    pub spec: ContractSpec,
+    /// What happens to the total, [`Arg::Reduced`]`(0)`.
+    pub epilogue: Lambda,
+}
+
+/// A scalar function and where its arguments come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lambda {
+    /// One a parameter.
+    pub args: Vec<Arg>,
+    /// The function.
+    pub function: ScalarFn,
+}
+
+/// An argument of a [`Lambda`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arg {
+    /// The element that an access of the kernel names.
+    Load(u32),
+    /// The index of an axis, as `u32`.
+    Index(u32),
+    /// The result of an earlier stage of a [`Reduce`], or (0) the total of a [`Contract`].
+    Reduced(u32),
+}
+
+impl Lambda {
+    /// The lambda that gives one argument back.
+    pub fn identity(arg: Arg, dtype: DType) -> Lambda {
+        Lambda { args: vec![arg], function: ScalarFn::identity(dtype) }
+    }
+
+    /// The accesses it uses, by number.
+    pub fn loads(&self) -> impl Iterator<Item = u32> + '_ {
+        self.args.iter().filter_map(|arg| match *arg {
+            Arg::Load(load) => Some(load),
+            _ => None,
+        })
+    }
+}
+
+impl Kernel {
+    /// All lambdas, in the order of their execution.
+    pub fn lambdas(&self) -> Vec<&Lambda> {
+        match &self.body {
+            Body::Map(lambda) => vec![lambda],
+            Body::Reduce(reduce) => reduce.stages.iter().map(|stage| &stage.input).chain([&reduce.result]).collect(),
+            Body::Contract(contract) => vec![&contract.lhs, &contract.rhs, &contract.epilogue],
+        }
+    }
+
+    /// How many leading axes index the output: all of them for a map or a per-element reduction, else those that are
+    /// not reduced.
+    pub fn output_axes(&self) -> usize {
+        match &self.body {
+            Body::Map(_) => self.axes.len(),
+            Body::Reduce(reduce) if reduce.per_element => self.axes.len(),
+            Body::Reduce(reduce) => self.axes.len() - reduce.reduced,
+            Body::Contract(contract) => contract.batch + contract.rows + contract.columns,
+        }
+    }
+
+    /// The distinct buffers it touches: those read, in order of first use, then the output.
+    pub fn buffers(&self) -> Vec<BufferId> {
+        let mut buffers: Vec<BufferId> = Vec::new();
+        for access in self.loads.iter().chain([&self.output]) {
+            if !buffers.contains(&access.buffer) {
+                buffers.push(access.buffer);
+            }
+        }
+        buffers
+    }
+}
+
+impl Contract {
+    /// The kernel's axes split into batch, row, column and reduced extents.
+    pub fn split<'a>(&self, axes: &'a [u64]) -> (&'a [u64], &'a [u64], &'a [u64], &'a [u64]) {
+        let (batch, rest) = axes.split_at(self.batch);
+        let (rows, rest) = rest.split_at(self.rows);
+        let (columns, reduced) = rest.split_at(self.columns);
+        (batch, rows, columns, reduced)
+    }
+}
+
+impl Program {
+    /// A buffer. The program must be verified.
+    pub fn buffer(&self, id: BufferId) -> &Buffer {
+        &self.buffers[id.index()]
+    }
+
+    /// The buffers of a kind, with their numbers.
+    pub fn buffers_where<'a>(
+        &'a self,
+        mut keep: impl FnMut(&BufferKind) -> bool + 'a,
+    ) -> impl Iterator<Item = (BufferId, &'a Buffer)> + 'a {
+        self.buffers
+            .iter()
+            .enumerate()
+            .filter(move |(_, buffer)| keep(&buffer.kind))
+            .map(|(index, buffer)| (BufferId(index as u32), buffer))
+    }
+
+    /// The inputs, in order.
+    pub fn inputs(&self) -> impl Iterator<Item = (BufferId, &Buffer)> {
+        self.buffers_where(|kind| matches!(kind, BufferKind::Input))
+    }
+
+    /// The weights, in order.
+    pub fn weights(&self) -> impl Iterator<Item = (BufferId, &Buffer)> {
+        self.buffers_where(|kind| matches!(kind, BufferKind::Weight))
+    }
+
+    /// The outputs, in order.
+    pub fn outputs(&self) -> impl Iterator<Item = (BufferId, &Buffer)> {
+        self.buffers_where(|kind| matches!(kind, BufferKind::Output))
+    }
+}

@@ -1,0 +1,485 @@
+//! The verifier of programs.
+//!
+//! It checks, in this order, that
+//!
+//! 1. the counts are within [`crate::limits`], names are unique, shapes are legal and constants have their elements;
+//! 2. every kernel's axes, loads and output fit each other, and **every element that a kernel can touch lies in its
+//!    buffer**; the output is written once an element;
+//! 3. every scalar function is well typed, its arguments exist at that point and vary only with the axes allowed there;
+//! 4. every written buffer is written by one kernel, before any kernel reads it, and no input, weight or constant is;
+//! 5. the plan gives every temporary buffer an aligned place inside the arena, apart from all buffers alive with it.
+//!
+//! Nothing is left to trust after that: a backend generates code without bounds checks. Not checked: that two kernels
+//! do not compute the same, or that a result is used.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+
+use super::access::AccessError;
+use super::program::{Arg, Body, BufferId, BufferKind, Kernel, Lambda, Program, ReduceOp};
+use super::scalar::ScalarFnError;
+use crate::limits;
+use crate::numerics::reduction::{ContractSpec, SumSpec};
+use crate::types::{DType, ShapeLimit};
+
+/// Every temporary buffer begins at a multiple of this many bytes: the least alignment that WebGPU lets a device ask
+/// of a storage binding's offset.
+pub const ARENA_ALIGNMENT: u64 = 256;
+
+/// A program that passed [`verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified(Program);
+
+impl Verified {
+    /// The program, no longer known to be verified.
+    pub fn into_inner(self) -> Program {
+        self.0
+    }
+}
+
+impl Deref for Verified {
+    type Target = Program;
+
+    fn deref(&self) -> &Program {
+        &self.0
+    }
+}
+
+/// Checks a program: see the module's documentation.
+pub fn verify(program: Program) -> Result<Verified, VerifyError> {
+    check(&program)?;
+    Ok(Verified(program))
+}
+
+/// Checks a program without taking it.
+pub fn check(program: &Program) -> Result<(), VerifyError> {
+    check_buffers(program).map_err(|kind| VerifyError { kernel: None, kind })?;
+    let mut names = BTreeSet::new();
+    let mut state = BufferStates::new(program);
+    for kernel in &program.kernels {
+        let at = |kind| VerifyError { kernel: Some(kernel.name.clone()), kind };
+        if !names.insert(kernel.name.as_str()) {
+            return Err(at(VerifyErrorKind::DuplicateName));
+        }
+        check_kernel(program, kernel).map_err(at)?;
+        state.run(program, kernel).map_err(at)?;
+    }
+    state.finish(program).and_then(|()| check_plan(program)).map_err(|kind| VerifyError { kernel: None, kind })
+}
+
+/// Why a program is refused, and in which kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct VerifyError {
+    /// The kernel's name; `None` for the program as a whole.
+    pub kernel: Option<String>,
+    /// What is wrong.
+    pub kind: VerifyErrorKind,
+}
+
+impl std::fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(kernel) = &self.kernel {
+            write!(f, "kernel `{kernel}`: ")?;
+        }
+        self.kind.fmt(f)
+    }
+}
+
+/// What the verifier found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyErrorKind {
+    /// A count over its limit.
+    #[error("{count} {what}, the limit is {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// Found.
+        count: usize,
+        /// Allowed.
+        limit: usize,
+    },
+    /// Two of a name.
+    #[error("the name is used twice")]
+    DuplicateName,
+    /// Two buffers of a name.
+    #[error("two buffers are called `{0}`")]
+    DuplicateBuffer(String),
+    /// A buffer's shape.
+    #[error("buffer `{buffer}`: {source}")]
+    BufferShape {
+        /// The buffer.
+        buffer: String,
+        /// What's wrong.
+        source: ShapeLimit,
+    },
+    /// A constant whose data isn't its shape's.
+    #[error("constant `{0}` does not hold the elements of its shape")]
+    ConstantData(String),
+    /// A buffer that does not exist.
+    #[error("there is no buffer {0}")]
+    NoBuffer(BufferId),
+    /// A loop nest too large.
+    #[error("the loop nest {0:?} is too large")]
+    Axes(Vec<u64>),
+    /// A group of axes that the body doesn't have.
+    #[error("the body needs {needed} axes, the kernel has {found}")]
+    AxisGroups {
+        /// By the body.
+        needed: usize,
+        /// In the kernel.
+        found: usize,
+    },
+    /// A load or the output.
+    #[error("{0}")]
+    Access(#[from] AccessError),
+    /// An output with guards or that does not write each element once.
+    #[error("the output is not written once an element")]
+    Output,
+    /// A kernel that reads what it writes.
+    #[error("the kernel reads the buffer that it writes")]
+    ReadsOutput,
+    /// A scalar function.
+    #[error("{0}")]
+    Function(#[from] ScalarFnError),
+    /// Arguments and parameters differ.
+    #[error("a function of {params} parameters is given {args} arguments")]
+    ArgumentCount {
+        /// Parameters.
+        params: usize,
+        /// Arguments.
+        args: usize,
+    },
+    /// An argument that is not there at that point.
+    #[error("the argument {0:?} does not exist here")]
+    Argument(Arg),
+    /// An argument of the wrong type.
+    #[error("the argument {arg:?} is {found}, the parameter {expected}")]
+    ArgumentType {
+        /// The argument.
+        arg: Arg,
+        /// Its type.
+        found: DType,
+        /// The parameter's.
+        expected: DType,
+    },
+    /// A function of the wrong result type.
+    #[error("a function gives {found} where {expected} is needed")]
+    ResultType {
+        /// Given.
+        found: DType,
+        /// Needed.
+        expected: DType,
+    },
+    /// A function that varies with an axis it may not depend on.
+    #[error("the argument {arg:?} varies with axis {axis}, which its function must not depend on")]
+    AxisDependence {
+        /// The argument.
+        arg: Arg,
+        /// The axis.
+        axis: usize,
+    },
+    /// A reduction that does not exist for the type.
+    #[error("{op:?} does not reduce {dtype}")]
+    ReduceType {
+        /// The reduction.
+        op: ReduceOp,
+        /// The type.
+        dtype: DType,
+    },
+    /// A reduction without a stage.
+    #[error("a reduction has no stage")]
+    NoStage,
+    /// An order of sums that LN1 does not have.
+    #[error("the order of the sum is not LN1's")]
+    Spec,
+    /// A buffer written by nobody, twice, or by a kernel though it is not the kernels' to write.
+    #[error("buffer `{0}` is not written exactly once, by a kernel, before it is read")]
+    Written(String),
+    /// A plan that does not fit the program.
+    #[error("the memory plan is wrong at buffer `{0}`")]
+    Plan(String),
+}
+
+fn check_buffers(program: &Program) -> Result<(), VerifyErrorKind> {
+    let too_many = |what, count, limit| VerifyErrorKind::TooMany { what, count, limit };
+    if program.buffers.len() > limits::MAX_BUFFERS {
+        return Err(too_many("buffers", program.buffers.len(), limits::MAX_BUFFERS));
+    }
+    if program.kernels.len() > limits::MAX_KERNELS {
+        return Err(too_many("kernels", program.kernels.len(), limits::MAX_KERNELS));
+    }
+    let mut names = BTreeSet::new();
+    for buffer in &program.buffers {
+        if !names.insert(buffer.name.as_str()) {
+            return Err(VerifyErrorKind::DuplicateBuffer(buffer.name.clone()));
+        }
+        let limit = |source| VerifyErrorKind::BufferShape { buffer: buffer.name.clone(), source };
+        if buffer.shape.rank() > limits::MAX_RANK {
+            return Err(limit(ShapeLimit::Rank(buffer.shape.rank())));
+        }
+        let Some(elements) = buffer.shape.checked_elements() else {
+            return Err(limit(ShapeLimit::Elements(buffer.shape.clone())));
+        };
+        if let BufferKind::Constant(bits) = &buffer.kind
+            && (bits.len() as u64 != elements || (buffer.dtype == DType::Bool && bits.iter().any(|&bits| bits > 1)))
+        {
+            return Err(VerifyErrorKind::ConstantData(buffer.name.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKind> {
+    if kernel.axes.len() > limits::MAX_KERNEL_AXES {
+        let (count, limit) = (kernel.axes.len(), limits::MAX_KERNEL_AXES);
+        return Err(VerifyErrorKind::TooMany { what: "axes", count, limit });
+    }
+    let (count, limit) = (kernel.buffers().len(), limits::MAX_KERNEL_BUFFERS);
+    if count > limit {
+        return Err(VerifyErrorKind::TooMany { what: "buffers in one kernel", count, limit });
+    }
+    check_axes(kernel)?;
+    for load in &kernel.loads {
+        let buffer = program.buffers.get(load.buffer.index()).ok_or(VerifyErrorKind::NoBuffer(load.buffer))?;
+        load.check(&kernel.axes, buffer.shape.elements())?;
+        if load.buffer == kernel.output.buffer {
+            return Err(VerifyErrorKind::ReadsOutput);
+        }
+    }
+    check_output(program, kernel)?;
+    let output = program.buffer(kernel.output.buffer).dtype;
+    let axes = kernel.axes.len();
+    match &kernel.body {
+        Body::Map(lambda) => check_lambda(program, kernel, lambda, &[], axes..axes, output),
+        Body::Reduce(reduce) => {
+            if reduce.stages.is_empty() {
+                return Err(VerifyErrorKind::NoStage);
+            }
+            let mut reduced = Vec::new();
+            for stage in &reduce.stages {
+                let dtype = stage.input.function.result_type()?;
+                check_lambda(program, kernel, &stage.input, &reduced, axes..axes, dtype)?;
+                check_reduce_op(stage.op, dtype)?;
+                reduced.push(dtype);
+            }
+            check_lambda(program, kernel, &reduce.result, &reduced, kernel.output_axes()..axes, output)
+        }
+        Body::Contract(contract) => {
+            if contract.spec != ContractSpec::default() {
+                return Err(VerifyErrorKind::Spec);
+            }
+            let rows = contract.batch..contract.batch + contract.rows;
+            let columns = rows.end..rows.end + contract.columns;
+            check_lambda(program, kernel, &contract.lhs, &[], columns.clone(), DType::F32)?;
+            check_lambda(program, kernel, &contract.rhs, &[], rows, DType::F32)?;
+            check_lambda(program, kernel, &contract.epilogue, &[DType::F32], columns.end..axes, output)
+        }
+    }
+}
+
+/// Groups of axes, and products small enough for 32-bit indices.
+fn check_axes(kernel: &Kernel) -> Result<(), VerifyErrorKind> {
+    let needed = match &kernel.body {
+        Body::Map(_) => 0,
+        Body::Reduce(reduce) => reduce.reduced,
+        Body::Contract(contract) => [contract.batch, contract.rows, contract.columns]
+            .into_iter()
+            .try_fold(0usize, usize::checked_add)
+            .unwrap_or(usize::MAX),
+    };
+    if needed > kernel.axes.len() {
+        return Err(VerifyErrorKind::AxisGroups { needed, found: kernel.axes.len() });
+    }
+    let small = |axes: &[u64]| {
+        axes.iter()
+            .try_fold(1u64, |product, &extent| product.checked_mul(extent))
+            .is_some_and(|product| product < limits::MAX_ELEMENTS)
+    };
+    // An extent of 0 empties its own product only, so that each group stays small on its own.
+    let parallel = match &kernel.body {
+        Body::Reduce(reduce) => kernel.axes.len() - reduce.reduced,
+        _ => kernel.output_axes(),
+    };
+    let (output, reduced) = kernel.axes.split_at(parallel);
+    let each = kernel.axes.iter().all(|&extent| extent < limits::MAX_ELEMENTS);
+    if each && small(output) && small(reduced) { Ok(()) } else { Err(VerifyErrorKind::Axes(kernel.axes.clone())) }
+}
+
+/// The output writes each element of its buffer exactly once: sorted by stride, the axes must count through it.
+fn check_output(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKind> {
+    let output = &kernel.output;
+    let buffer = program.buffers.get(output.buffer.index()).ok_or(VerifyErrorKind::NoBuffer(output.buffer))?;
+    output.check(&kernel.axes, buffer.shape.elements())?;
+    let count = kernel.output_axes();
+    let written: Option<u64> = kernel.axes[..count].iter().try_fold(1u64, |product, &e| product.checked_mul(e));
+    if !output.guards.is_empty() || written != Some(buffer.shape.elements()) {
+        return Err(VerifyErrorKind::Output);
+    }
+    if written == Some(0) {
+        return Ok(());
+    }
+    let linear = output.linear();
+    let coefficient = |axis: usize| linear.coefficients.get(axis).copied().unwrap_or(0);
+    let mut axes: Vec<(i64, u64)> =
+        (0..count).filter(|&axis| kernel.axes[axis] > 1).map(|axis| (coefficient(axis), kernel.axes[axis])).collect();
+    axes.sort_unstable();
+    let mut expected = 1i64;
+    for (stride, extent) in axes {
+        if stride != expected {
+            return Err(VerifyErrorKind::Output);
+        }
+        expected = stride.saturating_mul(extent as i64);
+    }
+    let reduced_free = (count..kernel.axes.len()).all(|axis| !output.depends_on(axis));
+    if linear.offset == 0 && reduced_free { Ok(()) } else { Err(VerifyErrorKind::Output) }
+}
+
+fn check_reduce_op(op: ReduceOp, dtype: DType) -> Result<(), VerifyErrorKind> {
+    let integer = matches!(dtype, DType::I32 | DType::U32);
+    match op {
+        ReduceOp::Sum(spec) if spec != SumSpec::default() => Err(VerifyErrorKind::Spec),
+        ReduceOp::Sum(_) if integer || dtype == DType::F32 => Ok(()),
+        ReduceOp::Max | ReduceOp::Min if integer => Ok(()),
+        _ => Err(VerifyErrorKind::ReduceType { op, dtype }),
+    }
+}
+
+fn check_lambda(
+    program: &Program,
+    kernel: &Kernel,
+    lambda: &Lambda,
+    reduced: &[DType],
+    forbidden: std::ops::Range<usize>,
+    expected: DType,
+) -> Result<(), VerifyErrorKind> {
+    let function = &lambda.function;
+    let (count, limit) = (function.insts.len(), limits::MAX_SCALAR_OPS);
+    if count > limit {
+        return Err(VerifyErrorKind::TooMany { what: "instructions in one function", count, limit });
+    }
+    if function.params.len() != lambda.args.len() {
+        let (params, args) = (function.params.len(), lambda.args.len());
+        return Err(VerifyErrorKind::ArgumentCount { params, args });
+    }
+    for (&arg, &param) in lambda.args.iter().zip(&function.params) {
+        let missing = || VerifyErrorKind::Argument(arg);
+        let found = match arg {
+            Arg::Load(load) => {
+                let access = kernel.loads.get(load as usize).ok_or_else(missing)?;
+                if let Some(axis) = forbidden.clone().find(|&axis| access.depends_on(axis)) {
+                    return Err(VerifyErrorKind::AxisDependence { arg, axis });
+                }
+                if access.fill > 1 && program.buffer(access.buffer).dtype == DType::Bool {
+                    return Err(missing());
+                }
+                program.buffer(access.buffer).dtype
+            }
+            Arg::Index(axis) => {
+                if axis as usize >= kernel.axes.len() {
+                    return Err(missing());
+                }
+                if forbidden.contains(&(axis as usize)) {
+                    return Err(VerifyErrorKind::AxisDependence { arg, axis: axis as usize });
+                }
+                DType::U32
+            }
+            Arg::Reduced(stage) => *reduced.get(stage as usize).ok_or_else(missing)?,
+        };
+        if found != param {
+            return Err(VerifyErrorKind::ArgumentType { arg, found, expected: param });
+        }
+    }
+    let found = function.result_type()?;
+    if found == expected { Ok(()) } else { Err(VerifyErrorKind::ResultType { found, expected }) }
+}
+
+/// Which buffers hold a value so far.
+struct BufferStates {
+    filled: Vec<bool>,
+}
+
+impl BufferStates {
+    fn new(program: &Program) -> BufferStates {
+        BufferStates { filled: program.buffers.iter().map(|buffer| !buffer.kind.is_written()).collect() }
+    }
+
+    fn run(&mut self, program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKind> {
+        let name = |id: BufferId| program.buffer(id).name.clone();
+        if let Some(load) = kernel.loads.iter().find(|load| !self.filled[load.buffer.index()]) {
+            return Err(VerifyErrorKind::Written(name(load.buffer)));
+        }
+        let output = kernel.output.buffer;
+        if std::mem::replace(&mut self.filled[output.index()], true) {
+            return Err(VerifyErrorKind::Written(name(output)));
+        }
+        Ok(())
+    }
+
+    fn finish(&self, program: &Program) -> Result<(), VerifyErrorKind> {
+        match self.filled.iter().position(|&filled| !filled) {
+            Some(index) => Err(VerifyErrorKind::Written(program.buffers[index].name.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The kernels during which each buffer must keep its place: from the one that writes it to its last reader.
+pub fn live_ranges(program: &Program) -> Vec<Option<(usize, usize)>> {
+    let mut ranges: Vec<Option<(usize, usize)>> = vec![None; program.buffers.len()];
+    for (index, kernel) in program.kernels.iter().enumerate() {
+        for access in kernel.loads.iter().chain([&kernel.output]) {
+            let range = ranges[access.buffer.index()].get_or_insert((index, index));
+            range.1 = index;
+        }
+    }
+    ranges
+}
+
+fn check_plan(program: &Program) -> Result<(), VerifyErrorKind> {
+    let Some(plan) = &program.plan else { return Ok(()) };
+    let wrong = |index: usize| VerifyErrorKind::Plan(program.buffers[index].name.clone());
+    if plan.offsets.len() != program.buffers.len() {
+        return Err(VerifyErrorKind::Plan("(count)".to_string()));
+    }
+    let mut begins: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let mut ends: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, (buffer, range)) in program.buffers.iter().zip(live_ranges(program)).enumerate() {
+        let temporary = buffer.kind == BufferKind::Temp;
+        let Some(offset) = plan.offsets[index] else {
+            if temporary {
+                return Err(wrong(index));
+            }
+            continue;
+        };
+        let end = offset.checked_add(buffer.bytes());
+        if !temporary || offset % ARENA_ALIGNMENT != 0 || end.is_none_or(|end| end > plan.arena_bytes) {
+            return Err(wrong(index));
+        }
+        if let Some((first, last)) = range {
+            begins.entry(first).or_default().push(index);
+            ends.entry(last).or_default().push(index);
+        }
+    }
+    // Alive buffers by place; two neighbours in that order must not touch.
+    let mut alive: BTreeMap<(u64, usize), u64> = BTreeMap::new();
+    for step in 0..program.kernels.len() {
+        for &index in begins.get(&step).into_iter().flatten() {
+            let (offset, bytes) = (plan.offsets[index].unwrap_or(0), program.buffers[index].bytes());
+            if bytes == 0 {
+                continue;
+            }
+            let before = alive.range(..(offset, index)).next_back();
+            let after = alive.range((offset, index)..).next();
+            if before.is_some_and(|(&(start, _), &size)| start + size > offset)
+                || after.is_some_and(|(&(start, _), _)| start < offset + bytes)
+            {
+                return Err(wrong(index));
+            }
+            alive.insert((offset, index), bytes);
+        }
+        for &index in ends.get(&step).into_iter().flatten() {
+            alive.remove(&(plan.offsets[index].unwrap_or(0), index));
+        }
+    }
+    Ok(())
+}
