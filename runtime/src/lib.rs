@@ -1,1 +1,3 @@
-//! (being written)
+//! Loads compiled Loom networks and runs them.
+
+pub mod executor;

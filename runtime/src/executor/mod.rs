@@ -1,0 +1,60 @@
+//! What a device does with a program: one implementation a device.
+
+use std::ops::ControlFlow;
+
+use loom_ir::kernel::Program;
+
+/// A program made ready on one device.
+///
+/// All tensors go in and out as the bits of their elements, in the order in which the program lists its inputs, outputs
+/// and weights. A run allocates nothing that grows with the network.
+pub trait Executor: Send {
+    /// The program that runs.
+    fn program(&self) -> &Program;
+
+    /// Runs every kernel. `inputs` and `outputs` have the program's lengths.
+    fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError>;
+
+    /// Runs kernel by kernel and shows the output of each, by the kernel's number, until `observe` breaks.
+    fn trace(
+        &mut self,
+        inputs: &[&[u32]],
+        observe: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
+    ) -> Result<(), ExecuteError>;
+}
+
+/// The elements of a program's weights, in the program's order. Behind it lies a mapped file or memory.
+pub trait WeightBits: Send + Sync {
+    /// The bits of weight number `index`.
+    fn bits(&self, index: usize) -> &[u32];
+}
+
+impl WeightBits for Vec<Vec<u32>> {
+    fn bits(&self, index: usize) -> &[u32] {
+        &self[index]
+    }
+}
+
+/// Why a device could not make a program ready or run it.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// There's no such device on this machine, or it can't do what LN1 needs. The words say what was looked for.
+    #[error("no such device: {0}")]
+    NoDevice(String),
+    /// The program needs more than the device has.
+    #[error("{what} needs {need} bytes, the device allows {limit}")]
+    Limit {
+        /// What needs it.
+        what: String,
+        /// Bytes needed.
+        need: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The device failed while it ran: lost, or out of memory.
+    #[error("the device failed: {0}")]
+    Device(String),
+    /// A defect of Loom.
+    #[error("internal error, please report it: {0}")]
+    Internal(String),
+}
