@@ -2,6 +2,7 @@
 
 pub mod diagnostics;
 pub mod eval;
+pub mod graph;
 pub mod kernel;
 pub mod limits;
 pub mod numerics;
