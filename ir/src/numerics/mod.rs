@@ -1,4 +1,5 @@
 //! The numerics contract LN1 as data.
 
 pub mod library;
+pub mod order;
 pub mod reduction;
