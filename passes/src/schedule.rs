@@ -1,0 +1,284 @@
+//! `schedule`: from a graph to a program with one kernel an operation.
+//!
+//! Before: `%3 = add %1 %2`. After: a map kernel that loads both operands, adds, and writes a buffer of `%3`'s shape.
+//! View operations make no kernel: they become part of their users' accesses ([`crate::view`]). One-element constants
+//! become constants of the functions that use them. Outputs are written by a kernel of their own, which turns every NaN
+//! into the one NaN that a caller may see (LN1 section 2); fusion then joins it with its producer.
+
+use std::collections::BTreeMap;
+
+use loom_ir::graph::{ContractAxes, Graph, Node, NodeId, Op, ReduceKind};
+use loom_ir::kernel::scalar::{Inst, ScalarFn, ScalarFnBuilder, Value};
+use loom_ir::kernel::{
+    Access, Arg, Body, Buffer, BufferId, BufferKind, Contract, Kernel, Lambda, Program, Reduce, ReduceOp, Stage,
+};
+use loom_ir::numerics::order;
+use loom_ir::numerics::reduction::{ContractSpec, SumSpec};
+use loom_ir::types::{DType, Shape};
+
+use crate::view::View;
+
+/// Makes one kernel an operation. The graph must be verified.
+pub fn schedule(graph: &Graph) -> Program {
+    let mut scheduler = Scheduler {
+        graph,
+        program: Program { name: graph.name.clone(), buffers: Vec::new(), kernels: Vec::new(), plan: None },
+        values: BTreeMap::new(),
+        names: BTreeMap::new(),
+    };
+    for id in graph.topological() {
+        scheduler.node(id);
+    }
+    for (name, id) in graph.outputs() {
+        scheduler.output(name, *id);
+    }
+    scheduler.program
+}
+
+/// What the scheduler knows of a node's value.
+#[derive(Debug, Clone)]
+enum Known {
+    /// It lies in a buffer.
+    View(View),
+    /// All elements have these bits.
+    Splat(u32),
+}
+
+struct Scheduler<'a> {
+    graph: &'a Graph,
+    program: Program,
+    values: BTreeMap<NodeId, Known>,
+    names: BTreeMap<String, usize>,
+}
+
+impl Scheduler<'_> {
+    fn node(&mut self, id: NodeId) {
+        let node = self.graph.node(id);
+        let operands = self.graph.operands(id);
+        let known = match &node.op {
+            Op::Input(name) => self.leaf(name.clone(), node, BufferKind::Input),
+            Op::Weight(name) => self.leaf(name.clone(), node, BufferKind::Weight),
+            Op::Constant(bits) => match **bits {
+                [bits] => Known::Splat(bits),
+                _ => {
+                    let name = self.unique(format!("{}:constant", node.origin));
+                    self.leaf(name, node, BufferKind::Constant(bits.to_vec()))
+                }
+            },
+            // The fill of a window or padding may differ from the value inside.
+            Op::Pad { .. } | Op::Window(_) => self.view(node, operands[0]),
+            op if op.is_view() => match self.values[&operands[0]] {
+                Known::Splat(bits) => Known::Splat(bits),
+                Known::View(_) => self.view(node, operands[0]),
+            },
+            Op::Contract(axes) => self.contract(node, axes, &operands),
+            Op::Reduce { op, axes } => self.reduce(node, *op, axes, operands[0]),
+            _ => self.map(node, &operands),
+        };
+        self.values.insert(id, known);
+    }
+
+    fn leaf(&mut self, name: String, node: &Node, kind: BufferKind) -> Known {
+        let buffer = self.buffer(name, node.ty.dtype, &node.ty.shape, kind);
+        Known::View(View::whole(buffer, &node.ty.shape))
+    }
+
+    fn view(&mut self, node: &Node, operand: NodeId) -> Known {
+        let view = match &self.values[&operand] {
+            Known::View(view) => view.apply(&node.op, &node.ty.shape),
+            Known::Splat(_) => None,
+        };
+        let view = view.or_else(|| self.copied(operand).apply(&node.op, &node.ty.shape));
+        match view {
+            Some(view) => Known::View(view),
+            None => unreachable!("every view operation applies to a plain buffer"),
+        }
+    }
+
+    /// The operand's value in a plain buffer of its own, from now on.
+    fn copied(&mut self, id: NodeId) -> View {
+        let node = self.graph.node(id);
+        let (lambda, loads) = self.elementwise(&[id], node.ty.shape.rank(), |_, args| args[0]);
+        let view = self.kernel(node, "copy", node.ty.shape.dims().to_vec(), loads, Body::Map(lambda));
+        self.values.insert(id, Known::View(view.clone()));
+        view
+    }
+
+    fn map(&mut self, node: &Node, operands: &[NodeId]) -> Known {
+        let (lambda, loads) = self.elementwise(operands, node.ty.shape.rank(), |b, args| {
+            b.inst(match node.op {
+                Op::Unary(op) => Inst::Unary(op, args[0]),
+                Op::Binary(op) => Inst::Binary(op, args[0], args[1]),
+                Op::Compare(op) => Inst::Compare(op, args[0], args[1]),
+                Op::Select => Inst::Select(args[0], args[1], args[2]),
+                Op::Convert(dtype) => Inst::Convert(dtype, args[0]),
+                _ => unreachable!("`{}` is no elementwise operation", node.op.name()),
+            })
+        });
+        let axes = node.ty.shape.dims().to_vec();
+        Known::View(self.kernel(node, node.op.name(), axes, loads, Body::Map(lambda)))
+    }
+
+    /// A lambda over operands whose axes are the kernel's own.
+    fn elementwise(
+        &self,
+        operands: &[NodeId],
+        axes: usize,
+        body: impl FnOnce(&mut ScalarFnBuilder, &[Value]) -> Value,
+    ) -> (Lambda, Vec<Access>) {
+        let mut loads = Vec::new();
+        let places: Vec<usize> = (0..axes).collect();
+        let lambda = self.lambda(operands, &places, axes, &mut loads, body);
+        (lambda, loads)
+    }
+
+    /// A lambda over operands: axis `i` of each is the kernel's axis `places[i]`, among `count`.
+    fn lambda(
+        &self,
+        operands: &[NodeId],
+        places: &[usize],
+        count: usize,
+        loads: &mut Vec<Access>,
+        body: impl FnOnce(&mut ScalarFnBuilder, &[Value]) -> Value,
+    ) -> Lambda {
+        let mut b = ScalarFnBuilder::new();
+        let mut args = Vec::new();
+        // Parameters first, one a distinct load.
+        let mut values = Vec::new();
+        for &operand in operands {
+            let Known::View(view) = &self.values[&operand] else {
+                values.push(None);
+                continue;
+            };
+            let access = view.over(places, count);
+            let load = loads.iter().position(|known| *known == access).unwrap_or_else(|| {
+                loads.push(access);
+                loads.len() - 1
+            });
+            let arg = Arg::Load(load as u32);
+            let value = args.iter().position(|&known| known == arg).map(|index| Value(index as u32));
+            values.push(Some(value.unwrap_or_else(|| {
+                args.push(arg);
+                b.param(self.graph.ty(operand).dtype)
+            })));
+        }
+        let values: Vec<Value> = values
+            .into_iter()
+            .zip(operands)
+            .map(|(value, operand)| match (value, &self.values[operand]) {
+                (None, Known::Splat(bits)) => b.inst(Inst::Const(self.graph.ty(*operand).dtype, *bits)),
+                (Some(value), _) => value,
+                (None, Known::View(_)) => unreachable!("a view got its parameter above"),
+            })
+            .collect();
+        let result = body(&mut b, &values);
+        Lambda { args, function: b.finish(result) }
+    }
+
+    fn reduce(&mut self, node: &Node, kind: ReduceKind, reduced: &[usize], operand: NodeId) -> Known {
+        let shape = self.graph.shape(operand).clone();
+        let dtype = node.ty.dtype;
+        let kept: Vec<usize> = (0..shape.rank()).filter(|axis| !reduced.contains(axis)).collect();
+        // The kernel's axes: those that stay, then the reduced ones.
+        let order: Vec<usize> = kept.iter().chain(reduced).copied().collect();
+        let mut places = vec![0; shape.rank()];
+        for (place, &axis) in order.iter().enumerate() {
+            places[axis] = place;
+        }
+        let (op, to, from) = match (kind, dtype) {
+            (ReduceKind::Sum, _) => (ReduceOp::Sum(SumSpec::default()), None, None),
+            (ReduceKind::Max, DType::F32) => (ReduceOp::Max, Some(order::max_key()), Some(order::from_max_key())),
+            (ReduceKind::Min, DType::F32) => (ReduceOp::Min, Some(order::min_key()), Some(order::from_min_key())),
+            (ReduceKind::Max, _) => (ReduceOp::Max, None, None),
+            (ReduceKind::Min, _) => (ReduceOp::Min, None, None),
+        };
+        let mut loads = Vec::new();
+        let input = self.lambda(&[operand], &places, shape.rank(), &mut loads, |b, args| match to {
+            Some(key) => b.call(key, &[args[0]]),
+            None => args[0],
+        });
+        let function = from.cloned().unwrap_or_else(|| ScalarFn::identity(dtype));
+        let body = Body::Reduce(Reduce {
+            reduced: reduced.len(),
+            stages: vec![Stage { input, op }],
+            result: Lambda { args: vec![Arg::Reduced(0)], function },
+            per_element: false,
+        });
+        let axes = order.iter().map(|&axis| shape.dims()[axis]).collect();
+        Known::View(self.kernel(node, kind.name(), axes, loads, body))
+    }
+
+    fn contract(&mut self, node: &Node, axes: &ContractAxes, operands: &[NodeId]) -> Known {
+        let (lhs, rhs) = (self.graph.shape(operands[0]).clone(), self.graph.shape(operands[1]).clone());
+        let rows = ContractAxes::free(lhs.rank(), &axes.lhs_batch, &axes.lhs_reduced);
+        let columns = ContractAxes::free(rhs.rank(), &axes.rhs_batch, &axes.rhs_reduced);
+        let (batch, reduced) = (axes.lhs_batch.len(), axes.lhs_reduced.len());
+        let output = batch + rows.len() + columns.len();
+        let count = output + reduced;
+        let places = |rank: usize, own_batch: &[usize], free: &[usize], first: usize, own_reduced: &[usize]| {
+            let mut places = vec![0; rank];
+            for (i, &axis) in own_batch.iter().enumerate() {
+                places[axis] = i;
+            }
+            for (i, &axis) in free.iter().enumerate() {
+                places[axis] = first + i;
+            }
+            for (i, &axis) in own_reduced.iter().enumerate() {
+                places[axis] = output + i;
+            }
+            places
+        };
+        let lhs_places = places(lhs.rank(), &axes.lhs_batch, &rows, batch, &axes.lhs_reduced);
+        let rhs_places = places(rhs.rank(), &axes.rhs_batch, &columns, batch + rows.len(), &axes.rhs_reduced);
+        let mut loads = Vec::new();
+        let left = self.lambda(&operands[..1], &lhs_places, count, &mut loads, |_, args| args[0]);
+        let right = self.lambda(&operands[1..], &rhs_places, count, &mut loads, |_, args| args[0]);
+        let mut extents = node.ty.shape.dims().to_vec();
+        extents.extend(axes.lhs_reduced.iter().map(|&axis| lhs.dims()[axis]));
+        let body = Body::Contract(Contract {
+            batch,
+            rows: rows.len(),
+            columns: columns.len(),
+            lhs: left,
+            rhs: right,
+            spec: ContractSpec::default(),
+            epilogue: Lambda::identity(Arg::Reduced(0), DType::F32),
+        });
+        Known::View(self.kernel(node, "contract", extents, loads, body))
+    }
+
+    fn output(&mut self, name: &str, id: NodeId) {
+        let node = self.graph.node(id);
+        let dtype = node.ty.dtype;
+        let (lambda, loads) = self.elementwise(&[id], node.ty.shape.rank(), |b, args| match dtype {
+            DType::F32 => b.call(order::canonical_nan(), &[args[0]]),
+            _ => args[0],
+        });
+        let axes = node.ty.shape.dims().to_vec();
+        let buffer = self.buffer(name.to_string(), dtype, &node.ty.shape, BufferKind::Output);
+        let name = self.unique(format!("{name}:store"));
+        let output = Access::identity(buffer, node.ty.shape.clone(), axes.len());
+        self.program.kernels.push(Kernel { name, axes, loads, body: Body::Map(lambda), output });
+    }
+
+    /// Adds a kernel that writes a buffer of the node's type, whose axes are its first ones.
+    fn kernel(&mut self, node: &Node, what: &str, axes: Vec<u64>, loads: Vec<Access>, body: Body) -> View {
+        let name = self.unique(format!("{}:{what}", node.origin));
+        let buffer = self.buffer(name.clone(), node.ty.dtype, &node.ty.shape, BufferKind::Temp);
+        let output = Access::identity(buffer, node.ty.shape.clone(), axes.len());
+        self.program.kernels.push(Kernel { name, axes, loads, body, output });
+        View::whole(buffer, &node.ty.shape)
+    }
+
+    fn buffer(&mut self, name: String, dtype: DType, shape: &Shape, kind: BufferKind) -> BufferId {
+        self.program.buffers.push(Buffer { name, dtype, shape: shape.clone(), kind });
+        BufferId(self.program.buffers.len() as u32 - 1)
+    }
+
+    /// The name itself the first time, then `name.2`, `name.3` and so on.
+    fn unique(&mut self, name: String) -> String {
+        let count = self.names.entry(name.clone()).or_insert(0);
+        *count += 1;
+        if *count == 1 { name } else { format!("{name}.{count}") }
+    }
+}
