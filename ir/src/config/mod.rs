@@ -56,6 +56,9 @@ mod schema;
 mod spanned;
 mod top_level;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{At, ConfigError, ConfigErrors, Owner};
 pub use network::{
     Activation, AvgPool2d, Conv1d, Conv2d, Dense, GeluApproximation, Layer, LayerKind, LayerPath, MaxPool2d, Network,
