@@ -9,9 +9,10 @@
 //!
 //! - **Strict.** An unknown key, a key given twice, a value of the wrong type or a name that means nothing is an error
 //!   and never a default. Names are compared exactly, case included. `2.0` is no integer and `null` is no value.
-//! - **All at once.** Everything that is wrong in a file is reported (syntax errors and nesting apart, where nothing
-//!   more can be known), in the file's order, each with the bytes it is about; at most
-//!   [`MAX_CONFIG_ERRORS`](crate::limits::MAX_CONFIG_ERRORS), and then how many more.
+//! - **All at once.** Everything that is wrong in a file is reported, in the file's order, each with the bytes it is
+//!   about; at most [`MAX_CONFIG_ERRORS`](crate::limits::MAX_CONFIG_ERRORS), and then how many more. Not looked at is
+//!   only what nothing can be said about: the rest of a file with a syntax error, too much nesting or another dialect,
+//!   and the keys of a layer whose type is unknown or not built yet, its name and its `branches` apart.
 //! - **Only what is written.** No size is inferred and no shape is checked here: that is for the lowering, which has
 //!   the spans to point to.
 //! - **No panic, whatever the input.** Size, nesting, keys of an object and layers are bounded by [`limits`], and the
