@@ -81,9 +81,12 @@ impl fmt::Display for Diagnostic {
 /// The known name nearest to a misspelt one, if any is near enough to be meant.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Half the letters wrong is no longer a slip of the fingers.
-    let most = (name.chars().count() / 2).clamp(1, 4);
+    let length = name.chars().count();
+    let most = (length / 2).clamp(1, 4);
     known
         .into_iter()
+        // The distance is at least this, and computing it for a name of megabytes takes gigabytes.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= most)
         .map(|candidate| (strsim::damerau_levenshtein(&name.to_lowercase(), candidate), candidate))
         .filter(|&(distance, _)| distance <= most)
         .min_by_key(|&(distance, candidate)| (distance, candidate))
@@ -102,5 +105,6 @@ mod tests {
         assert_eq!(nearest("sofmtax", known), Some("softmax"));
         assert_eq!(nearest("transformer", known), None);
         assert_eq!(nearest("x", known), None);
+        assert_eq!(nearest(&"x".repeat(64 << 20), known), None);
     }
 }

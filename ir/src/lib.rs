@@ -1,5 +1,6 @@
 //! Loom's intermediate representations.
 
+pub mod config;
 pub mod diagnostics;
 pub mod eval;
 pub mod graph;

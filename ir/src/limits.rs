@@ -13,6 +13,10 @@ pub const MAX_CONFIG_BYTES: u64 = 64 << 20;
 pub const MAX_CONFIG_DEPTH: usize = 64;
 /// Layers of a network, nested ones included.
 pub const MAX_LAYERS: usize = 10_000;
+/// Keys of one object in a network config, known or not.
+pub const MAX_CONFIG_KEYS: usize = 256;
+/// Errors about one network config that are shown; more are counted.
+pub const MAX_CONFIG_ERRORS: usize = 100;
 /// Nodes of a graph.
 pub const MAX_GRAPH_NODES: usize = 1 << 20;
 /// Kernels of a program.

@@ -1,0 +1,351 @@
+//! Layers: the list of them, what all have in common, and one reader for each type.
+//!
+//! A reader asks for all of its keys before it gives up on any of them, so that one look at the file finds every
+//! mistake in it.
+
+use super::activation;
+use super::context::{Context, Reported};
+use super::error::{At, ConfigError, Owner};
+use super::fields::{self, Choice, Fields, Object, Read, wrong_type};
+use super::network::{
+    AvgPool2d, Conv1d, Conv2d, Dense, Layer, LayerKind, LayerPath, MaxPool2d, Norm, Pair, Residual, ResidualFrom,
+    Sequential, Softmax, SoftmaxVariant,
+};
+use super::schema::{self, ActivationType, Key, LayerType};
+use super::spanned::{Kind, Spanned, Value};
+use crate::limits;
+
+/// Reads the layers in `list`: the network's own, or those inside the layer at `parent`.
+pub(super) fn read_list(
+    context: &mut Context,
+    parent: Option<&LayerPath>,
+    key: Key,
+    list: Value<'_>,
+) -> Result<Vec<Layer>, Reported> {
+    let at = || At { layer: parent.cloned(), key: Some(key.name.to_owned()), index: None };
+    let elements = match list.kind() {
+        Kind::List => list.elements(limits::MAX_LAYERS.saturating_add(1)),
+        _ => Err(wrong_type(at(), list, "a list of layers", list.description())),
+    };
+    let elements = elements.map_err(|error| context.report(error))?;
+    let path = |index| parent.map_or(LayerPath::top(index), |parent| parent.branch(index));
+    let layers = elements.first.into_iter().enumerate();
+    let layers = layers.map(|(index, value)| read_layer(context, path(index), value)).collect::<Vec<_>>();
+    layers.into_iter().collect()
+}
+
+fn read_layer(context: &mut Context, path: LayerPath, value: Value<'_>) -> Result<Layer, Reported> {
+    context.enter_layer(value.span())?;
+    let object = Object::read(context, Some(path.clone()), value)?;
+    let name = read_name(context, &object);
+    let Some(type_name) = object.optional(context, schema::TYPE, fields::string)? else {
+        let owner = Owner::Layer { path, type_name: None, choice: None };
+        let missing =
+            ConfigError::MissingKey { owner, key: schema::TYPE.name, instead: Vec::new(), span: value.span() };
+        return Err(context.report(missing));
+    };
+    let type_span = type_name.span;
+    let kind = read_kind(context, &path, &object, type_name);
+    Ok(Layer { path, name: name?, kind: kind?, span: value.span(), type_span })
+}
+
+fn read_name(context: &mut Context, object: &Object<'_>) -> Result<Option<Spanned<String>>, Reported> {
+    let Some(name) = object.optional(context, schema::NAME, fields::name)? else { return Ok(None) };
+    if name.value == "input" {
+        return Err(context.report(ConfigError::ReservedName { span: name.span }));
+    }
+    match context.claim_name(&name.value, name.span) {
+        Ok(()) => Ok(Some(name)),
+        Err(first) => Err(context.report(ConfigError::DuplicateName { name: name.value, first, again: name.span })),
+    }
+}
+
+fn read_kind(
+    context: &mut Context,
+    path: &LayerPath,
+    object: &Object<'_>,
+    type_name: Spanned<String>,
+) -> Result<LayerKind, Reported> {
+    let anchor = type_name.span;
+    let owner = |name| Owner::Layer { path: path.clone(), type_name: Some(name), choice: None };
+    if let Some(row) = schema::layer_type(&type_name.value) {
+        let Some(read) = row.read else {
+            let reported = context.report_unsupported(path.clone(), type_name);
+            find_more_unsupported(context, path, object);
+            return Err(reported);
+        };
+        let mut fields = Fields { context, object, owner: owner(row.name), anchor };
+        fields.refuse_others(&[schema::LAYER_KEYS, row.keys].concat(), &choice(row, object));
+        return read(&mut fields);
+    }
+    if let Some(row) = schema::activation_type(&type_name.value) {
+        let mut fields = Fields { context, object, owner: owner(row.name), anchor };
+        // The type has chosen: of the family's keys, the others' are refused as any unknown key is.
+        fields.refuse_others(&[schema::LAYER_KEYS, row.keys].concat(), &Choice::default());
+        return (row.read)(&mut fields).map(LayerKind::Activation);
+    }
+    find_more_unsupported(context, path, object);
+    Err(context.report(ConfigError::UnknownName {
+        what: "layer type",
+        name: type_name,
+        spellings: schema::all_layer_names().collect(),
+        known: schema::supported_layer_names().collect(),
+    }))
+}
+
+/// Looks into a layer that can't be read itself, for the sake of the layers inside.
+fn find_more_unsupported(context: &mut Context, path: &LayerPath, object: &Object<'_>) {
+    if let Some(list) = object.get(schema::BRANCHES).filter(|list| list.kind() == Kind::List) {
+        // Their errors are reported; the layers themselves have no parent to be in.
+        let _ = read_list(context, Some(path), schema::BRANCHES, list);
+    }
+}
+
+fn choice(row: &LayerType, object: &Object<'_>) -> Choice {
+    const RELU: &ActivationType = &schema::RELU;
+    if row.name == schema::ACTIVATION_LAYER {
+        activation::choice(object, None)
+    } else if row.keys.contains(&schema::ACTIVATION) {
+        activation::choice(object, Some(RELU))
+    } else if row.keys.contains(&schema::SOFTMAX_VARIANT) {
+        softmax_choice(object)
+    } else {
+        Choice::default()
+    }
+}
+
+pub(super) fn dense(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    const OUTPUT_KEYS: [Key; 3] = [schema::HEIGHT, schema::OUTPUT_SIZE, schema::OUTPUT_HEIGHT];
+    let input_size = fields.first_of(&[schema::WIDTH, schema::INPUT_SIZE, schema::INPUT_HEIGHT], fields::size);
+    let output_size = match fields.first_of(&OUTPUT_KEYS, fields::size) {
+        Ok(size) => size.ok_or_else(|| fields.missing(schema::OUTPUT_SIZE, &[schema::HEIGHT, schema::OUTPUT_HEIGHT])),
+        Err(reported) => Err(reported),
+    };
+    let bias = bias(fields);
+    let activation = activation::read_or_default(fields);
+    Ok(LayerKind::Dense(Dense {
+        input_size: input_size?,
+        output_size: output_size?,
+        bias: bias?,
+        activation: activation?,
+    }))
+}
+
+pub(super) fn conv1d(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    let input_length = fields.first_of(&[schema::INPUT_LENGTH, schema::INPUT_HEIGHT], fields::size);
+    let input_channels = fields.optional(schema::INPUT_CHANNELS, fields::size);
+    let filters = fields.required(schema::FILTERS, fields::size);
+    let kernel_size = fields.required(schema::KERNEL_SIZE, fields::size);
+    let stride = fields.optional_or(schema::STRIDE, 1, fields::size);
+    let padding = fields.optional_or(schema::PADDING, 0, fields::count);
+    let dilation = fields.optional_or(schema::DILATION, 1, fields::size);
+    let groups = fields.optional_or(schema::GROUPS, 1, fields::size);
+    let bias = bias(fields);
+    let activation = activation::read_or_default(fields);
+    Ok(LayerKind::Conv1d(Conv1d {
+        input_length: input_length?,
+        input_channels: input_channels?,
+        filters: filters?,
+        kernel_size: kernel_size?,
+        stride: stride?,
+        padding: padding?,
+        dilation: dilation?,
+        groups: groups?,
+        bias: bias?,
+        activation: activation?,
+    }))
+}
+
+pub(super) fn conv2d(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    let image = image(fields);
+    let output_height = fields.optional(schema::OUTPUT_HEIGHT, fields::size);
+    let output_width = fields.optional(schema::OUTPUT_WIDTH, fields::size);
+    let filters = fields.required(schema::FILTERS, fields::size);
+    let window = window(fields);
+    let stride = fields.optional_or(schema::STRIDE, Pair::square(1), fields::size_pair);
+    let dilation = dilation(fields);
+    let groups = fields.optional_or(schema::GROUPS, 1, fields::size);
+    let bias = bias(fields);
+    let activation = activation::read_or_default(fields);
+    let (image, window) = (image?, window?);
+    Ok(LayerKind::Conv2d(Conv2d {
+        input_height: image.height,
+        input_width: image.width,
+        input_channels: image.channels,
+        output_height: output_height?,
+        output_width: output_width?,
+        filters: filters?,
+        kernel_size: window.kernel_size,
+        stride: stride?,
+        padding: window.padding,
+        dilation: dilation?,
+        groups: groups?,
+        bias: bias?,
+        activation: activation?,
+    }))
+}
+
+pub(super) fn max_pool2d(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    let image = image(fields);
+    let window = window(fields);
+    let stride = fields.optional(schema::STRIDE, fields::size_pair);
+    let dilation = dilation(fields);
+    let (image, window) = (image?, window?);
+    Ok(LayerKind::MaxPool2d(MaxPool2d {
+        input_height: image.height,
+        input_width: image.width,
+        input_channels: image.channels,
+        kernel_size: window.kernel_size,
+        stride: stride?.unwrap_or(window.kernel_size),
+        padding: window.padding,
+        dilation: dilation?,
+    }))
+}
+
+pub(super) fn avg_pool2d(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    let image = image(fields);
+    let window = window(fields);
+    let stride = fields.optional(schema::STRIDE, fields::size_pair);
+    let count_include_pad = fields.optional_or(schema::COUNT_INCLUDE_PAD, true, fields::boolean);
+    let (image, window) = (image?, window?);
+    Ok(LayerKind::AvgPool2d(AvgPool2d {
+        input_height: image.height,
+        input_width: image.width,
+        input_channels: image.channels,
+        kernel_size: window.kernel_size,
+        stride: stride?.unwrap_or(window.kernel_size),
+        padding: window.padding,
+        count_include_pad: count_include_pad?.value,
+    }))
+}
+
+/// What the layers over images may say about their input.
+struct Image {
+    height: Option<Spanned<u64>>,
+    width: Option<Spanned<u64>>,
+    channels: Option<Spanned<u64>>,
+}
+
+fn image(fields: &mut Fields<'_, '_>) -> Result<Image, Reported> {
+    let height = fields.optional(schema::INPUT_HEIGHT, fields::size);
+    let width = fields.optional(schema::INPUT_WIDTH, fields::size);
+    let channels = fields.optional(schema::INPUT_CHANNELS, fields::size);
+    Ok(Image { height: height?, width: width?, channels: channels? })
+}
+
+/// What the layers over images have in common beside.
+struct Window {
+    kernel_size: Spanned<Pair>,
+    padding: Spanned<Pair>,
+}
+
+fn window(fields: &mut Fields<'_, '_>) -> Result<Window, Reported> {
+    let kernel_size = fields.required(schema::KERNEL_SIZE, fields::size_pair);
+    let padding = fields.optional_or(schema::PADDING, Pair::square(0), fields::count_pair);
+    Ok(Window { kernel_size: kernel_size?, padding: padding? })
+}
+
+fn dilation(fields: &mut Fields<'_, '_>) -> Result<Spanned<Pair>, Reported> {
+    fields.optional_or(schema::DILATION, Pair::square(1), fields::size_pair)
+}
+
+fn bias(fields: &mut Fields<'_, '_>) -> Result<bool, Reported> {
+    Ok(fields.optional_or(schema::BIAS, true, fields::boolean)?.value)
+}
+
+pub(super) fn flatten(_: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    Ok(LayerKind::Flatten)
+}
+
+fn softmax_choice(object: &Object<'_>) -> Choice {
+    let variants = schema::SOFTMAX_VARIANTS;
+    let chosen = match object.get(schema::SOFTMAX_VARIANT) {
+        Some(_) => object.name(schema::SOFTMAX_VARIANT).and_then(|name| schema::softmax_variant(&name)),
+        None => variants.first(),
+    };
+    Choice {
+        name: chosen.map(|row| row.name),
+        keys: chosen.map_or(&[], |row| row.keys),
+        family: variants.iter().flat_map(|row| row.keys).copied().collect(),
+        open: chosen.is_none_or(|row| row.variant.is_none()),
+    }
+}
+
+pub(super) fn softmax(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    let variant = softmax_variant(fields);
+    let temperature = or_default(fields, schema::TEMPERATURE, 1.0);
+    let axis = fields.optional(schema::AXIS, fields::signed);
+    Ok(LayerKind::Softmax(Softmax { variant: variant?, temperature: temperature?, axis: axis? }))
+}
+
+fn softmax_variant(fields: &mut Fields<'_, '_>) -> Result<SoftmaxVariant, Reported> {
+    let Some(name) = fields.optional(schema::SOFTMAX_VARIANT, fields::string)? else {
+        return Ok(SoftmaxVariant::Standard);
+    };
+    let what = "softmax variant";
+    let variants = schema::SOFTMAX_VARIANTS;
+    let known = variants.iter().filter(|row| row.variant.is_some()).map(|row| row.name).collect();
+    match schema::softmax_variant(&name.value).map(|row| row.variant) {
+        Some(Some(variant)) => Ok(variant),
+        Some(None) => Err(fields.report(ConfigError::Unsupported { what, name, known })),
+        None => {
+            let spellings = variants.iter().map(|row| row.name).collect();
+            Err(fields.report(ConfigError::UnknownName { what, name, spellings, known }))
+        }
+    }
+}
+
+/// A number more than 0. As the predecessor wrote a 0 where nothing was chosen, 0 is the default.
+fn or_default(fields: &mut Fields<'_, '_>, key: Key, default: f64) -> Result<f64, Reported> {
+    match fields.optional(key, fields::positive_or_zero)? {
+        Some(number) if number.value > 0.0 => Ok(number.value),
+        _ => Ok(default),
+    }
+}
+
+pub(super) fn layer_norm(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    norm(fields).map(LayerKind::LayerNorm)
+}
+
+pub(super) fn rms_norm(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    norm(fields).map(LayerKind::RmsNorm)
+}
+
+fn norm(fields: &mut Fields<'_, '_>) -> Result<Norm, Reported> {
+    let norm_size = fields.optional(schema::NORM_SIZE, fields::size);
+    let epsilon = or_default(fields, schema::EPSILON, 1e-5);
+    Ok(Norm { norm_size: norm_size?, epsilon: epsilon? })
+}
+
+pub(super) fn residual(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    const READ: Read<ResidualFrom> = |value, at| match value.kind() {
+        Kind::Number => fields::size(value, at).map(ResidualFrom::Distance),
+        Kind::String => fields::name(value, at).map(ResidualFrom::Name),
+        _ => Err(wrong_type(at(), value, "a layer's name or an integer", value.description())),
+    };
+    Ok(LayerKind::Residual(Residual { from: fields.optional(schema::FROM, READ)? }))
+}
+
+pub(super) fn sequential(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    let (branches, layers) = (fields.get(schema::BRANCHES), fields.get(schema::LAYERS));
+    let (key, list) = match (branches, layers) {
+        (Some(list), None) => (schema::BRANCHES, list),
+        (None, Some(list)) => (schema::LAYERS, list),
+        (None, None) => return Err(fields.missing(schema::BRANCHES, &[schema::LAYERS])),
+        (Some(first), Some(second)) => {
+            return Err(fields.report(ConfigError::ConflictingKeys {
+                owner: fields.owner.clone(),
+                first_key: schema::BRANCHES.name,
+                first: first.span(),
+                second_key: schema::LAYERS.name,
+                second: second.span(),
+            }));
+        }
+    };
+    let parent = fields.object.path.as_ref();
+    Ok(LayerKind::Sequential(Sequential { layers: read_list(fields.context, parent, key, list)? }))
+}
+
+pub(super) fn activation(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    activation::read_required(fields).map(LayerKind::Activation)
+}

@@ -1,0 +1,323 @@
+//! The typed network: what the user wrote, and nothing that has to be inferred.
+//!
+//! A size that follows from the shape before it may be left out of a file, and is an `Option` here; an option with a
+//! fixed default is resolved. Such a default's span is that of the layer's type, so that a message about it has a
+//! place to point to.
+
+use std::fmt;
+
+use super::spanned::Spanned;
+use crate::diagnostics::Span;
+
+/// A whole network config.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    /// A label, without meaning to the compiler.
+    pub id: Option<String>,
+    /// Samples that one run computes.
+    pub batch_size: u64,
+    /// The shape of one sample, without the batch axis. Left out, it follows from the first layer.
+    pub input_shape: Option<Spanned<Vec<u64>>>,
+    /// What weights and inputs are drawn from where no file gives them.
+    pub seed: u64,
+    /// The layers, in the order they run; never empty.
+    pub layers: Vec<Layer>,
+    /// The object that is the whole config.
+    pub span: Span,
+}
+
+/// One layer of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    /// Where it stands among the layers; its weights' names start with it.
+    pub path: LayerPath,
+    /// The name that the user gave it, unique in the network and never `input`.
+    pub name: Option<Spanned<String>>,
+    /// What it computes.
+    pub kind: LayerKind,
+    /// The whole object.
+    pub span: Span,
+    /// The value of `type`.
+    pub type_span: Span,
+}
+
+/// The place of a layer: `layers.3`, or `layers.3.branches.0` for the first layer inside the fourth.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerPath(Vec<usize>);
+
+impl LayerPath {
+    /// The layer at `index` of the network's own list.
+    pub fn top(index: usize) -> LayerPath {
+        LayerPath(vec![index])
+    }
+
+    /// The layer at `index` inside this one.
+    #[must_use]
+    pub fn branch(&self, index: usize) -> LayerPath {
+        LayerPath(self.0.iter().copied().chain([index]).collect())
+    }
+
+    /// The index in each list, outermost first.
+    pub fn indices(&self) -> &[usize] {
+        &self.0
+    }
+}
+
+impl fmt::Display for LayerPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lists = ["layers"].into_iter().chain(std::iter::repeat(".branches"));
+        lists.zip(&self.0).try_for_each(|(list, index)| write!(f, "{list}.{index}"))
+    }
+}
+
+/// What a layer computes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LayerKind {
+    /// `dense`
+    Dense(Dense),
+    /// `conv1d`
+    Conv1d(Conv1d),
+    /// `conv2d`
+    Conv2d(Conv2d),
+    /// `max_pool2d`
+    MaxPool2d(MaxPool2d),
+    /// `avg_pool2d`
+    AvgPool2d(AvgPool2d),
+    /// `flatten`: each sample becomes one axis, in row-major order.
+    Flatten,
+    /// `softmax`
+    Softmax(Softmax),
+    /// `layer_norm`
+    LayerNorm(Norm),
+    /// `rms_norm`
+    RmsNorm(Norm),
+    /// `residual`
+    Residual(Residual),
+    /// `sequential`
+    Sequential(Sequential),
+    /// `activation`, or a layer whose type is the activation's name.
+    Activation(Activation),
+}
+
+/// A matrix product over the last axis, a bias and an activation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dense {
+    /// Elements of the last axis of the input.
+    pub input_size: Option<Spanned<u64>>,
+    /// Elements of the last axis of the output.
+    pub output_size: Spanned<u64>,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// Applied to each element of the result.
+    pub activation: Activation,
+}
+
+/// A convolution over samples of channels × length.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conv1d {
+    /// Positions of a sample.
+    pub input_length: Option<Spanned<u64>>,
+    /// Channels of a sample.
+    pub input_channels: Option<Spanned<u64>>,
+    /// Channels of the output.
+    pub filters: Spanned<u64>,
+    /// Positions under the kernel.
+    pub kernel_size: Spanned<u64>,
+    /// Positions between two outputs; default 1.
+    pub stride: Spanned<u64>,
+    /// Zeros added at each end; default 0.
+    pub padding: Spanned<u64>,
+    /// Positions between two taps of the kernel; default 1.
+    pub dilation: Spanned<u64>,
+    /// Parts that the channels are divided into, each seeing only itself; default 1.
+    pub groups: Spanned<u64>,
+    /// Whether a bias is added to each channel.
+    pub bias: bool,
+    /// Applied to each element of the result.
+    pub activation: Activation,
+}
+
+/// One number for each of an image's axes. In a file, a single number stands for both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// Down the rows.
+    pub height: u64,
+    /// Along a row.
+    pub width: u64,
+}
+
+impl Pair {
+    /// The same number for both axes.
+    pub const fn square(side: u64) -> Pair {
+        Pair { height: side, width: side }
+    }
+}
+
+/// A convolution over samples of channels × height × width.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conv2d {
+    /// Rows of a sample.
+    pub input_height: Option<Spanned<u64>>,
+    /// Columns of a sample.
+    pub input_width: Option<Spanned<u64>>,
+    /// Channels of a sample.
+    pub input_channels: Option<Spanned<u64>>,
+    /// Rows of the output. They follow from the rest; given, they have to agree with it.
+    pub output_height: Option<Spanned<u64>>,
+    /// Columns of the output. They follow from the rest; given, they have to agree with it.
+    pub output_width: Option<Spanned<u64>>,
+    /// Channels of the output.
+    pub filters: Spanned<u64>,
+    /// Positions under the kernel.
+    pub kernel_size: Spanned<Pair>,
+    /// Positions between two outputs; default 1.
+    pub stride: Spanned<Pair>,
+    /// Zeros added at each end; default 0.
+    pub padding: Spanned<Pair>,
+    /// Positions between two taps of the kernel; default 1.
+    pub dilation: Spanned<Pair>,
+    /// Parts that the channels are divided into, each seeing only itself; default 1.
+    pub groups: Spanned<u64>,
+    /// Whether a bias is added to each channel.
+    pub bias: bool,
+    /// Applied to each element of the result.
+    pub activation: Activation,
+}
+
+/// The largest element of each window of a channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaxPool2d {
+    /// Rows of a sample.
+    pub input_height: Option<Spanned<u64>>,
+    /// Columns of a sample.
+    pub input_width: Option<Spanned<u64>>,
+    /// Channels of a sample.
+    pub input_channels: Option<Spanned<u64>>,
+    /// Positions under the window.
+    pub kernel_size: Spanned<Pair>,
+    /// Positions between two windows; default `kernel_size`.
+    pub stride: Spanned<Pair>,
+    /// Positions added at each end, which no window ever picks; default 0.
+    pub padding: Spanned<Pair>,
+    /// Positions between two elements of a window; default 1.
+    pub dilation: Spanned<Pair>,
+}
+
+/// The mean of each window of a channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AvgPool2d {
+    /// Rows of a sample.
+    pub input_height: Option<Spanned<u64>>,
+    /// Columns of a sample.
+    pub input_width: Option<Spanned<u64>>,
+    /// Channels of a sample.
+    pub input_channels: Option<Spanned<u64>>,
+    /// Positions under the window.
+    pub kernel_size: Spanned<Pair>,
+    /// Positions between two windows; default `kernel_size`.
+    pub stride: Spanned<Pair>,
+    /// Zeros added at each end; default 0.
+    pub padding: Spanned<Pair>,
+    /// Whether the added zeros count as elements of the mean; default true.
+    pub count_include_pad: bool,
+}
+
+/// Exponentials divided by their sum, along one axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Softmax {
+    /// What the user called it. Both variants divide by the temperature.
+    pub variant: SoftmaxVariant,
+    /// What the input is divided by, more than 0; default 1.
+    pub temperature: f64,
+    /// The axis, counted from the end where negative; left out, it is the last (-1).
+    pub axis: Option<Spanned<i64>>,
+}
+
+/// The variants of [`Softmax`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SoftmaxVariant {
+    /// `standard`
+    Standard,
+    /// `temperature`
+    Temperature,
+}
+
+/// The options of a normalisation over the last axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Norm {
+    /// Elements of the last axis.
+    pub norm_size: Option<Spanned<u64>>,
+    /// What keeps the root away from 0, more than 0; default 1e-5.
+    pub epsilon: f64,
+}
+
+/// Adds an earlier value to the one before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Residual {
+    /// Which earlier value; left out, it is [`ResidualFrom::Distance`] 1.
+    pub from: Option<Spanned<ResidualFrom>>,
+}
+
+/// The value that a [`Residual`] adds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ResidualFrom {
+    /// Counted in layers back from the residual's own input, at least 1: 1 is the input of the layer before it.
+    Distance(u64),
+    /// The output of the layer with this name, or the network's input where it is `input`. Whether there is such a
+    /// layer is not checked here.
+    Name(String),
+}
+
+/// Layers that stand for one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sequential {
+    /// The layers, in the order they run. With none, the output is the input.
+    pub layers: Vec<Layer>,
+}
+
+/// A function of each element; softmax, of each row of the last axis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// max(0, x)
+    Relu,
+    /// 1 / (1 + e^-x)
+    Sigmoid,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// Exponentials divided by their sum.
+    Softmax,
+    /// x · Φ(x), Φ the distribution function of the normal distribution.
+    Gelu {
+        /// How Φ is computed.
+        approximate: GeluApproximation,
+    },
+    /// x · sigmoid(x)
+    Swish,
+    /// x · tanh(softplus(x))
+    Mish,
+    /// x, or `negative_slope` · x below 0.
+    LeakyRelu {
+        /// Default 0.01.
+        negative_slope: f64,
+    },
+    /// x, or `alpha` · (e^x - 1) below 0.
+    Elu {
+        /// Default 1.
+        alpha: f64,
+    },
+    /// Elu with the two fixed factors that keep mean and variance.
+    Selu,
+    /// ln(1 + e^x)
+    Softplus,
+    /// x
+    Linear,
+}
+
+/// How [`Activation::Gelu`] is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GeluApproximation {
+    /// `none`: with the error function.
+    None,
+    /// `tanh`: 0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))
+    Tanh,
+}
