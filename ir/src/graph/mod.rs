@@ -212,6 +212,11 @@ impl<'a> Builder<'a> {
         self.graph.add_leaf(op, TensorType::new(DType::F32, shape), &self.origin)
     }
 
+    /// Elements known to the compiler.
+    pub fn constant(&mut self, bits: Vec<u32>, ty: TensorType) -> NodeId {
+        self.graph.add_leaf(Op::Constant(bits.into()), ty, &self.origin)
+    }
+
     /// One value repeated over a shape.
     pub fn splat(&mut self, value: f32, shape: &Shape) -> NodeId {
         let op = Op::Constant([value.to_bits()].into());

@@ -1,0 +1,105 @@
+//! Dense layers, softmax and normalisations.
+
+use loom_ir::graph::{Builder, ContractAxes, NodeId, Op, ReduceKind};
+use loom_ir::kernel::scalar::{CompareOp, UnaryOp};
+use loom_ir::types::Shape;
+
+/// One axis a sample.
+pub(super) fn flatten(b: &mut Builder<'_>, x: NodeId) -> NodeId {
+    let dims = b.graph().shape(x).dims();
+    let flat = Shape::from([dims[0], dims[1..].iter().product()]);
+    b.reshape(x, flat)
+}
+
+/// contract(x, weight) + bias, over the last axis of x. The weight is `[output, input]`.
+pub(super) fn dense(b: &mut Builder<'_>, x: NodeId, input_size: u64, output_size: u64, bias: bool) -> NodeId {
+    let weight = b.weight("weight", [output_size, input_size]);
+    let axes = ContractAxes {
+        lhs_batch: Vec::new(),
+        rhs_batch: Vec::new(),
+        lhs_reduced: vec![b.graph().shape(x).rank() - 1],
+        rhs_reduced: vec![1],
+    };
+    let y = b.op(Op::Contract(axes), &[x, weight]);
+    let last = b.graph().shape(y).rank() - 1;
+    if bias { add_bias(b, y, last) } else { y }
+}
+
+/// y + bias, the bias repeated along every axis but `axis`.
+pub(super) fn add_bias(b: &mut Builder<'_>, y: NodeId, axis: usize) -> NodeId {
+    let shape = b.graph().shape(y).clone();
+    let bias = b.weight("bias", [shape.dims()[axis]]);
+    let bias = b.broadcast(bias, &shape, &[axis]);
+    b.add(y, bias)
+}
+
+/// e / sum(e) with e = exp(z - m'), z = x / temperature, m' = max(z), but 0 where that is -inf; +0 where the sum is 0.
+pub(super) fn softmax(b: &mut Builder<'_>, x: NodeId, axis: usize, temperature: f64) -> NodeId {
+    let z = if temperature == 1.0 {
+        x
+    } else {
+        let temperature = b.splat_like(temperature as f32, x);
+        b.div(x, temperature)
+    };
+    let max = b.reduce(ReduceKind::Max, z, &[axis]);
+    // Where everything is masked, -inf - -inf would be NaN.
+    let lowest = b.splat_like(f32::NEG_INFINITY, max);
+    let nothing = b.compare(CompareOp::Eq, max, lowest);
+    let zero = b.splat_like(0.0, max);
+    let max = b.select(nothing, zero, max);
+    let max = b.spread(max, x, &[axis]);
+    let shifted = b.sub(z, max);
+    let e = b.unary(UnaryOp::Exp, shifted);
+    let sum = b.reduce(ReduceKind::Sum, e, &[axis]);
+    let sum = b.spread(sum, x, &[axis]);
+    let quotient = b.div(e, sum);
+    let zero = b.splat_like(0.0, x);
+    let empty = b.compare(CompareOp::Eq, sum, zero);
+    b.select(empty, zero, quotient)
+}
+
+/// ((x - mean) · rsqrt(var + epsilon)) · gamma + beta, over the axes from `first` on.
+pub(super) fn layer_norm(b: &mut Builder<'_>, x: NodeId, first: usize, epsilon: f64) -> NodeId {
+    let axes: Vec<usize> = (first..b.graph().shape(x).rank()).collect();
+    let mean = mean(b, x, &axes);
+    let mean = b.spread(mean, x, &axes);
+    let centred = b.sub(x, mean);
+    let normal = scaled_by_root(b, centred, centred, &axes, epsilon);
+    let shape = b.graph().shape(x).clone();
+    let sizes = Shape::new(shape.dims()[first..].to_vec());
+    let gamma = b.weight("gamma", sizes.clone());
+    let gamma = b.broadcast(gamma, &shape, &axes);
+    let beta = b.weight("beta", sizes);
+    let beta = b.broadcast(beta, &shape, &axes);
+    let y = b.mul(normal, gamma);
+    b.add(y, beta)
+}
+
+/// (x · rsqrt(mean(x · x) + epsilon)) · gamma, over the axes from `first` on.
+pub(super) fn rms_norm(b: &mut Builder<'_>, x: NodeId, first: usize, epsilon: f64) -> NodeId {
+    let axes: Vec<usize> = (first..b.graph().shape(x).rank()).collect();
+    let normal = scaled_by_root(b, x, x, &axes, epsilon);
+    let shape = b.graph().shape(x).clone();
+    let gamma = b.weight("gamma", Shape::new(shape.dims()[first..].to_vec()));
+    let gamma = b.broadcast(gamma, &shape, &axes);
+    b.mul(normal, gamma)
+}
+
+/// x · rsqrt(mean(d · d) + epsilon)
+fn scaled_by_root(b: &mut Builder<'_>, x: NodeId, d: NodeId, axes: &[usize], epsilon: f64) -> NodeId {
+    let square = b.mul(d, d);
+    let variance = mean(b, square, axes);
+    let epsilon = b.splat_like(epsilon as f32, variance);
+    let sum = b.add(variance, epsilon);
+    let factor = b.unary(UnaryOp::Rsqrt, sum);
+    let factor = b.spread(factor, x, axes);
+    b.mul(x, factor)
+}
+
+/// sum(x) / N
+pub(super) fn mean(b: &mut Builder<'_>, x: NodeId, axes: &[usize]) -> NodeId {
+    let count: u64 = axes.iter().map(|&axis| b.graph().shape(x).dims()[axis]).product();
+    let sum = b.reduce(ReduceKind::Sum, x, axes);
+    let count = b.splat_like(count as f32, sum);
+    b.div(sum, count)
+}

@@ -1,0 +1,113 @@
+//! Convolution and pooling.
+
+use loom_ir::graph::{Builder, ContractAxes, NodeId, Op, ReduceKind, TensorType, Window};
+use loom_ir::types::{DType, Shape};
+
+use super::layers;
+use crate::shapes::{PoolKind, SpatialWindow};
+
+/// The windows of `[batch, channels, positions…]`: `[batch, channels, outputs…, kernel…]`.
+fn windows(b: &mut Builder<'_>, x: NodeId, window: &SpatialWindow, fill: f32) -> NodeId {
+    let spatial = window.size.len();
+    let op = Op::Window(Window {
+        axes: (2..2 + spatial).collect(),
+        size: window.size.clone(),
+        stride: window.stride.clone(),
+        dilation: window.dilation.clone(),
+        low: window.padding.clone(),
+        high: window.padding.clone(),
+        fill: fill.to_bits(),
+    });
+    b.op(op, &[x])
+}
+
+/// contract(weight, windows of x) + bias. The weight is `[filters, channels of a group, kernel…]`.
+///
+/// The reduced index is (position in the kernel)·C + channel (LN1 section 3). Samples (and groups) are batch axes, filters
+/// the rows and output positions the columns, so the result lies as `[batch, filters, positions…]` at once.
+pub(super) fn convolution(
+    b: &mut Builder<'_>,
+    x: NodeId,
+    filters: u64,
+    groups: u64,
+    window: &SpatialWindow,
+    bias: bool,
+) -> NodeId {
+    let spatial = window.size.len();
+    let dims = b.graph().shape(x).dims().to_vec();
+    let (batch, channels) = (dims[0], dims[1]);
+    let weight = b.weight("weight", [vec![filters, channels / groups], window.size.clone()].concat());
+    let patches = windows(b, x, window, 0.0);
+    let positions = b.graph().shape(patches).dims()[2..2 + spatial].to_vec();
+    // Grouped channels get an axis of their own, as a batch axis of both operands.
+    let grouped = usize::from(groups > 1);
+    let (weight, patches) = if groups > 1 {
+        let per_group = vec![groups, filters / groups, channels / groups];
+        let weight = b.reshape(weight, [per_group, window.size.clone()].concat());
+        let sizes = vec![batch, groups, channels / groups];
+        (weight, b.reshape(patches, [sizes, positions.clone(), window.size.clone()].concat()))
+    } else {
+        (weight, patches)
+    };
+    let weight_shape = b.graph().shape(weight).dims().to_vec();
+    let repeated = Shape::new([vec![batch], weight_shape.clone()].concat());
+    let weight = b.broadcast(weight, &repeated, &(1..=weight_shape.len()).collect::<Vec<_>>());
+    let batch_axes: Vec<usize> = (0..=grouped).collect();
+    // After the batch axes: weight [filters, channels, kernel…], patches [channels, positions…, kernel…].
+    let first = 1 + grouped;
+    let axes = ContractAxes {
+        lhs_batch: batch_axes.clone(),
+        rhs_batch: batch_axes,
+        lhs_reduced: (first + 2..first + 2 + spatial).chain([first + 1]).collect(),
+        rhs_reduced: (first + 1 + spatial..first + 1 + 2 * spatial).chain([first]).collect(),
+    };
+    let y = b.op(Op::Contract(axes), &[weight, patches]);
+    let y = b.reshape(y, [vec![batch, filters], positions].concat());
+    if bias { layers::add_bias(b, y, 1) } else { y }
+}
+
+/// The greatest element or the mean of each window. The mean is the sum over the window in row-major order, padding
+/// included as +0, divided by the number of elements that count.
+pub(super) fn pooling(b: &mut Builder<'_>, x: NodeId, kind: PoolKind, window: &SpatialWindow) -> NodeId {
+    let spatial = window.size.len();
+    let kernel: Vec<usize> = (2 + spatial..2 + 2 * spatial).collect();
+    match kind {
+        PoolKind::Max => {
+            let patches = windows(b, x, window, f32::NEG_INFINITY);
+            b.reduce(ReduceKind::Max, patches, &kernel)
+        }
+        PoolKind::Average { count_include_pad } => {
+            let extents = b.graph().shape(x).dims()[2..].to_vec();
+            let patches = windows(b, x, window, 0.0);
+            if count_include_pad {
+                return layers::mean(b, patches, &kernel);
+            }
+            let sum = b.reduce(ReduceKind::Sum, patches, &kernel);
+            let shape = b.graph().shape(sum).clone();
+            let positions = shape.dims()[2..].to_vec();
+            let counts = window_counts(window, &extents, &positions);
+            let counts = b.constant(counts, TensorType::new(DType::F32, positions));
+            let axes: Vec<usize> = (2..2 + spatial).collect();
+            let counts = b.broadcast(counts, &shape, &axes);
+            b.div(sum, counts)
+        }
+    }
+}
+
+/// For each window position, in row-major order, how many of its elements are not padding; as `f32` bits.
+fn window_counts(window: &SpatialWindow, extents: &[u64], positions: &[u64]) -> Vec<u32> {
+    let along = |axis: usize, position: u64| {
+        (0..window.size[axis])
+            .filter(|&k| {
+                let index = position * window.stride[axis] + k * window.dilation[axis];
+                index >= window.padding[axis] && index - window.padding[axis] < extents[axis]
+            })
+            .count() as u64
+    };
+    let mut counts = vec![1u64];
+    for (axis, &count) in positions.iter().enumerate() {
+        let own: Vec<u64> = (0..count).map(|position| along(axis, position)).collect();
+        counts = counts.iter().flat_map(|&outer| own.iter().map(move |&inner| outer * inner)).collect();
+    }
+    counts.into_iter().map(|count| (count as f32).to_bits()).collect()
+}

@@ -1,0 +1,216 @@
+//! What can be wrong with a network's sizes.
+
+use std::fmt;
+
+use loom_ir::config::LayerPath;
+use loom_ir::diagnostics::{Diagnostic, Span};
+use loom_ir::types::{Shape, ShapeLimit};
+
+/// One mistake, with the layer it is in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    /// Nothing says how large the input is.
+    #[error("{path}: the size of the network's input is not known")]
+    NoInputShape {
+        /// The first layer.
+        path: LayerPath,
+        /// What the layer would have to say.
+        missing: &'static str,
+        /// The layer's type.
+        span: Span,
+    },
+    /// A size that is given differs from the one that arrives.
+    #[error("{path}: `{key}` is {given}, but its input is {shape}, so it should be {actual}")]
+    SizeMismatch {
+        /// The layer.
+        path: LayerPath,
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        given: u64,
+        /// The value that fits.
+        actual: u64,
+        /// The input's shape, batch included.
+        shape: Shape,
+        /// The key's value.
+        span: Span,
+        /// The layer that made the input.
+        maker: Option<(LayerPath, Span)>,
+    },
+    /// An input with the wrong number of axes.
+    #[error("{path}: takes {expected}, but its input is {shape}")]
+    Rank {
+        /// The layer.
+        path: LayerPath,
+        /// What the layer takes.
+        expected: &'static str,
+        /// The input's shape, batch included.
+        shape: Shape,
+        /// The layer's type.
+        span: Span,
+        /// The layer that made the input.
+        maker: Option<(LayerPath, Span)>,
+    },
+    /// A window larger than what it slides over.
+    #[error(
+        "{path}: a window of {size} (dilation {dilation}) does not fit into an axis of {extent} with padding {padding}"
+    )]
+    Window {
+        /// The layer.
+        path: LayerPath,
+        /// Its elements.
+        size: u64,
+        /// Distance of its elements.
+        dilation: u64,
+        /// The axis.
+        extent: u64,
+        /// Added at each end.
+        padding: u64,
+        /// The kernel size.
+        span: Span,
+    },
+    /// A pooling window that could lie in the padding alone.
+    #[error("{path}: a pooling layer's padding is at most half its kernel size")]
+    PoolPadding {
+        /// The layer.
+        path: LayerPath,
+        /// The padding.
+        span: Span,
+    },
+    /// Channels that do not divide into groups.
+    #[error("{path}: {groups} groups do not divide {count} {what}")]
+    Groups {
+        /// The layer.
+        path: LayerPath,
+        /// Groups.
+        groups: u64,
+        /// Channels or filters.
+        what: &'static str,
+        /// How many.
+        count: u64,
+        /// The groups.
+        span: Span,
+    },
+    /// An axis that the input does not have.
+    #[error("{path}: there is no axis {axis} in {shape}")]
+    Axis {
+        /// The layer.
+        path: LayerPath,
+        /// The axis as given.
+        axis: i64,
+        /// The input's shape without batch.
+        shape: Shape,
+        /// The axis.
+        span: Span,
+    },
+    /// A residual over shapes that differ.
+    #[error("{path}: adds {from} to {shape}, the shapes must be equal")]
+    ResidualShapes {
+        /// The layer.
+        path: LayerPath,
+        /// The earlier value's shape.
+        from: Shape,
+        /// The input's shape.
+        shape: Shape,
+        /// The `from`, or the layer's type.
+        span: Span,
+    },
+    /// A residual from before the list's first layer.
+    #[error("{path}: reaches {distance} layers back, there are {available} before it")]
+    ResidualDistance {
+        /// The layer.
+        path: LayerPath,
+        /// Asked.
+        distance: u64,
+        /// There.
+        available: u64,
+        /// The `from`, or the layer's type.
+        span: Span,
+    },
+    /// A residual from a layer that does not come before it.
+    #[error("{path}: no layer before it is called `{name}`")]
+    ResidualName {
+        /// The layer.
+        path: LayerPath,
+        /// The name.
+        name: String,
+        /// An earlier layer's name near to it.
+        nearest: Option<String>,
+        /// The `from`.
+        span: Span,
+    },
+    /// A tensor over the limits.
+    #[error("{path}: {what} {source}")]
+    Limit {
+        /// The layer.
+        path: LayerPath,
+        /// Which tensor.
+        what: &'static str,
+        /// What's wrong.
+        source: ShapeLimit,
+        /// The layer's type.
+        span: Span,
+    },
+}
+
+impl ShapeError {
+    /// The message with its place.
+    pub fn diagnostic(&self) -> Diagnostic {
+        let message = Diagnostic::new(self.to_string());
+        let made = |diagnostic: Diagnostic, maker: &Option<(LayerPath, Span)>| match maker {
+            Some((path, span)) => diagnostic.also(*span, format!("{path} makes this input")),
+            None => diagnostic,
+        };
+        match self {
+            ShapeError::NoInputShape { missing, span, .. } => message
+                .at(*span, missing.to_string())
+                .help("add \"input_shape\": [...] at the top, the shape of one sample without the batch"),
+            ShapeError::SizeMismatch { actual, span, maker, .. } => {
+                made(message.at(*span, format!("should be {actual}")), maker)
+            }
+            ShapeError::Rank { span, maker, expected, .. } => {
+                made(message.at(*span, format!("takes {expected}")), maker)
+            }
+            ShapeError::Window { span, .. } => message.at(*span, "larger than the axis"),
+            ShapeError::PoolPadding { span, .. } => message.at(*span, "too much"),
+            ShapeError::Groups { span, what, count, .. } => {
+                message.at(*span, format!("does not divide {count} {what}"))
+            }
+            ShapeError::Axis { span, .. } => {
+                message.at(*span, "no such axis").help("axes are counted without the batch, negative ones from the end")
+            }
+            ShapeError::ResidualShapes { span, from, .. } => message.at(*span, format!("this value is {from}")),
+            ShapeError::ResidualDistance { span, .. } => message.at(*span, "too far back"),
+            ShapeError::ResidualName { span, nearest, .. } => {
+                let message = message.at(*span, "not an earlier layer");
+                match nearest {
+                    Some(name) => message.help(format!("did you mean `{name}`?")),
+                    None => message,
+                }
+            }
+            ShapeError::Limit { span, .. } => message.at(*span, "too large"),
+        }
+    }
+}
+
+/// All mistakes of a network, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShapeErrors(pub Vec<ShapeError>);
+
+impl ShapeErrors {
+    /// The messages with their places.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        self.0.iter().map(ShapeError::diagnostic).collect()
+    }
+}
+
+impl fmt::Display for ShapeErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            write!(f, "{}{error}", if index > 0 { "\n" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ShapeErrors {}

@@ -1,0 +1,390 @@
+//! The walk over the layers.
+
+use std::collections::BTreeMap;
+
+use loom_ir::config::{
+    Activation, AvgPool2d, Conv1d, Conv2d, Dense, Layer, LayerKind, LayerPath, MaxPool2d, Network, Norm, Residual,
+    ResidualFrom, Softmax, Spanned,
+};
+use loom_ir::diagnostics::{Span, nearest};
+use loom_ir::types::{Shape, ShapeLimit};
+
+use super::error::{ShapeError, ShapeErrors};
+use super::window::{self, Declared};
+use super::{PoolKind, ShapedKind, ShapedLayer, ShapedNetwork, SpatialWindow, ValueId, input};
+
+pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
+    let first = network.layers.first();
+    let one = |error| ShapeErrors(vec![error]);
+    let sample = match (&network.input_shape, first) {
+        (Some(shape), _) => shape.value.clone(),
+        (None, Some(first)) => input::declared_by(first).map_err(|missing| {
+            one(ShapeError::NoInputShape { path: first.path.clone(), missing, span: first.type_span })
+        })?,
+        (None, None) => Vec::new(),
+    };
+    let dims = [vec![network.batch_size], sample].concat();
+    let input = Shape::checked(dims).map_err(|source| {
+        let span = network.input_shape.as_ref().map_or(network.span, |shape| shape.span);
+        one(ShapeError::Limit { path: LayerPath::top(0), what: "the input:", source, span })
+    })?;
+    let mut walk = Walk {
+        values: vec![Value { shape: input, feature_map: false, maker: None }],
+        layers: Vec::new(),
+        names: BTreeMap::from([("input".to_string(), ValueId(0))]),
+        errors: Vec::new(),
+    };
+    let output = walk.list(&network.layers, ValueId(0));
+    match output {
+        Some(output) if walk.errors.is_empty() => Ok(ShapedNetwork {
+            name: network.id.clone().unwrap_or_default(),
+            batch_size: network.batch_size,
+            seed: network.seed,
+            values: walk.values.into_iter().map(|value| value.shape).collect(),
+            layers: walk.layers,
+            output,
+        }),
+        _ => Err(ShapeErrors(walk.errors)),
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Value {
+    shape: Shape,
+    feature_map: bool,
+    maker: Option<(LayerPath, Span)>,
+}
+
+struct Walk {
+    values: Vec<Value>,
+    layers: Vec<ShapedLayer>,
+    names: BTreeMap<String, ValueId>,
+    errors: Vec<ShapeError>,
+}
+
+/// The layer at hand and what it reads.
+pub(super) struct At<'a> {
+    pub layer: &'a Layer,
+    shape: &'a Shape,
+    maker: Option<(LayerPath, Span)>,
+}
+
+impl At<'_> {
+    pub fn mismatch(&self, key: &'static str, given: Spanned<u64>, actual: u64) -> ShapeError {
+        ShapeError::SizeMismatch {
+            path: self.layer.path.clone(),
+            key,
+            given: given.value,
+            actual,
+            shape: self.shape.clone(),
+            span: given.span,
+            maker: self.maker.clone(),
+        }
+    }
+
+    pub fn rank(&self, expected: &'static str) -> ShapeError {
+        ShapeError::Rank {
+            path: self.layer.path.clone(),
+            expected,
+            shape: self.shape.clone(),
+            span: self.layer.type_span,
+            maker: self.maker.clone(),
+        }
+    }
+
+    fn limit(&self, what: &'static str, source: ShapeLimit) -> ShapeError {
+        ShapeError::Limit { path: self.layer.path.clone(), what, source, span: self.layer.type_span }
+    }
+
+    fn weight(&self, dims: Vec<u64>) -> Result<(), ShapeError> {
+        Shape::checked(dims).map(|_| ()).map_err(|source| self.limit("the weight:", source))
+    }
+}
+
+/// A layer's resolved form and its output.
+struct Resolved {
+    type_name: &'static str,
+    kind: ShapedKind,
+    output: Vec<u64>,
+    feature_map: bool,
+}
+
+impl Walk {
+    /// Walks a list of layers; gives its output, or `None` where a mistake leaves it unknown.
+    fn list(&mut self, layers: &[Layer], input: ValueId) -> Option<ValueId> {
+        // The value that entered each layer so far.
+        let mut entered = Vec::new();
+        let mut value = input;
+        for layer in layers {
+            entered.push(value);
+            value = match &layer.kind {
+                LayerKind::Sequential(sequential) => self.list(&sequential.layers, value)?,
+                _ => self.layer(layer, value, &entered)?,
+            };
+            if let Some(name) = &layer.name {
+                self.names.insert(name.value.clone(), value);
+            }
+        }
+        Some(value)
+    }
+
+    fn layer(&mut self, layer: &Layer, input: ValueId, entered: &[ValueId]) -> Option<ValueId> {
+        let value = self.values[input.0].clone();
+        let at = At { layer, shape: &value.shape, maker: value.maker.clone() };
+        let resolved = match &layer.kind {
+            LayerKind::Dense(dense) => self.dense(&at, dense, value.feature_map),
+            LayerKind::Conv1d(conv) => conv1d(&at, conv),
+            LayerKind::Conv2d(conv) => conv2d(&at, conv),
+            LayerKind::MaxPool2d(pool) => max_pool2d(&at, pool),
+            LayerKind::AvgPool2d(pool) => avg_pool2d(&at, pool),
+            LayerKind::Flatten => Ok(flatten(&at)),
+            LayerKind::Softmax(options) => softmax(&at, options, value.feature_map),
+            LayerKind::LayerNorm(norm) => {
+                let kind = |first_axis| ShapedKind::LayerNorm { first_axis, epsilon: norm.epsilon };
+                normalised(&at, norm, "layer_norm", value.feature_map, kind)
+            }
+            LayerKind::RmsNorm(norm) => {
+                let kind = |first_axis| ShapedKind::RmsNorm { first_axis, epsilon: norm.epsilon };
+                normalised(&at, norm, "rms_norm", value.feature_map, kind)
+            }
+            LayerKind::Residual(residual) => self.residual(&at, residual, entered, value.feature_map),
+            LayerKind::Activation(activation) => Ok(elementwise(&at, *activation, value.feature_map)),
+            LayerKind::Sequential(_) => return Some(input),
+        };
+        let resolved = resolved.map_err(|error| self.errors.push(error)).ok()?;
+        let shape = Shape::checked(resolved.output);
+        let shape = shape.map_err(|source| self.errors.push(at.limit("the output:", source))).ok()?;
+        let maker = Some((layer.path.clone(), layer.type_span));
+        self.values.push(Value { shape, feature_map: resolved.feature_map, maker });
+        let (path, type_name) = (layer.path.clone(), resolved.type_name);
+        self.layers.push(ShapedLayer { path, type_name, input, kind: resolved.kind });
+        Some(ValueId(self.values.len() - 1))
+    }
+
+    fn dense(&mut self, at: &At<'_>, dense: &Dense, feature_map: bool) -> Result<Resolved, ShapeError> {
+        let dims = at.shape.dims();
+        let last = dims.last().copied().filter(|_| dims.len() > 1).unwrap_or(1);
+        let sample: u64 = dims[1..].iter().product();
+        let given = dense.input_size.map(|size| size.value);
+        // A lone scalar a sample is one element; a feature map's last axis is a row of positions, not of features.
+        let flatten = dims.len() == 1 || feature_map || given.is_some_and(|given| given != last && given == sample);
+        let actual = if flatten { sample } else { last };
+        if let Some(given) = dense.input_size.filter(|given| given.value != actual) {
+            // The output is known all the same: the layers after this one can be checked.
+            self.errors.push(at.mismatch("input_size", given, actual));
+        }
+        let output_size = dense.output_size.value;
+        at.weight(vec![output_size, actual])?;
+        let mut output = if flatten { vec![dims[0]] } else { dims[..dims.len() - 1].to_vec() };
+        output.push(output_size);
+        let (bias, activation) = (dense.bias, dense.activation);
+        let kind = ShapedKind::Dense { flatten, input_size: actual, output_size, bias, activation };
+        Ok(Resolved { type_name: "dense", kind, output, feature_map: false })
+    }
+
+    fn residual(
+        &mut self,
+        at: &At<'_>,
+        residual: &Residual,
+        entered: &[ValueId],
+        feature_map: bool,
+    ) -> Result<Resolved, ShapeError> {
+        let path = at.layer.path.clone();
+        let span = residual.from.as_ref().map_or(at.layer.type_span, |from| from.span);
+        let from = match residual.from.as_ref().map(|from| &from.value) {
+            Some(ResidualFrom::Name(name)) => *self.names.get(name).ok_or_else(|| ShapeError::ResidualName {
+                path: path.clone(),
+                name: name.clone(),
+                nearest: nearest(name, self.names.keys().map(String::as_str)).map(str::to_string),
+                span,
+            })?,
+            distance => {
+                let distance = if let Some(ResidualFrom::Distance(distance)) = distance { *distance } else { 1 };
+                // The list's last entry is this layer's own input.
+                let available = entered.len() as u64 - 1;
+                let index = available.checked_sub(distance).ok_or_else(|| ShapeError::ResidualDistance {
+                    path: path.clone(),
+                    distance,
+                    available,
+                    span,
+                })?;
+                entered[index as usize]
+            }
+        };
+        let shape = &self.values[from.0].shape;
+        if shape != at.shape {
+            return Err(ShapeError::ResidualShapes { path, from: shape.clone(), shape: at.shape.clone(), span });
+        }
+        let output = at.shape.dims().to_vec();
+        Ok(Resolved { type_name: "residual", kind: ShapedKind::Residual { from }, output, feature_map })
+    }
+}
+
+fn conv1d(at: &At<'_>, conv: &Conv1d) -> Result<Resolved, ShapeError> {
+    let declared: Declared = vec![("input_channels", conv.input_channels), ("input_length", conv.input_length)];
+    let window = SpatialWindow {
+        size: vec![conv.kernel_size.value],
+        stride: vec![conv.stride.value],
+        padding: vec![conv.padding.value],
+        dilation: vec![conv.dilation.value],
+    };
+    let options = ConvOptions {
+        type_name: "conv1d",
+        filters: conv.filters.value,
+        groups: conv.groups,
+        kernel_span: conv.kernel_size.span,
+        bias: conv.bias,
+        activation: conv.activation,
+    };
+    convolution(at, &declared, window, options)
+}
+
+fn conv2d(at: &At<'_>, conv: &Conv2d) -> Result<Resolved, ShapeError> {
+    let declared: Declared = vec![
+        ("input_channels", conv.input_channels),
+        ("input_height", conv.input_height),
+        ("input_width", conv.input_width),
+    ];
+    let (size, dilation) = (conv.kernel_size.value, conv.dilation.value);
+    let window = window::of_pairs(size, conv.stride.value, conv.padding.value, dilation);
+    let options = ConvOptions {
+        type_name: "conv2d",
+        filters: conv.filters.value,
+        groups: conv.groups,
+        kernel_span: conv.kernel_size.span,
+        bias: conv.bias,
+        activation: conv.activation,
+    };
+    let resolved = convolution(at, &declared, window, options)?;
+    let given = [("output_height", conv.output_height), ("output_width", conv.output_width)];
+    for ((key, given), &actual) in given.into_iter().zip(&resolved.output[2..]) {
+        if let Some(given) = given.filter(|given| given.value != actual) {
+            return Err(at.mismatch(key, given, actual));
+        }
+    }
+    Ok(resolved)
+}
+
+struct ConvOptions {
+    type_name: &'static str,
+    filters: u64,
+    groups: Spanned<u64>,
+    kernel_span: Span,
+    bias: bool,
+    activation: Activation,
+}
+
+fn convolution(
+    at: &At<'_>,
+    declared: &Declared,
+    window: SpatialWindow,
+    options: ConvOptions,
+) -> Result<Resolved, ShapeError> {
+    let input = window::input_shape(at, at.shape, declared)?;
+    let channels = input.dims()[1];
+    let (filters, groups) = (options.filters, options.groups.value);
+    for (what, count) in [("input channels", channels), ("filters", filters)] {
+        if count % groups != 0 {
+            let (path, span) = (at.layer.path.clone(), options.groups.span);
+            return Err(ShapeError::Groups { path, groups, what, count, span });
+        }
+    }
+    at.weight([vec![filters, channels / groups], window.size.clone()].concat())?;
+    let mut output = vec![input.dims()[0], filters];
+    output.extend(window::positions(at, &input, &window, options.kernel_span)?);
+    let (bias, activation) = (options.bias, options.activation);
+    let kind = ShapedKind::Conv { input, filters, groups, window, bias, activation };
+    Ok(Resolved { type_name: options.type_name, kind, output, feature_map: true })
+}
+
+fn max_pool2d(at: &At<'_>, pool: &MaxPool2d) -> Result<Resolved, ShapeError> {
+    let declared: Declared = vec![
+        ("input_channels", pool.input_channels),
+        ("input_height", pool.input_height),
+        ("input_width", pool.input_width),
+    ];
+    let padding = pool.padding;
+    let window = window::of_pairs(pool.kernel_size.value, pool.stride.value, padding.value, pool.dilation.value);
+    pooling(at, &declared, "max_pool2d", PoolKind::Max, window, (pool.kernel_size.span, padding.span))
+}
+
+fn avg_pool2d(at: &At<'_>, pool: &AvgPool2d) -> Result<Resolved, ShapeError> {
+    let declared: Declared = vec![
+        ("input_channels", pool.input_channels),
+        ("input_height", pool.input_height),
+        ("input_width", pool.input_width),
+    ];
+    let padding = pool.padding;
+    let one = loom_ir::config::Pair::square(1);
+    let window = window::of_pairs(pool.kernel_size.value, pool.stride.value, padding.value, one);
+    let kind = PoolKind::Average { count_include_pad: pool.count_include_pad };
+    pooling(at, &declared, "avg_pool2d", kind, window, (pool.kernel_size.span, padding.span))
+}
+
+fn pooling(
+    at: &At<'_>,
+    declared: &Declared,
+    type_name: &'static str,
+    kind: PoolKind,
+    window: SpatialWindow,
+    (kernel_span, padding_span): (Span, Span),
+) -> Result<Resolved, ShapeError> {
+    let input = window::input_shape(at, at.shape, declared)?;
+    if window.padding.iter().zip(&window.size).any(|(&padding, &size)| padding > size / 2) {
+        return Err(ShapeError::PoolPadding { path: at.layer.path.clone(), span: padding_span });
+    }
+    let mut output = input.dims()[..2].to_vec();
+    output.extend(window::positions(at, &input, &window, kernel_span)?);
+    Ok(Resolved { type_name, kind: ShapedKind::Pool { input, kind, window }, output, feature_map: true })
+}
+
+fn flatten(at: &At<'_>) -> Resolved {
+    let dims = at.shape.dims();
+    let output = vec![dims[0], dims[1..].iter().product()];
+    Resolved { type_name: "flatten", kind: ShapedKind::Flatten, output, feature_map: false }
+}
+
+fn softmax(at: &At<'_>, options: &Softmax, feature_map: bool) -> Result<Resolved, ShapeError> {
+    let dims = at.shape.dims();
+    let rank = dims.len() as i64 - 1;
+    let (axis, span) = options.axis.map_or((-1, at.layer.type_span), |axis| (axis.value, axis.span));
+    let from_start = if axis < 0 { axis.saturating_add(rank) } else { axis };
+    if !(0..rank).contains(&from_start) {
+        let (path, shape) = (at.layer.path.clone(), Shape::new(dims[1..].to_vec()));
+        return Err(ShapeError::Axis { path, axis, shape, span });
+    }
+    let kind = ShapedKind::Softmax { axis: from_start as usize + 1, temperature: options.temperature };
+    Ok(Resolved { type_name: "softmax", kind, output: dims.to_vec(), feature_map })
+}
+
+fn normalised(
+    at: &At<'_>,
+    norm: &Norm,
+    type_name: &'static str,
+    feature_map: bool,
+    kind: impl Fn(usize) -> ShapedKind,
+) -> Result<Resolved, ShapeError> {
+    let dims = at.shape.dims();
+    if dims.len() < 2 {
+        return Err(at.rank("at least one axis after the batch"));
+    }
+    let last = dims[dims.len() - 1];
+    let first_axis = match norm.norm_size {
+        None => dims.len() - 1,
+        Some(given) => {
+            // As many trailing axes as together have that size.
+            let mut product = 1u64;
+            let fitting = (1..dims.len()).rev().find(|&axis| {
+                product = product.saturating_mul(dims[axis]);
+                product == given.value
+            });
+            fitting.ok_or_else(|| at.mismatch("norm_size", given, last))?
+        }
+    };
+    Ok(Resolved { type_name, kind: kind(first_axis), output: dims.to_vec(), feature_map })
+}
+
+fn elementwise(at: &At<'_>, activation: Activation, feature_map: bool) -> Resolved {
+    let kind = ShapedKind::Activation(activation);
+    Resolved { type_name: "activation", kind, output: at.shape.dims().to_vec(), feature_map }
+}

@@ -1,0 +1,37 @@
+//! The shape of the network's input, where its first layer tells it.
+
+use loom_ir::config::{Layer, LayerKind};
+
+/// The shape of one sample according to the first layer; `Err` says what would have to be given.
+pub(super) fn declared_by(layer: &Layer) -> Result<Vec<u64>, &'static str> {
+    const CONV2D: &str = "needs input_channels, input_height and input_width to tell its input's shape";
+    match &layer.kind {
+        LayerKind::Dense(dense) => {
+            dense.input_size.map(|size| vec![size.value]).ok_or("needs input_size to tell its input's shape")
+        }
+        LayerKind::Conv1d(conv) => match conv.input_length {
+            // One channel is the predecessor's default.
+            Some(length) => Ok(vec![conv.input_channels.map_or(1, |channels| channels.value), length.value]),
+            None => Err("needs input_length to tell its input's shape"),
+        },
+        LayerKind::Conv2d(conv) => image(conv.input_channels, conv.input_height, conv.input_width).ok_or(CONV2D),
+        LayerKind::MaxPool2d(pool) => image(pool.input_channels, pool.input_height, pool.input_width).ok_or(CONV2D),
+        LayerKind::AvgPool2d(pool) => image(pool.input_channels, pool.input_height, pool.input_width).ok_or(CONV2D),
+        LayerKind::LayerNorm(norm) | LayerKind::RmsNorm(norm) => {
+            norm.norm_size.map(|size| vec![size.value]).ok_or("needs norm_size to tell its input's shape")
+        }
+        LayerKind::Sequential(sequential) => match sequential.layers.first() {
+            Some(first) => declared_by(first),
+            None => Err("does not tell its input's shape"),
+        },
+        LayerKind::Flatten | LayerKind::Softmax(_) | LayerKind::Residual(_) | LayerKind::Activation(_) => {
+            Err("does not tell its input's shape")
+        }
+    }
+}
+
+type Size = Option<loom_ir::config::Spanned<u64>>;
+
+fn image(channels: Size, height: Size, width: Size) -> Option<Vec<u64>> {
+    Some(vec![channels?.value, height?.value, width?.value])
+}
