@@ -1,5 +1,6 @@
 //! The numerics contract LN1 as data.
 
+mod emit;
 pub mod library;
 pub mod order;
 pub mod reduction;
