@@ -1,1 +1,4 @@
-//! (being written)
+//! What the tests in this crate share.
+
+pub mod network;
+pub mod values;

@@ -144,6 +144,8 @@ fn merged_access(access: &Access, axis: usize, extent: i64, count: usize) -> Opt
     let direct: Option<Vec<Affine>> = access.coords.iter().map(merged).collect();
     match direct {
         Some(coords) => access.coords = coords,
+        // With guards, bounds are proved coordinate by coordinate.
+        None if !access.guards.is_empty() => return None,
         None => {
             let linear = access.linear();
             debug_assert_eq!(linear.coefficients.len(), count);

@@ -94,6 +94,15 @@ pub fn run_graph(graph: Graph, options: &PipelineOptions, observe: &mut dyn FnMu
     continue_after(1, Ir::Graph(graph), options, observe)
 }
 
+/// Runs one pass alone and checks what it gave. An [`Ir`] that the pass does not take comes back as it is.
+pub fn run_pass(name: &str, ir: Ir) -> Result<Ir, PassError> {
+    let unknown = || PassError::UnknownPass(name.to_string());
+    let &pass = PASSES.iter().find(|pass| **pass == name).ok_or_else(unknown)?;
+    let ir = apply(pass, ir);
+    check(pass, &ir)?;
+    Ok(ir)
+}
+
 fn check_names(options: &PipelineOptions) -> Result<(), PassError> {
     let unknown = options.stop_after.iter().chain(&options.skip).find(|name| !PASSES.contains(&name.as_str()));
     unknown.map_or(Ok(()), |name| Err(PassError::UnknownPass(name.clone())))

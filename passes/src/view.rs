@@ -212,7 +212,11 @@ fn merge(access: &Access, dims: &[u64], group: std::ops::Range<usize>) -> Option
     if let (Some(guards), Some(coords)) = (&guards, direct) {
         return Some(Access { coords, guards: guards.clone(), ..access.clone() });
     }
-    // Coordinate by coordinate it doesn't work, but the elements may still lie in order.
+    // Coordinate by coordinate it doesn't work, but the elements may still lie in order. (With guards, bounds are proved
+    // coordinate by coordinate.)
+    if !access.guards.is_empty() {
+        return None;
+    }
     let linear = merged(&access.linear())?;
     let shape = Shape::from([access.shape.elements()]);
     Some(Access { shape, coords: vec![linear], guards: guards?, ..access.clone() })

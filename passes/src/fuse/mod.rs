@@ -183,9 +183,15 @@ fn unique_names(program: &mut Program) {
 
 /// The name of two kernels in one: `layers.0:contract` and `layers.0:add` make `layers.0:contract+add`.
 fn joined_name(first: &str, second: &str) -> String {
-    let (origin, _) = first.split_once(':').unwrap_or(("", first));
+    // The number that made a name unique before means nothing in the joined one.
+    let plain = |name: &str| match name.rsplit_once('.') {
+        Some((rest, number)) if rest.contains(':') && number.bytes().all(|b| b.is_ascii_digit()) => rest.to_string(),
+        _ => name.to_string(),
+    };
+    let (first, second) = (plain(first), plain(second));
+    let (origin, _) = first.split_once(':').unwrap_or(("", &first));
     let own = second.split_once(':').filter(|(other, _)| *other == origin).map(|(_, operations)| operations);
-    let name = format!("{first}+{}", own.unwrap_or(second));
+    let name = format!("{first}+{}", own.unwrap_or(&second));
     // A long chain is told by its ends.
     let parts: Vec<&str> = name.split('+').collect();
     if parts.len() <= 6 {
@@ -204,6 +210,7 @@ mod tests {
         let name = joined_name("layers.0:contract", "layers.0:add");
         assert_eq!(name, "layers.0:contract+add");
         assert_eq!(joined_name(&name, "output:store"), "layers.0:contract+add+output:store");
+        assert_eq!(joined_name("layers.7:sum", "layers.7:eq.2"), "layers.7:sum+eq");
         let long = ["b", "c", "d", "e", "f", "g", "h"]
             .iter()
             .fold("l:a".to_string(), |n, o| joined_name(&n, &format!("l:{o}")));

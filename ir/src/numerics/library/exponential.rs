@@ -7,7 +7,8 @@
 use super::quotient::{Split, quotient};
 use crate::kernel::scalar::{BinaryOp, CompareOp, ScalarFn, ScalarFnBuilder, Value};
 use crate::numerics::emit::{
-    HEAD, MAGIC, abs, at_least, at_most, bits, float, horner, masked, scale, shl, shr, test, unary_program, with_sign_of,
+    HEAD, MAGIC, abs, at_least, at_most, bits, float, horner, masked, scale, shl, shr, test, unary_program,
+    with_sign_of,
 };
 use crate::types::DType;
 
@@ -141,12 +142,7 @@ pub(super) fn sigmoid() -> ScalarFn {
         let zero = b.f32(0.0);
         let n_head = b.select(negative, m_head, one);
         let n_tail = b.select(negative, m_tail, zero);
-        let q = quotient(
-            b,
-            &Split { head: n_head, tail: n_tail },
-            denominator,
-            &Split { head: d_head, tail: d_tail },
-        );
+        let q = quotient(b, &Split { head: n_head, tail: n_tail }, denominator, &Split { head: d_head, tail: d_tail });
         let scaled = b.mul(q, power);
         let scaled = b.mul(scaled, small);
         b.select(negative, scaled, q)

@@ -1,0 +1,160 @@
+//! Random network configs: every layer type and option of this release, sizes that are small and odd.
+
+use crate::values::Random;
+
+/// Options that a generated network is drawn from.
+const ACTIVATIONS: [&str; 12] = [
+    r#""linear""#,
+    r#""relu""#,
+    r#""sigmoid""#,
+    r#""tanh""#,
+    r#""softmax""#,
+    r#""gelu""#,
+    r#""swish""#,
+    r#""mish""#,
+    r#""leaky_relu", "negative_slope": 0.1"#,
+    r#""elu", "alpha": 0.7"#,
+    r#""selu""#,
+    r#""softplus""#,
+];
+
+/// A config with up to `depth` layers, from a seed. The batch size is given, so that tests can change it alone.
+pub fn random_network(seed: u64, depth: u64, batch_size: u64) -> String {
+    let mut g = Generator { random: Random(seed), shape: Vec::new(), entered: Vec::new() };
+    let rank = 1 + g.random.below(3);
+    g.shape = (0..rank).map(|axis| 1 + g.random.below(if axis == 0 && rank > 1 { 4 } else { 11 })).collect();
+    let input_shape = format!("{:?}", g.shape);
+    let count = 1 + g.random.below(depth);
+    let layers: Vec<String> = (0..count).map(|_| g.layer(2)).collect();
+    let layers = layers.join(",\n    ");
+    format!(
+        "{{\n  \"batch_size\": {batch_size}, \"seed\": {seed}, \"input_shape\": {input_shape},\n  \"layers\": [\n    {layers}\n  ]\n}}\n"
+    )
+}
+
+struct Generator {
+    random: Random,
+    /// The shape of a sample so far.
+    shape: Vec<u64>,
+    /// The shapes that entered the layers of the list at hand.
+    entered: Vec<Vec<u64>>,
+}
+
+impl Generator {
+    fn layer(&mut self, nesting: u64) -> String {
+        let entered = self.shape.clone();
+        let text = self.any_layer(nesting);
+        self.entered.push(entered);
+        text
+    }
+
+    fn any_layer(&mut self, nesting: u64) -> String {
+        loop {
+            let made = match self.random.below(12) {
+                0 | 1 => Some(self.dense()),
+                2 | 3 => self.convolution(),
+                4 | 5 => self.pooling(),
+                6 => Some(self.flatten()),
+                7 => Some(self.softmax()),
+                8 => Some(self.norm()),
+                9 => self.residual(),
+                10 if nesting > 0 => Some(self.sequential(nesting - 1)),
+                _ => Some(format!(r#"{{"type": "activation", "activation": {}}}"#, self.activation())),
+            };
+            if let Some(text) = made {
+                return text;
+            }
+        }
+    }
+
+    fn activation(&mut self) -> &'static str {
+        ACTIVATIONS[self.random.below(ACTIVATIONS.len() as u64) as usize]
+    }
+
+    fn elements(&self) -> u64 {
+        self.shape.iter().product()
+    }
+
+    fn dense(&mut self) -> String {
+        let size = 1 + self.random.below(19);
+        // Rank 3 samples come from images: the dense layer flattens what a convolution gave, so say it outright.
+        let flatten = self.shape.len() > 1;
+        let prefix = if flatten { r#"{"type": "flatten"}, "# } else { "" };
+        self.shape = vec![size];
+        let activation = self.activation();
+        let bias = self.random.below(4) > 0;
+        let dense =
+            format!(r#"{{"type": "dense", "output_size": {size}, "bias": {bias}, "activation": {activation}}}"#);
+        if flatten { format!(r#"{{"type": "sequential", "branches": [{prefix}{dense}]}}"#) } else { dense }
+    }
+
+    fn convolution(&mut self) -> Option<String> {
+        let spatial = self.shape.len().checked_sub(1).filter(|&spatial| spatial > 0)?;
+        let channels = self.shape[0];
+        let groups = if channels.is_multiple_of(2) && self.random.below(3) == 0 { 2 } else { 1 };
+        let filters = groups * (1 + self.random.below(4));
+        let (kernel, stride) = (1 + self.random.below(3), 1 + self.random.below(2));
+        let (padding, dilation) = (self.random.below(3), 1 + self.random.below(2));
+        let reach = dilation * (kernel - 1) + 1;
+        let mut shape = vec![filters];
+        for &extent in &self.shape[1..] {
+            shape.push((extent + 2 * padding).checked_sub(reach)? / stride + 1);
+        }
+        self.shape = shape;
+        let (activation, bias) = (self.activation(), self.random.below(4) > 0);
+        Some(format!(
+            r#"{{"type": "conv{spatial}d", "filters": {filters}, "kernel_size": {kernel}, "stride": {stride}, "padding": {padding}, "dilation": {dilation}, "groups": {groups}, "bias": {bias}, "activation": {activation}}}"#
+        ))
+    }
+
+    fn pooling(&mut self) -> Option<String> {
+        if self.shape.len() != 3 {
+            return None;
+        }
+        let kernel = 1 + self.random.below(3);
+        let (stride, padding) = (1 + self.random.below(3), self.random.below(kernel / 2 + 1));
+        let mut shape = vec![self.shape[0]];
+        for &extent in &self.shape[1..] {
+            shape.push((extent + 2 * padding).checked_sub(kernel)? / stride + 1);
+        }
+        self.shape = shape;
+        let (kind, more) = match self.random.below(3) {
+            0 => ("max", ""),
+            1 => ("avg", ""),
+            _ => ("avg", r#", "count_include_pad": false"#),
+        };
+        Some(format!(
+            r#"{{"type": "{kind}_pool2d", "kernel_size": {kernel}, "stride": {stride}, "padding": {padding}{more}}}"#
+        ))
+    }
+
+    fn flatten(&mut self) -> String {
+        self.shape = vec![self.elements()];
+        r#"{"type": "flatten"}"#.to_string()
+    }
+
+    fn softmax(&mut self) -> String {
+        let axis = self.random.below(self.shape.len() as u64) as i64 - self.shape.len() as i64;
+        let temperature = ["1.0", "0.7", "2.0"][self.random.below(3) as usize];
+        format!(r#"{{"type": "softmax", "temperature": {temperature}, "axis": {axis}}}"#)
+    }
+
+    fn norm(&mut self) -> String {
+        let kind = ["layer_norm", "rms_norm"][self.random.below(2) as usize];
+        format!(r#"{{"type": "{kind}", "epsilon": 0.001}}"#)
+    }
+
+    fn residual(&mut self) -> Option<String> {
+        let fitting: Vec<usize> = (0..self.entered.len()).filter(|&index| self.entered[index] == self.shape).collect();
+        let index = *fitting.get(self.random.below(fitting.len().max(1) as u64) as usize)?;
+        Some(format!(r#"{{"type": "residual", "from": {}}}"#, self.entered.len() - index))
+    }
+
+    fn sequential(&mut self, nesting: u64) -> String {
+        let outer = std::mem::take(&mut self.entered);
+        let count = self.random.below(3);
+        let layers: Vec<String> = (0..count).map(|_| self.layer(nesting)).collect();
+        self.entered = outer;
+        format!(r#"{{"type": "sequential", "branches": [{}]}}"#, layers.join(", "))
+    }
+}
