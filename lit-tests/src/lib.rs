@@ -1,4 +1,6 @@
 //! What the tests in this crate share.
 
+pub mod lit;
 pub mod network;
+pub mod stages;
 pub mod values;

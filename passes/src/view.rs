@@ -26,6 +26,12 @@ impl View {
 
     /// The view that a view operation makes of this one.
     pub fn apply(&self, op: &Op, result: &Shape) -> Option<View> {
+        let view = self.composed(op, result)?;
+        // Backends rely on bounds that can be proved. Where they can't any more, a copy starts afresh.
+        view.access.check(result.dims(), view.access.shape.elements()).is_ok().then_some(view)
+    }
+
+    fn composed(&self, op: &Op, result: &Shape) -> Option<View> {
         match op {
             Op::Broadcast { axes, .. } => Some(self.broadcast(result, axes)),
             Op::Transpose(permutation) => Some(self.transpose(result, permutation)),

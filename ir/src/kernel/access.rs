@@ -101,6 +101,20 @@ impl Affine {
         }
     }
 
+    /// The small factor by which this expression's coefficients are the other's; `None` where there's none, or where
+    /// neither moves.
+    fn multiple_of(&self, other: &Affine) -> Option<i64> {
+        let (&own, &base) =
+            self.coefficients.iter().zip(&other.coefficients).find(|&(&own, &base)| own != 0 || base != 0)?;
+        let factor = own.checked_div(base).filter(|factor| factor.unsigned_abs() < 1 << 20)?;
+        let all = self
+            .coefficients
+            .iter()
+            .zip(&other.coefficients)
+            .all(|(&own, &base)| base.checked_mul(factor) == Some(own));
+        (all && factor != 0).then_some(factor)
+    }
+
     /// Whether the value changes with the axis.
     pub fn depends_on(&self, axis: usize) -> bool {
         self.coefficients.get(axis).is_some_and(|&coefficient| coefficient != 0)
@@ -203,8 +217,8 @@ impl Access {
 
     /// Checks that every element touched over axes of these extents lies in a buffer of `elements` elements.
     ///
-    /// A coordinate is in bounds if its range over the axes is, or if guards that differ from it by a constant cut the
-    /// range down to the bounds. This is what lets backends generate code without bounds checks.
+    /// A coordinate is in bounds if its range over the axes is, or if guards on an expression that it is a multiple of, but
+    /// for a constant, cut the range down to the bounds. This is what lets backends generate code without bounds checks.
     pub fn check(&self, extents: &[u64], elements: u64) -> Result<(), AccessError> {
         if self.shape.checked_elements() != Some(elements) {
             return Err(AccessError::Shape { shape: self.shape.clone(), elements });
@@ -226,12 +240,14 @@ impl Access {
         }
         for (coord, &dim) in self.coords.iter().zip(self.shape.dims()) {
             let (mut low, mut high) = coord.range(extents).ok_or(AccessError::Overflow)?;
-            for guard in self.guards.iter().filter(|guard| guard.expr.coefficients == coord.coefficients) {
-                // The guard says 0 <= coord + difference < extent.
-                let difference = guard.expr.offset - coord.offset;
-                let extent = i64::try_from(guard.extent).map_err(|_| AccessError::Overflow)?;
-                low = low.max(-difference);
-                high = high.min((extent - 1).saturating_sub(difference));
+            for guard in &self.guards {
+                let Some(factor) = coord.multiple_of(&guard.expr) else { continue };
+                // coord = factor · expr + difference, and the guard says 0 <= expr < extent.
+                let extent = i64::try_from(guard.extent).map_err(|_| AccessError::Overflow)?.clamp(1, SAFE);
+                let difference = coord.offset - factor * guard.expr.offset;
+                let ends = [difference, difference + factor * (extent - 1)];
+                low = low.max(ends[0].min(ends[1]));
+                high = high.min(ends[0].max(ends[1]));
             }
             // An empty range (low above high) is never touched.
             if low <= high && (low < 0 || high >= dim as i64) {
@@ -318,6 +334,11 @@ mod tests {
         assert!(matches!(window(-1, false).check(&[3, 3], 8), Err(AccessError::OutOfBounds { low: -1, .. })));
         assert_eq!(window(-1, true).check(&[4, 3], 8), Ok(()));
         assert!(matches!(window(0, true).check(&[3, 3], 9), Err(AccessError::Shape { .. })));
+        let mut doubled = window(0, true);
+        doubled.coords[0] = doubled.coords[0].scaled(2).shifted(1);
+        assert!(doubled.check(&[4, 3], 8).is_err(), "2x + 1 reaches 15 for x < 8");
+        doubled.guards[0].extent = 4;
+        assert_eq!(doubled.check(&[4, 3], 8), Ok(()));
         let mut shifted = window(-1, true);
         shifted.guards[0].expr.offset = 0;
         assert!(shifted.check(&[4, 3], 8).is_err(), "a guard on something else does not help");
