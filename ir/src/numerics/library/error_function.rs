@@ -1,7 +1,7 @@
 //! erf.
 
 use crate::kernel::scalar::{CompareOp, ScalarFn};
-use crate::numerics::emit::{abs, at_most, test, unary_program, with_sign_of};
+use crate::numerics::emit::{abs, at_most, scale, test, unary_program, with_sign_of};
 use crate::types::DType;
 
 /// Where the polynomials meet.
@@ -11,7 +11,10 @@ const SPLIT: f32 = 1.125;
 const SMALL_CENTRE: f32 = 0.75;
 
 /// Near [`SPLIT`], where the fourth power weighs errors most.
-const LARGE_CENTRE: f32 = 1.375;
+const LARGE_CENTRE: f32 = 1.125;
+
+/// erfc at [`SPLIT`]: the fourth root of the rest begins just below 1, where `f32` is finest.
+const LARGE_SCALE: f32 = 0.111612886;
 
 /// P with `erf(x) = x + x P(x^2)` on [0, 5/4]: Remez on the relative error, then each coefficient rounded to `f32` and
 /// the rest fitted again. Relative error of erf: 2^-29.5.
@@ -29,14 +32,14 @@ const SMALL: [f32; 8] = [
 /// R with `erfc(2 + t) = R(t)^4` for 2 + t in [5/4, 4]: the fourth root of erfc is so smooth that as many coefficients
 /// do as for [`SMALL`]. Remez with weight `4 R^3`, rounded likewise. Absolute error of erf: 2^-28.0.
 const LARGE: [f32; 8] = [
-    f32::from_bits(0x3ef4_4b99),
-    f32::from_bits(0xbec8_be6a),
-    f32::from_bits(0x3d64_b349),
-    f32::from_bits(0x3d1f_6c27),
-    f32::from_bits(0xbc37_656a),
-    f32::from_bits(0xbb32_193e),
-    f32::from_bits(0x3acd_1c5a),
-    f32::from_bits(0xb94d_fe84),
+    f32::from_bits(0x3f7f_ffd6),
+    f32::from_bits(0xbf36_80e1),
+    f32::from_bits(0x3d22_a34d),
+    f32::from_bits(0x3daa_018b),
+    f32::from_bits(0xbc35_637a),
+    f32::from_bits(0xbc11_7261),
+    f32::from_bits(0x3b4d_5a72),
+    f32::from_bits(0xb9a1_65e4),
 ];
 
 /// The error function: two polynomials of equal length, evaluated as one with selected coefficients.
@@ -70,6 +73,7 @@ pub(super) fn erf() -> ScalarFn {
         let near = b.add(size, product);
         let root = b.mul(sum, sum);
         let complement = b.mul(root, root);
+        let complement = scale(b, complement, LARGE_SCALE);
         let one = b.f32(1.0);
         let far = b.sub(one, complement);
         let result = b.select(small, near, far);
