@@ -3,4 +3,5 @@
 mod emit;
 pub mod library;
 pub mod order;
+pub mod philox;
 pub mod reduction;
