@@ -119,6 +119,21 @@ fn wrong_values() {
     ));
 }
 
+/// A contraction over nothing still runs its epilogue.
+#[test]
+fn an_empty_sum_hides_no_access() {
+    let empty = |offset: i64| {
+        changed(|metadata| {
+            edit(metadata, |program| {
+                program["kernels"][0]["axes"][2] = 0.into();
+                program["kernels"][0]["loads"][2]["coords"][0]["offset"] = offset.into();
+            });
+        })
+    };
+    assert!(empty(0).is_ok());
+    assert!(matches!(empty(1), Err(ArtifactError::Program { .. })));
+}
+
 fn edit(metadata: &mut BTreeMap<String, String>, change: impl FnOnce(&mut Value)) {
     let mut program: Value = serde_json::from_str(&metadata["loom.program"]).unwrap();
     change(&mut program);

@@ -46,7 +46,7 @@ fn one_batch_in_place() {
     let mut output = vec![0; 8];
     let mut session = session();
     session.run_into(&[input.bits()], &mut [&mut output]).unwrap();
-    assert_eq!(output, session.run_tensors(&[input.clone()]).unwrap()[0].bits());
+    assert_eq!(output, session.run_tensors(std::slice::from_ref(&input)).unwrap()[0].bits());
     assert!(matches!(
         session.run_into(&[&[0; 11]], &mut [&mut output]),
         Err(RunError::Length { expected: 12, found: 11, .. })
