@@ -60,6 +60,13 @@ impl Device {
     }
 }
 
+impl Default for Device {
+    /// The processor; in a build without it, the interpreter.
+    fn default() -> Device {
+        if Device::Cpu.is_compiled_in() { Device::Cpu } else { Device::Interp }
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -78,7 +85,7 @@ impl FromStr for Device {
 }
 
 /// How a network is made ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionOptions {
     /// On which device.
     pub device: Device,
@@ -93,7 +100,7 @@ pub struct SessionOptions {
 impl SessionOptions {
     /// The defaults on a device.
     pub fn on(device: Device) -> SessionOptions {
-        SessionOptions { device, threads: None, adapter: None, flip: None }
+        SessionOptions { device, ..SessionOptions::default() }
     }
 }
 
