@@ -99,14 +99,15 @@ impl Shape {
 
     /// The product of the extents of a shape that was [`checked`](Self::checked).
     pub fn elements(&self) -> u64 {
-        self.0.iter().product()
+        if self.0.contains(&0) { 0 } else { self.0.iter().product() }
     }
 
     /// Row-major strides in elements: the last axis has stride 1.
     pub fn strides(&self) -> Vec<u64> {
-        let mut strides = vec![1; self.rank()];
+        let mut strides = vec![1u64; self.rank()];
         for axis in (1..self.rank()).rev() {
-            strides[axis - 1] = strides[axis] * self.0[axis];
+            // Only a tensor without elements can have extents whose product overflows; it has no element to stride to.
+            strides[axis - 1] = strides[axis].saturating_mul(self.0[axis]);
         }
         strides
     }
@@ -159,6 +160,8 @@ mod tests {
         assert_eq!(Shape::from([u64::MAX, u64::MAX]).checked_elements(), None);
         assert_eq!(Shape::from([u64::MAX, u64::MAX, 0]).checked_elements(), Some(0));
         assert_eq!(Shape::from([]).checked_elements(), Some(1));
+        assert_eq!(Shape::from([u64::MAX, u64::MAX, 0]).elements(), 0);
+        assert_eq!(Shape::from([0, u64::MAX, u64::MAX]).strides(), [u64::MAX, u64::MAX, 1]);
     }
 
     #[test]

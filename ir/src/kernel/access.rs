@@ -92,6 +92,11 @@ impl Affine {
         result
     }
 
+    /// Whether no number in it is so large that sums and strides of a few could overflow.
+    fn is_safe(&self) -> bool {
+        [self.offset].iter().chain(&self.coefficients).all(|number| number.unsigned_abs() <= SAFE as u64)
+    }
+
     /// The axis whose bare index this is.
     pub fn as_axis(&self) -> Option<usize> {
         let mut used = self.coefficients.iter().enumerate().filter(|&(_, &coefficient)| coefficient != 0);
@@ -194,6 +199,21 @@ impl Access {
         linear
     }
 
+    /// [`linear`](Self::linear), or `None` where it overflows. Coordinates must be as many as extents.
+    fn checked_linear(&self) -> Option<Affine> {
+        let axes = self.coords.first().map_or(0, |coord| coord.coefficients.len());
+        let mut linear = Affine::constant(0, axes);
+        let add = |sum: &mut i64, term: i64, stride: i64| Some(*sum = sum.checked_add(term.checked_mul(stride)?)?);
+        for (coord, stride) in self.coords.iter().zip(self.shape.strides()) {
+            let stride = i64::try_from(stride).ok()?;
+            add(&mut linear.offset, coord.offset, stride)?;
+            for (sum, &coefficient) in linear.coefficients.iter_mut().zip(&coord.coefficients) {
+                add(sum, coefficient, stride)?;
+            }
+        }
+        Some(linear)
+    }
+
     /// Whether the access reads or writes another element when the axis moves.
     pub fn depends_on(&self, axis: usize) -> bool {
         self.coords.iter().chain(self.guards.iter().map(|guard| &guard.expr)).any(|affine| affine.depends_on(axis))
@@ -230,10 +250,15 @@ impl Access {
         if let Some(affine) = all.clone().find(|affine| affine.coefficients.len() != extents.len()) {
             return Err(AccessError::Rank { coords: affine.coefficients.len(), rank: extents.len() });
         }
+        // An axis of extent 1 hides a coefficient of any size from the range, so the numbers themselves are bounded.
+        if !all.clone().all(Affine::is_safe) {
+            return Err(AccessError::Overflow);
+        }
+        let linear = self.checked_linear().filter(Affine::is_safe).ok_or(AccessError::Overflow)?;
         if extents.contains(&0) {
             return Ok(());
         }
-        for affine in all {
+        for affine in all.chain([&linear]) {
             if affine.range(extents).is_none_or(|(low, high)| low < -SAFE || high > SAFE) {
                 return Err(AccessError::Overflow);
             }
@@ -352,6 +377,14 @@ mod tests {
         assert_eq!(access.check(&[3, 3], 8), Err(AccessError::Overflow));
         access.coords[0] = Affine { offset: i64::MIN, coefficients: vec![0, 0] };
         assert_eq!(access.check(&[3, 3], 8), Err(AccessError::Overflow));
+        let mut access = window(0, true);
+        access.coords[0].coefficients = vec![i64::MAX, 1];
+        assert_eq!(access.check(&[1, 3], 8), Err(AccessError::Overflow), "an axis of extent 1 does not hide it");
+        assert_eq!(access.check(&[0, 3], 8), Err(AccessError::Overflow), "nor does an empty one");
+        access.shape = Shape::from([1, 1 << 30]);
+        access.coords = vec![Affine { offset: 0, coefficients: vec![1 << 39, 0] }, Affine::axis(1, 2)];
+        access.guards = vec![Guard { expr: access.coords[0].clone(), extent: 1 }];
+        assert_eq!(access.check(&[2, 3], 1 << 30), Err(AccessError::Overflow), "times its stride it is too large");
     }
 
     #[test]

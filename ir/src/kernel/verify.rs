@@ -246,6 +246,14 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
             return Err(VerifyErrorKind::ReadsOutput);
         }
     }
+    // Where nothing is reduced, the terms' loads are never made, but the epilogue still runs.
+    let mut rows = kernel.axes.clone();
+    rows.iter_mut().skip(kernel.output_axes()).for_each(|extent| *extent = 1);
+    for load in epilogue(kernel).into_iter().flat_map(Lambda::loads) {
+        if let Some(load) = kernel.loads.get(load as usize) {
+            load.check(&rows, program.buffer(load.buffer).shape.elements())?;
+        }
+    }
     check_output(program, kernel)?;
     let output = program.buffer(kernel.output.buffer).dtype;
     let axes = kernel.axes.len();
@@ -274,6 +282,15 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
             check_lambda(program, kernel, &contract.rhs, &[], rows, DType::F32)?;
             check_lambda(program, kernel, &contract.epilogue, &[DType::F32], columns.end..axes, output)
         }
+    }
+}
+
+/// The function that runs once a row, after its reduction.
+fn epilogue(kernel: &Kernel) -> Option<&Lambda> {
+    match &kernel.body {
+        Body::Reduce(reduce) if !reduce.per_element => Some(&reduce.result),
+        Body::Contract(contract) => Some(&contract.epilogue),
+        Body::Map(_) | Body::Reduce(_) => None,
     }
 }
 
@@ -309,8 +326,10 @@ fn check_axes(kernel: &Kernel) -> Result<(), VerifyErrorKind> {
 fn check_output(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKind> {
     let output = &kernel.output;
     let buffer = program.buffers.get(output.buffer.index()).ok_or(VerifyErrorKind::NoBuffer(output.buffer))?;
-    output.check(&kernel.axes, buffer.shape.elements())?;
     let count = kernel.output_axes();
+    let mut written = kernel.axes.clone();
+    written.iter_mut().skip(count).for_each(|extent| *extent = 1);
+    output.check(&written, buffer.shape.elements())?;
     let written: Option<u64> = kernel.axes[..count].iter().try_fold(1u64, |product, &e| product.checked_mul(e));
     if !output.guards.is_empty() || written != Some(buffer.shape.elements()) {
         return Err(VerifyErrorKind::Output);

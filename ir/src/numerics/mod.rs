@@ -4,4 +4,5 @@ mod emit;
 pub mod expand;
 pub mod library;
 pub mod order;
+pub mod philox;
 pub mod reduction;

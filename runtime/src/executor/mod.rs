@@ -4,6 +4,9 @@ use std::ops::ControlFlow;
 
 use loom_ir::kernel::Program;
 
+pub mod flip;
+pub mod interp;
+
 /// A program made ready on one device.
 ///
 /// All tensors go in and out as the bits of their elements, in the order in which the program lists its inputs, outputs
@@ -50,6 +53,14 @@ pub enum ExecuteError {
         need: u64,
         /// Bytes allowed.
         limit: u64,
+    },
+    /// This machine has less memory than the program needs.
+    #[error("no memory for {what}: {bytes} bytes")]
+    Memory {
+        /// What needs it.
+        what: String,
+        /// Bytes needed.
+        bytes: u64,
     },
     /// The device failed while it ran: lost, or out of memory.
     #[error("the device failed: {0}")]

@@ -1,0 +1,267 @@
+//! Compiled networks made ready on a device.
+//!
+//! A network is compiled for a fixed batch: the leading extent of its inputs. A session runs any number of samples, in
+//! slices of that many, the last one filled up with samples of zeros. That changes no bit of the others, because a
+//! row's result does not depend on the batch it stands in (LN1 section 5; no network of this release reduces over the
+//! batch axis).
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use loom_ir::kernel::{Program, Verified};
+use loom_ir::types::Shape;
+
+use crate::artifact::Artifact;
+use crate::digest::canonicalise;
+use crate::executor::Executor;
+use crate::executor::flip::{Flip, FlipExecutor};
+use crate::tensors::Tensor;
+
+mod error;
+mod open;
+mod slices;
+
+pub use error::{RunError, SessionError};
+pub use slices::Slices;
+
+/// What runs a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Device {
+    /// Machine code on the processor.
+    Cpu,
+    /// A GPU through wgpu.
+    Gpu,
+    /// The reference interpreter: slow, and right by definition.
+    Interp,
+}
+
+impl Device {
+    /// Every device.
+    pub const ALL: [Device; 3] = [Device::Cpu, Device::Gpu, Device::Interp];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Device::Cpu => "cpu",
+            Device::Gpu => "gpu",
+            Device::Interp => "interp",
+        }
+    }
+
+    /// Whether this build has the device's backend.
+    pub const fn is_compiled_in(self) -> bool {
+        match self {
+            Device::Cpu => cfg!(feature = "cpu"),
+            Device::Gpu => cfg!(feature = "gpu"),
+            Device::Interp => true,
+        }
+    }
+}
+
+impl Default for Device {
+    /// The processor; in a build without it, the interpreter.
+    fn default() -> Device {
+        if Device::Cpu.is_compiled_in() { Device::Cpu } else { Device::Interp }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Device, String> {
+        Device::ALL
+            .into_iter()
+            .find(|device| device.name() == name)
+            .ok_or_else(|| format!("there is no device `{name}`, only `cpu`, `gpu` and `interp`"))
+    }
+}
+
+/// How a network is made ready.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionOptions {
+    /// On which device.
+    pub device: Device,
+    /// CPU: how many threads; left out, one a processor. No number changes a bit.
+    pub threads: Option<usize>,
+    /// GPU: which adapter, by a part of its name; left out, the fastest.
+    pub adapter: Option<String>,
+    /// A fault put in on purpose, for tests of comparisons.
+    pub flip: Option<Flip>,
+}
+
+impl SessionOptions {
+    /// The defaults on a device.
+    pub fn on(device: Device) -> SessionOptions {
+        SessionOptions { device, ..SessionOptions::default() }
+    }
+}
+
+/// A network made ready on a device.
+pub struct Session {
+    executor: Box<dyn Executor>,
+    program: Arc<Verified>,
+    device: Device,
+    batch: Option<u64>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({:?} on {})", self.program.name, self.device)
+    }
+}
+
+impl Session {
+    /// Makes a network ready on a device.
+    pub fn new(artifact: &Artifact, options: SessionOptions) -> Result<Session, SessionError> {
+        let mut executor = open::executor(artifact, &options)?;
+        if let Some(flip) = &options.flip {
+            executor = match FlipExecutor::new(executor, flip) {
+                Some(executor) => Box::new(executor),
+                None => return Err(SessionError::NoFlip(flip.clone())),
+            };
+        }
+        let program = Arc::clone(artifact.program());
+        let batch = slices::batch(&program);
+        Ok(Session { executor, program, device: options.device, batch })
+    }
+
+    /// The device.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// How many samples the device computes at a time; `None` if inputs and outputs have no common leading extent, so
+    /// that the network runs on exactly its own shapes.
+    pub fn batch(&self) -> Option<u64> {
+        self.batch
+    }
+
+    /// Runs a network of one `f32` input and one `f32` output on any number of samples, one after another.
+    pub fn run(&mut self, input: &[f32]) -> Result<Vec<f32>, RunError> {
+        let (one, another) = (self.program.inputs().next(), self.program.inputs().nth(1));
+        let (Some((_, buffer)), None, 1) = (one, another, self.program.outputs().count()) else {
+            return Err(RunError::NotSimple { inputs: self.program.inputs().count() });
+        };
+        let shape = slices::shape_of(&buffer.shape, self.batch, input.len() as u64)?;
+        let tensor = Tensor::from_f32(&buffer.name, shape, input).ok_or(RunError::TooManyElements)?;
+        let outputs = self.run_tensors(&[tensor])?;
+        let values = outputs.first().and_then(Tensor::as_f32);
+        values.map(<[f32]>::to_vec).ok_or(RunError::NotSimple { inputs: 1 })
+    }
+
+    /// Runs the network on tensors that are named and shaped like its inputs but for the number of samples, and gives
+    /// all outputs, in the program's order, for as many samples.
+    pub fn run_tensors(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        self.run_tensors_with(inputs, &mut |_, _| {})
+    }
+
+    /// The same, telling after each slice how many of how many are done.
+    pub fn run_tensors_with(
+        &mut self,
+        inputs: &[Tensor],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<Tensor>, RunError> {
+        let slices = self.slices(inputs)?;
+        let mut outputs = slices.outputs(&self.program)?;
+        let mut padded = slices.scratch();
+        // The last slice may compute more samples than are wanted; its outputs go here first.
+        let mut surplus: Vec<Vec<u32>> = Vec::new();
+        for index in 0..slices.count() {
+            let inputs = slices.inputs(index, &mut padded);
+            let wanted = slices.output_ranges(index, &self.program);
+            if slices.is_full(index) {
+                let mut views: Vec<&mut [u32]> =
+                    outputs.iter_mut().zip(wanted).map(|(bits, range)| &mut bits[range]).collect();
+                self.run_into(&inputs, &mut views)?;
+            } else {
+                surplus.extend(self.program.outputs().map(|(_, buffer)| vec![0; buffer.shape.elements() as usize]));
+                let mut views: Vec<&mut [u32]> = surplus.iter_mut().map(Vec::as_mut_slice).collect();
+                self.run_into(&inputs, &mut views)?;
+                for ((bits, range), all) in outputs.iter_mut().zip(wanted).zip(&surplus) {
+                    let count = range.len();
+                    bits[range].copy_from_slice(&all[..count]);
+                }
+            }
+            progress(index + 1, slices.count());
+        }
+        let named = self.program.outputs().zip(outputs).map(|((_, buffer), bits)| {
+            Tensor::new(&buffer.name, buffer.dtype, slices.shape(&buffer.shape), bits).ok_or(RunError::TooManyElements)
+        });
+        named.collect()
+    }
+
+    /// Runs exactly one batch without allocating: bits in and out, in the order and with the lengths of the program's
+    /// inputs and outputs.
+    pub fn run_into(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), RunError> {
+        self.check_lengths(inputs, Some(outputs))?;
+        self.executor.run(inputs, outputs)?;
+        for ((_, buffer), bits) in self.program.outputs().zip(outputs) {
+            canonicalise(buffer.dtype, bits);
+        }
+        Ok(())
+    }
+
+    /// Runs exactly one batch kernel by kernel and shows what each wrote: its number and the bits, as on the device
+    /// (a NaN may have any payload). Stops when `observe` breaks.
+    pub fn trace(
+        &mut self,
+        inputs: &[&[u32]],
+        observe: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
+    ) -> Result<(), RunError> {
+        self.check_lengths(inputs, None)?;
+        Ok(self.executor.trace(inputs, observe)?)
+    }
+
+    /// Checks tensors against the network's inputs and cuts them into batches.
+    pub fn slices(&self, inputs: &[Tensor]) -> Result<Slices, RunError> {
+        Slices::new(&self.program, self.batch, inputs)
+    }
+
+    fn check_lengths(&self, inputs: &[&[u32]], outputs: Option<&[&mut [u32]]>) -> Result<(), RunError> {
+        let wrong = |buffer: &loom_ir::kernel::Buffer, found: usize| RunError::Length {
+            tensor: buffer.name.clone(),
+            expected: buffer.shape.elements(),
+            found: found as u64,
+        };
+        let mut count = 0;
+        for ((_, buffer), bits) in self.program.inputs().zip(inputs) {
+            if bits.len() as u64 != buffer.shape.elements() {
+                return Err(wrong(buffer, bits.len()));
+            }
+            count += 1;
+        }
+        let needed = self.program.inputs().count();
+        if count != needed || inputs.len() != needed {
+            return Err(RunError::Count { what: "inputs", expected: needed, found: inputs.len() });
+        }
+        let Some(outputs) = outputs else { return Ok(()) };
+        let needed = self.program.outputs().count();
+        if outputs.len() != needed {
+            return Err(RunError::Count { what: "outputs", expected: needed, found: outputs.len() });
+        }
+        let mut pairs = self.program.outputs().zip(outputs);
+        match pairs.find(|((_, buffer), bits)| bits.len() as u64 != buffer.shape.elements()) {
+            Some(((_, buffer), bits)) => Err(wrong(buffer, bits.len())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A shape with its leading extent replaced.
+pub(crate) fn with_samples(shape: &Shape, samples: u64) -> Shape {
+    let rest = shape.dims().iter().skip(1).copied();
+    Shape::new([samples].into_iter().chain(rest).collect::<Vec<u64>>())
+}

@@ -1,0 +1,122 @@
+//! An open safetensors file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use loom_ir::types::DType;
+
+use super::Tensor;
+use super::error::TensorError;
+use super::header::{self, FileDType, TensorInfo};
+use super::mmap::FileBytes;
+
+/// A safetensors file with a checked header. Tensors taken from it share its mapped bytes.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    bytes: Arc<FileBytes>,
+    metadata: BTreeMap<String, String>,
+    tensors: Vec<(String, TensorInfo)>,
+    by_name: BTreeMap<String, usize>,
+}
+
+impl TensorFile {
+    /// Maps a file and checks its header.
+    pub fn open(path: &Path) -> Result<TensorFile, TensorError> {
+        TensorFile::from_file_bytes(path, FileBytes::map(path)?)
+    }
+
+    /// The same for bytes in memory; `path` is what errors call them.
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<TensorFile, TensorError> {
+        TensorFile::from_file_bytes(path, FileBytes::Owned(bytes))
+    }
+
+    fn from_file_bytes(path: &Path, bytes: FileBytes) -> Result<TensorFile, TensorError> {
+        let header = header::read(path, &bytes)?;
+        let by_name = header.tensors.iter().enumerate().map(|(index, (name, _))| (name.clone(), index)).collect();
+        Ok(TensorFile {
+            path: path.to_path_buf(),
+            bytes: Arc::new(bytes),
+            metadata: header.metadata,
+            tensors: header.tensors,
+            by_name,
+        })
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The size of the file in bytes.
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// The strings about the file.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// All tensors, in the order in which their data lies.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&str, &TensorInfo)> {
+        self.tensors.iter().map(|(name, info)| (name.as_str(), info))
+    }
+
+    /// What the file says of a tensor.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(*self.by_name.get(name)?).map(|(_, info)| info)
+    }
+
+    /// A tensor of a type that programs compute with.
+    pub fn tensor(&self, name: &str) -> Result<Tensor, TensorError> {
+        let info = self.info(name).ok_or_else(|| self.no_tensor(name))?;
+        match info.dtype.dtype() {
+            Some(DType::Bool) => self.bools(name, info),
+            Some(dtype) => Tensor::from_map(name, dtype, info.shape.clone(), &self.bytes, info.range.clone())
+                .ok_or_else(|| self.no_tensor(name)),
+            None => Err(self.wrong_dtype(name, info.dtype, DType::ALL.to_vec())),
+        }
+    }
+
+    /// The bytes of a tensor as they lie in the file.
+    pub fn data(&self, name: &str) -> Option<&[u8]> {
+        self.bytes.get(self.info(name)?.range.clone())
+    }
+
+    /// Whole numbers of any width, as labels come: i64, i32, u32, u8 or i8.
+    pub fn integers(&self, name: &str) -> Result<Vec<i64>, TensorError> {
+        let info = self.info(name).ok_or_else(|| self.no_tensor(name))?;
+        let data = self.data(name).unwrap_or_default();
+        let four = |convert: fn([u8; 4]) -> i64| data.as_chunks::<4>().0.iter().map(|&bytes| convert(bytes)).collect();
+        match info.dtype.name() {
+            "I32" => Ok(four(|bytes| i32::from_le_bytes(bytes).into())),
+            "U32" => Ok(four(|bytes| u32::from_le_bytes(bytes).into())),
+            "I64" => Ok(data.as_chunks::<8>().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect()),
+            "U8" => Ok(data.iter().map(|&byte| byte.into()).collect()),
+            "I8" => Ok(data.iter().map(|&byte| i64::from(byte as i8)).collect()),
+            _ => Err(self.wrong_dtype(name, info.dtype, vec![DType::I32, DType::U32])),
+        }
+    }
+
+    /// One byte each in the file, one word each in a program.
+    fn bools(&self, name: &str, info: &TensorInfo) -> Result<Tensor, TensorError> {
+        let data = self.data(name).unwrap_or_default();
+        if let Some((index, &value)) = data.iter().enumerate().find(|&(_, &byte)| byte > 1) {
+            let (path, tensor) = (self.path.clone(), name.to_string());
+            return Err(TensorError::NotABool { path, tensor, index, value });
+        }
+        let bits: Vec<u32> = data.iter().map(|&byte| byte.into()).collect();
+        Tensor::new(name, DType::Bool, info.shape.clone(), bits).ok_or_else(|| self.no_tensor(name))
+    }
+
+    fn no_tensor(&self, name: &str) -> TensorError {
+        let found = self.tensors.iter().map(|(name, _)| name.clone()).collect();
+        TensorError::NoTensor { path: self.path.clone(), tensor: name.to_string(), found }
+    }
+
+    fn wrong_dtype(&self, name: &str, found: FileDType, expected: Vec<DType>) -> TensorError {
+        TensorError::WrongDType { path: self.path.clone(), tensor: name.to_string(), expected, found }
+    }
+}

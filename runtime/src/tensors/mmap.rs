@@ -1,0 +1,56 @@
+//! The bytes of a file, mapped. The only `unsafe` of the loader.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::ops::Deref;
+use std::path::Path;
+
+use super::error::TensorError;
+
+/// The bytes of a file: mapped, or held in memory where there was no file.
+#[derive(Debug)]
+pub enum FileBytes {
+    /// Mapped from a file.
+    Mapped(memmap2::Mmap),
+    /// In memory.
+    Owned(Vec<u8>),
+}
+
+impl FileBytes {
+    /// Maps a regular file.
+    ///
+    /// Loom replaces files by renaming, so files that it writes itself can be mapped meanwhile. If another program
+    /// truncates a file while it is mapped, the system ends this process, as it does for every mapped file.
+    pub fn map(path: &Path) -> Result<FileBytes, TensorError> {
+        let open = |source| TensorError::Open { path: path.to_path_buf(), source };
+        let file = File::open(path).map_err(open)?;
+        let metadata = file.metadata().map_err(open)?;
+        if !metadata.is_file() {
+            return Err(TensorError::NotAFile { path: path.to_path_buf() });
+        }
+        if usize::try_from(metadata.len()).is_err() {
+            return Err(TensorError::FileTooLarge { path: path.to_path_buf(), bytes: metadata.len() });
+        }
+        if metadata.len() == 0 {
+            // Not every system maps nothing.
+            return Ok(FileBytes::Owned(Vec::new()));
+        }
+        // SAFETY: the map is read-only and private to this value, and it is only read as plain bytes and words, for
+        // which every bit pattern is legal. That another process changes the bytes meanwhile can't be ruled out; the
+        // loaders check what they rely on in what they have copied out (the header), never in the map itself.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(open)?;
+        Ok(FileBytes::Mapped(map))
+    }
+}
+
+impl Deref for FileBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            FileBytes::Mapped(map) => map,
+            FileBytes::Owned(bytes) => bytes,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! A network's weights: from a file, or drawn from a seed.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use loom_ir::diagnostics::nearest;
+use loom_ir::kernel::Program;
+use loom_ir::types::{DType, Shape};
+
+use crate::executor::WeightBits;
+use crate::tensors::{FileDType, Tensor, TensorError, TensorFile};
+
+mod initialise;
+
+pub use initialise::{InitialiseError, draw_inputs};
+
+/// All weights of a program, in the program's order.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    tensors: Vec<Tensor>,
+}
+
+impl Weights {
+    /// Takes a program's weights from a safetensors file. Their data stays in the file.
+    ///
+    /// The file has to hold the program's weights and nothing else; everything that is wrong is told at once.
+    pub fn from_file(path: &Path, program: &Program) -> Result<Weights, WeightsError> {
+        Weights::from_tensors(&TensorFile::open(path)?, program)
+    }
+
+    /// The same from an open file.
+    pub fn from_tensors(file: &TensorFile, program: &Program) -> Result<Weights, WeightsError> {
+        let problems = compare(file, program);
+        if !problems.is_empty() {
+            return Err(WeightsError::Mismatch { path: file.path().to_path_buf(), problems });
+        }
+        let tensors = program.weights().map(|(_, buffer)| file.tensor(&buffer.name)).collect::<Result<_, _>>()?;
+        Ok(Weights { tensors })
+    }
+
+    /// Draws a program's weights: the same seed gives the same bits everywhere.
+    ///
+    /// What a weight is initialised as follows from its role, the last part of its name:
+    ///
+    /// | role | values |
+    /// |---|---|
+    /// | `weight` | Glorot uniform: `(2u - 1) · limit` with `limit = sqrt(6 / (fan_in + fan_out))`, computed in f64 and rounded once to f32. Of a shape `[out, in, …]`, `fan_out` is `out` and `fan_in` is `in`, each times the extents behind them |
+    /// | `bias`, `beta` | +0.0 |
+    /// | `gamma` | 1.0 |
+    ///
+    /// `u` is the word of [`loom_ir::numerics::philox`] with the element's row-major index, in the stream of the layer's
+    /// path (the name without the role) and the role.
+    pub fn initialise(program: &Program, seed: u64) -> Result<Weights, InitialiseError> {
+        let tensors =
+            program.weights().map(|(_, buffer)| initialise::weight(buffer, seed)).collect::<Result<_, _>>()?;
+        Ok(Weights { tensors })
+    }
+
+    /// The tensors, in the program's order.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// How many numbers they hold.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.bits().len() as u64).sum()
+    }
+}
+
+impl WeightBits for Weights {
+    fn bits(&self, index: usize) -> &[u32] {
+        self.tensors.get(index).map_or(&[], Tensor::bits)
+    }
+}
+
+/// Why weights could not be taken from a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightsError {
+    /// The file itself is wrong.
+    #[error(transparent)]
+    File(#[from] TensorError),
+    /// The file holds other weights than the network has.
+    #[error("{}: these are not the network's weights:{}", path.display(), list(problems))]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// Everything that differs: what is missing, what differs, what is too much.
+        problems: Vec<WeightProblem>,
+    },
+}
+
+/// One difference between a network's weights and a file's tensors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WeightProblem {
+    /// Not in the file.
+    Missing {
+        /// The weight.
+        name: String,
+        /// Its type.
+        dtype: DType,
+        /// Its shape.
+        shape: Shape,
+        /// A tensor of the file that the network doesn't have and that may be meant.
+        hint: Option<String>,
+    },
+    /// Of another shape.
+    WrongShape {
+        /// The weight.
+        name: String,
+        /// The network's.
+        expected: Shape,
+        /// The file's.
+        found: Shape,
+    },
+    /// Of another type.
+    WrongDType {
+        /// The weight.
+        name: String,
+        /// The network's.
+        expected: DType,
+        /// The file's.
+        found: FileDType,
+    },
+    /// Not in the network.
+    Extra {
+        /// The file's tensor.
+        name: String,
+        /// A weight that the file doesn't have and that may be meant.
+        hint: Option<String>,
+    },
+}
+
+impl fmt::Display for WeightProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mean = |f: &mut fmt::Formatter<'_>, hint: &Option<String>, before: &str| match hint {
+            Some(hint) => write!(f, " ({before} `{hint}`?)"),
+            None => Ok(()),
+        };
+        match self {
+            WeightProblem::Missing { name, dtype, shape, hint } => {
+                write!(f, "`{name}` {dtype} {shape} is missing")?;
+                mean(f, hint, "is it")
+            }
+            WeightProblem::WrongShape { name, expected, found } => {
+                write!(f, "`{name}` has shape {found}, the network needs {expected}")
+            }
+            WeightProblem::WrongDType { name, expected, found } => {
+                write!(f, "`{name}` is {found}, the network needs {expected}")
+            }
+            WeightProblem::Extra { name, hint } => {
+                write!(f, "`{name}` is not a weight of the network")?;
+                mean(f, hint, "did you mean")
+            }
+        }
+    }
+}
+
+/// All problems, one a line; of very many only the first.
+fn list(problems: &[WeightProblem]) -> String {
+    const SHOWN: usize = 50;
+    let mut text: String = problems.iter().take(SHOWN).map(|problem| format!("\n  {problem}")).collect();
+    if let Some(more) = problems.len().checked_sub(SHOWN).filter(|&more| more > 0) {
+        text.push_str(&format!("\n  and {more} more"));
+    }
+    text
+}
+
+fn compare(file: &TensorFile, program: &Program) -> Vec<WeightProblem> {
+    let known: BTreeSet<&str> = program.weights().map(|(_, buffer)| buffer.name.as_str()).collect();
+    let missing: Vec<&str> = known.iter().copied().filter(|name| file.info(name).is_none()).collect();
+    let extra: Vec<&str> = file.tensors().map(|(name, _)| name).filter(|name| !known.contains(name)).collect();
+    // Every pair of names is measured: a courtesy that a hostile file must not be able to make expensive.
+    let hints = missing.len().saturating_mul(extra.len()) <= 100_000;
+    let hint = |name: &str, among: &[&str]| {
+        nearest(name, among.iter().copied().take(if hints { usize::MAX } else { 0 })).map(str::to_string)
+    };
+    let mut problems = Vec::new();
+    for (_, buffer) in program.weights() {
+        let name = || buffer.name.clone();
+        let Some(info) = file.info(&buffer.name) else {
+            let (dtype, shape) = (buffer.dtype, buffer.shape.clone());
+            problems.push(WeightProblem::Missing { name: name(), dtype, shape, hint: hint(&buffer.name, &extra) });
+            continue;
+        };
+        if info.shape != buffer.shape {
+            let (expected, found) = (buffer.shape.clone(), info.shape.clone());
+            problems.push(WeightProblem::WrongShape { name: name(), expected, found });
+        }
+        if info.dtype != FileDType::of(buffer.dtype) {
+            problems.push(WeightProblem::WrongDType { name: name(), expected: buffer.dtype, found: info.dtype });
+        }
+    }
+    let extras =
+        extra.iter().map(|name| WeightProblem::Extra { name: (*name).to_string(), hint: hint(name, &missing) });
+    problems.extend(extras);
+    problems
+}
