@@ -19,10 +19,42 @@ impl Sequence {
 
 fn specials() -> Vec<u32> {
     let positive = [
-        0, 1, 2, 3, 0x7f_ffff, 0x80_0000, 0x80_0001, 0xff_ffff, 0x100_0000, 0x3eff_ffff, 0x3f00_0000, 0x3f00_0001,
-        0x3f7f_ffff, 0x3f80_0000, 0x3f80_0001, 0x3fbf_ffff, 0x3fc0_0000, 0x4000_0000, 0x4020_0000, 0x4afe_ffff,
-        0x4aff_ffff, 0x4b00_0000, 0x4b00_0001, 0x4b7f_ffff, 0x4b80_0000, 0x4eff_ffff, 0x4f00_0000, 0x4f00_0001,
-        0x4f7f_ffff, 0x4f80_0000, 0x7e80_0000, 0x7f7f_ffff, 0x7f80_0000, 0x7f80_0001, 0x7fc0_0000, 0x7fff_ffff,
+        0,
+        1,
+        2,
+        3,
+        0x7f_ffff,
+        0x80_0000,
+        0x80_0001,
+        0xff_ffff,
+        0x100_0000,
+        0x3eff_ffff,
+        0x3f00_0000,
+        0x3f00_0001,
+        0x3f7f_ffff,
+        0x3f80_0000,
+        0x3f80_0001,
+        0x3fbf_ffff,
+        0x3fc0_0000,
+        0x4000_0000,
+        0x4020_0000,
+        0x4afe_ffff,
+        0x4aff_ffff,
+        0x4b00_0000,
+        0x4b00_0001,
+        0x4b7f_ffff,
+        0x4b80_0000,
+        0x4eff_ffff,
+        0x4f00_0000,
+        0x4f00_0001,
+        0x4f7f_ffff,
+        0x4f80_0000,
+        0x7e80_0000,
+        0x7f7f_ffff,
+        0x7f80_0000,
+        0x7f80_0001,
+        0x7fc0_0000,
+        0x7fff_ffff,
     ];
     positive.into_iter().flat_map(|bits: u32| [bits, bits | 0x8000_0000]).collect()
 }
@@ -123,12 +155,9 @@ fn rounding_and_conversion_agree_with_the_interpreter() {
         arguments.push(halves.to_bits());
     }
     for x in arguments {
-        for (op, function) in [
-            (UnaryOp::Floor, floor()),
-            (UnaryOp::Ceil, ceil()),
-            (UnaryOp::Round, round()),
-            (UnaryOp::Trunc, trunc()),
-        ] {
+        for (op, function) in
+            [(UnaryOp::Floor, floor()), (UnaryOp::Ceil, ceil()), (UnaryOp::Round, round()), (UnaryOp::Trunc, trunc())]
+        {
             let got = evaluate(function, &[x], &mut values);
             let want = unary(op, DType::F32, x);
             assert!(same(got, want), "{op} {x:08x}: {got:08x}, not {want:08x}");
@@ -159,9 +188,7 @@ fn expansion_leaves_only_what_is_kept() {
     for inst in &expanded.insts {
         let primitive = match inst {
             Inst::Unary(op, _) => matches!(op, UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Not | UnaryOp::LeadingZeros),
-            Inst::Binary(op, ..) => {
-                !matches!(op, BinaryOp::Div | BinaryOp::Rem | BinaryOp::Min | BinaryOp::Max)
-            }
+            Inst::Binary(op, ..) => !matches!(op, BinaryOp::Div | BinaryOp::Rem | BinaryOp::Min | BinaryOp::Max),
             _ => true,
         };
         assert!(primitive, "{inst:?} is left");
