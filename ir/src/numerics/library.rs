@@ -43,3 +43,6 @@ pub fn definition(op: UnaryOp) -> Option<&'static ScalarFn> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,31 @@
 //! The order of sums, as data (LN1 sections 3 and 4).
+//!
+//! Floating-point addition isn't associative: the order is the result. It's a function of the number of terms alone,
+//! never of batch size, tile, thread count or device, and appending terms that are +0.0 changes nothing.
+//!
+//! A contraction of K terms ([`ContractSpec`], chunk = 256):
+//!
+//! ```text
+//! for c in 0 .. ceil(K/chunk):
+//!     acc[c] = +0.0
+//!     for k in c*chunk .. min(K, (c+1)*chunk):
+//!         acc[c] = acc[c] + a[k]*b[k]         # two roundings
+//! total = acc[0]; total = total + acc[1]; ... # K = 0: +0.0
+//! ```
+//!
+//! A sum of N terms ([`SumSpec`], block = 4096, lanes = 32):
+//!
+//! ```text
+//! repeat                                      # once at least, unless N = 0: +0.0
+//!     for each block of the row:
+//!         lane[l] = +0.0 + x[l] + x[l+lanes] + ...   # l counted from the block's start
+//!         for half in lanes/2, lanes/4 .. 1: lane[l] = lane[l] + lane[l+half] for l < half
+//!         emit lane[0]
+//!     row = what was emitted
+//! until one value is left
+//! ```
+//!
+//! [`contract`] and [`sum`] are these, slow and obvious: what executors are tested against.
 
 use serde::{Deserialize, Serialize};
 
@@ -87,4 +114,128 @@ fn sum_block(block: &[f32], lanes: u32) -> f32 {
         }
     }
     sums[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values whose sums round, so that another order gives other bits.
+    fn values(count: usize) -> Vec<f32> {
+        (0..count as u32).map(|k| (k.wrapping_mul(2_654_435_761) >> 8) as f32 / 65_536.0 - 100.0).collect()
+    }
+
+    /// The rule once more, with explicit indices and no helper in common.
+    fn sum_by_index(values: &[f32], block: usize, lanes: usize) -> f32 {
+        let mut row = values.to_vec();
+        if row.is_empty() {
+            return 0.0;
+        }
+        loop {
+            let mut next = Vec::new();
+            for start in (0..row.len()).step_by(block) {
+                let end = row.len().min(start + block);
+                let mut lane = vec![0.0f32; lanes];
+                for (l, sum) in lane.iter_mut().enumerate() {
+                    let mut index = start + l;
+                    while index < end {
+                        *sum += row[index];
+                        index += lanes;
+                    }
+                }
+                while lane.len() > 1 {
+                    let upper = lane.split_off(lane.len() / 2);
+                    lane.iter_mut().zip(upper).for_each(|(low, high)| *low += high);
+                }
+                next.push(lane[0]);
+            }
+            row = next;
+            if row.len() == 1 {
+                return row[0];
+            }
+        }
+    }
+
+    #[test]
+    fn sums_follow_the_rule_at_every_boundary() {
+        for count in [0, 1, 2, 31, 32, 33, 63, 64, 65, 4095, 4096, 4097, 8192, 8193, 3 * 4096 + 5] {
+            let values = values(count);
+            let got = sum(&values, SumSpec::default());
+            assert_eq!(got.to_bits(), sum_by_index(&values, 4096, 32).to_bits(), "{count} values");
+        }
+    }
+
+    #[test]
+    fn block_sums_are_summed_by_the_same_rule() {
+        // Three levels from 65 values on, as 4096^2 + 1 has in the real specification.
+        let spec = SumSpec { block: 8, lanes: 4 };
+        for count in [1, 7, 8, 9, 63, 64, 65, 511, 512, 513] {
+            let values = values(count);
+            assert_eq!(sum(&values, spec).to_bits(), sum_by_index(&values, 8, 4).to_bits(), "{count} values");
+        }
+        // By hand: the ninth value makes a block of its own, its sum the second term of the next row.
+        let values: Vec<f32> = (1..=9).map(|k| 1.0 / k as f32).collect();
+        let v = |k: usize| values[k - 1];
+        let first = ((v(1) + v(5)) + (v(3) + v(7))) + ((v(2) + v(6)) + (v(4) + v(8)));
+        assert_eq!(sum(&values, spec).to_bits(), (first + v(9)).to_bits());
+    }
+
+    #[test]
+    fn a_sum_begins_with_plus_zero() {
+        for count in [0, 1, 32, 33, 4097] {
+            let got = sum(&vec![-0.0; count], SumSpec::default());
+            assert_eq!(got.to_bits(), 0, "{count} values -0.0");
+        }
+        assert_eq!(contract([(-0.0, 1.0)], ContractSpec::default()).to_bits(), 0);
+        assert_eq!(contract([], ContractSpec::default()).to_bits(), 0);
+    }
+
+    #[test]
+    fn appended_zeros_change_nothing() {
+        let spec = SumSpec { block: 8, lanes: 4 };
+        for count in [1, 5, 8, 60, 64] {
+            let mut values = values(count);
+            let want = sum(&values, spec);
+            for _ in 0..200 {
+                values.push(0.0);
+                assert_eq!(sum(&values, spec).to_bits(), want.to_bits(), "{count} of {}", values.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_contraction_adds_its_chunks_in_order() {
+        let a = values(1000);
+        let b: Vec<f32> = a.iter().rev().copied().collect();
+        for count in [1, 255, 256, 257, 512, 513, 1000] {
+            let mut total: Option<f32> = None;
+            for start in (0..count).step_by(256) {
+                let mut chunk = 0.0f32;
+                for k in start..count.min(start + 256) {
+                    chunk += a[k] * b[k];
+                }
+                total = Some(total.map_or(chunk, |total| total + chunk));
+            }
+            let pairs = a.iter().copied().zip(b.iter().copied()).take(count);
+            let got = contract(pairs, ContractSpec::default());
+            assert_eq!(Some(got.to_bits()), total.map(f32::to_bits), "{count} terms");
+        }
+    }
+
+    #[test]
+    fn products_are_rounded_before_they_are_added() {
+        // (1 + 2^-12)^2 = 1 + 2^-11 + 2^-24: the last term is lost in the product, so that nothing is left.
+        let a = 1.0 + 1.0 / 4096.0;
+        let got = contract([(1.0 + 1.0 / 2048.0, -1.0), (a, a)], ContractSpec::default());
+        assert_eq!(got.to_bits(), 0);
+    }
+
+    #[test]
+    fn specifications_are_data() {
+        let text = serde_json::to_string(&ContractSpec::default()).expect("serialises");
+        assert_eq!(text, r#"{"chunk":256,"mac":"split"}"#);
+        let text = serde_json::to_string(&SumSpec::default()).expect("serialises");
+        assert_eq!(text, r#"{"block":4096,"lanes":32}"#);
+        assert_eq!(serde_json::from_str::<SumSpec>(&text).expect("reads back"), SumSpec::default());
+    }
 }

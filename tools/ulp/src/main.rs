@@ -1,6 +1,7 @@
 //! Measures Loom's scalar library against correctly rounded references.
 
 mod batch;
+mod expansions;
 mod measure;
 mod reference;
 
@@ -11,7 +12,9 @@ use std::time::Duration;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use loom_ir::kernel::scalar::{Inst, ScalarFn, UnaryOp};
-use loom_ir::numerics::library::definition;
+use loom_ir::numerics::{expand, library::definition};
+
+use crate::expansions::Disagreements;
 
 /// Measures the scalar library over all 2^32 arguments of each function, or a sample of them.
 #[derive(Debug, Parser)]
@@ -25,6 +28,12 @@ struct Arguments {
     /// Threads to use.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=256))]
     threads: u64,
+    /// Compare the square root's program with the processor's instruction on all 2^32 arguments instead.
+    #[arg(long)]
+    exhaustive_sqrt: bool,
+    /// Compare division's program with the processor's instruction on N million pairs instead.
+    #[arg(long, value_name = "N")]
+    division: Option<u64>,
     /// Print each function's program instead of measuring it.
     #[arg(long)]
     print: bool,
@@ -45,10 +54,15 @@ fn main() {
     if ops.is_empty() {
         ops.extend(UnaryOp::ALL.iter().copied().filter(|op| op.is_library()));
     }
+    if arguments.exhaustive_sqrt || arguments.division.is_some() {
+        check_expansions(&arguments);
+        return;
+    }
     println!(
         "| function | steps off | at | largest error, ulp | at | not correctly rounded | instructions | constants |"
     );
     println!("|---|---|---|---|---|---|---|---|");
+    let mut failed = false;
     for op in ops {
         let Some(function) = definition(op) else { continue };
         if arguments.print {
@@ -67,10 +81,59 @@ fn main() {
             report.error_at,
             100.0 * report.wrong as f64 / report.tried as f64,
         );
+        failed |= report.broken > 0 || report.steps > 1;
         if report.broken > 0 {
             println!("{op}: {} results are wrong in kind or sign, such as at {:e}", report.broken, report.broken_at);
         }
     }
+    if failed {
+        std::process::exit(1);
+    }
+}
+
+/// Exits with 1 where a program and an instruction disagree.
+fn check_expansions(arguments: &Arguments) {
+    let mut agree = true;
+    if arguments.exhaustive_sqrt {
+        let blocks = (1 << 32) / batch::LANES as u64;
+        let found = with_progress("sqrt", blocks, |progress| {
+            expansions::compare(
+                expand::sqrt(),
+                blocks,
+                arguments.threads,
+                progress,
+                expansions::all_floats,
+                |operands| f32::from_bits(operands[0]).sqrt(),
+            )
+        });
+        agree &= print_disagreements("sqrt", expand::sqrt(), &found);
+    }
+    if let Some(millions) = arguments.division {
+        let blocks = millions * 1_000_000 / batch::LANES as u64;
+        let found = with_progress("div", blocks, |progress| {
+            expansions::compare(
+                expand::div(),
+                blocks,
+                arguments.threads,
+                progress,
+                expansions::division_pairs,
+                |operands| f32::from_bits(operands[0]) / f32::from_bits(operands[1]),
+            )
+        });
+        agree &= print_disagreements("div", expand::div(), &found);
+    }
+    if !agree {
+        std::process::exit(1);
+    }
+}
+
+fn print_disagreements(name: &str, function: &ScalarFn, found: &Disagreements) -> bool {
+    let (instructions, constants) = size(function);
+    println!("{name}: {} of {} differ ({instructions} instructions, {constants} constants)", found.wrong, found.tried);
+    if found.wrong > 0 {
+        println!("  such as {:08x?}", found.example);
+    }
+    found.wrong == 0
 }
 
 /// Instructions that compute something (bit casts cost nothing), and constants.
