@@ -203,12 +203,12 @@ impl Access {
     fn checked_linear(&self) -> Option<Affine> {
         let axes = self.coords.first().map_or(0, |coord| coord.coefficients.len());
         let mut linear = Affine::constant(0, axes);
-        let plus = |sum: i64, term: i64, stride: i64| sum.checked_add(term.checked_mul(stride)?);
+        let add = |sum: i64, term: i64, stride: i64| sum.checked_add(term.checked_mul(stride)?);
         for (coord, stride) in self.coords.iter().zip(self.shape.strides()) {
             let stride = i64::try_from(stride).ok()?;
-            linear.offset = plus(linear.offset, coord.offset, stride)?;
+            linear.offset = add(linear.offset, coord.offset, stride)?;
             for (sum, &coefficient) in linear.coefficients.iter_mut().zip(&coord.coefficients) {
-                *sum = plus(*sum, coefficient, stride)?;
+                *sum = add(*sum, coefficient, stride)?;
             }
         }
         Some(linear)

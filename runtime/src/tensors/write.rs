@@ -1,10 +1,11 @@
 //! Writes safetensors files: the same tensors always give the same bytes, and a file appears whole or not at all.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use loom_ir::limits;
 use loom_ir::types::{DType, Shape};
@@ -102,11 +103,43 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let file = builder.tempfile_in(folder).map_err(failed)?;
+    let _registered = Registered::new(file.path());
     let mut out = BufWriter::with_capacity(1 << 20, file);
     write(&mut out).map_err(failed)?;
     let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
     file.persist(&place).map_err(|error| failed(error.error))?;
     Ok(())
+}
+
+/// Removes the files that [`write_atomically`] is writing at this moment, before the process ends without returning from
+/// it: by a signal, for example.
+pub fn remove_partial_files() {
+    for path in partial_files().iter() {
+        // It may have got its name meanwhile, or gone: either is fine.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+static PARTIAL_FILES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn partial_files() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    PARTIAL_FILES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A partial file's entry in the list, as long as it is partial.
+struct Registered(PathBuf);
+
+impl Registered {
+    fn new(path: &Path) -> Registered {
+        partial_files().insert(path.to_path_buf());
+        Registered(path.to_path_buf())
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        partial_files().remove(&self.0);
+    }
 }
 
 /// The header's JSON, keys in order.

@@ -1,0 +1,300 @@
+//! The arguments.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use loom_runtime::artifact::Target;
+use loom_runtime::session::Device;
+
+/// Compiles neural networks to code that gives the same bits on every device.
+#[derive(Debug, Parser)]
+#[command(
+    name = "loomc",
+    version,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  loomc run examples/mnist/net.json --digest            run it as it is, weights and input drawn from its seed
+  loomc compile net.json --weights w.safetensors        make net.loom: program, weights and shaders in one file
+  loomc run net.loom --input in.safetensors -o out.safetensors
+  loomc verify net.loom --devices cpu,gpu               do both give the same bits?
+
+Exit codes: 0 fine, 1 the answer is no (verify found a difference), 2 an argument or a file is wrong, 3 no such device.
+`loomc COMMAND --help` tells more about a command."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compile a network into one file, or show what a stage of the compiler makes of it
+    #[command(after_help = "\
+Examples:
+  loomc compile net.json                                weights drawn from the config's seed; writes net.loom
+  loomc compile net.json --weights w.safetensors -o digits.loom
+  loomc compile net.json --emit program                 the fused kernels as text, on the standard output
+  loomc compile net.json --emit wgsl -o kernels.wgsl
+  loomc compile net.json --stop-after lower             what the pass `lower` gives
+  loomc compile net.json --print-ir-after all -o /dev/null")]
+    Compile(Compile),
+    /// Run a network and print, digest or save its output
+    #[command(after_help = "\
+Without --input, the network runs on one batch of numbers drawn from its seed, the same everywhere.
+An input file may hold any number of samples.
+
+Examples:
+  loomc run net.json --digest                           sha256 of the output's bytes: compare it between machines
+  loomc run net.loom --input digits.safetensors -o probabilities.safetensors
+  loomc run net.loom --device gpu --json                also how long each part took")]
+    Run(Run),
+    /// Compare devices bit by bit and name the first kernel that differs
+    #[command(after_help = "\
+The first device is what the others are compared with. Exits with 1 if any bit differs.
+
+Examples:
+  loomc verify net.json                                 every device of this machine
+  loomc verify net.loom --input in.safetensors --devices interp,cpu,gpu")]
+    Verify(Verify),
+    /// List the devices of this machine and how they did in their probes
+    Devices(Devices),
+    /// Tell what is in a network, a compiled network or a file of weights
+    #[command(after_help = "\
+Examples:
+  loomc inspect net.json                                layers, shapes, parameters, kernels
+  loomc inspect net.loom --json
+  loomc inspect weights.safetensors                     the tensors of any safetensors file")]
+    Inspect(Inspect),
+    /// Measure how long a run takes
+    #[command(after_help = "\
+Runs until at least 10 runs and one second are over, and reports the median and the fastest.
+
+Examples:
+  loomc bench net.loom
+  loomc bench net.loom --device gpu --runs 100 --json")]
+    Bench(Bench),
+    /// Classify labelled samples: accuracy, confusions, a few samples drawn as text
+    #[command(after_help = "\
+The class of a sample is the index of its largest output. Labels are whole numbers, the tensor `labels`.
+
+Example:
+  loomc eval net.json --weights weights.safetensors --input digits.safetensors --labels labels.safetensors")]
+    Eval(Eval),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Example:
+  loomc completions bash > ~/.local/share/bash-completion/completions/loomc")]
+    Completions(Completions),
+}
+
+/// A network and its weights.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// A network's config, or a compiled network
+    #[arg(value_name = "NET.json|X.loom")]
+    pub network: PathBuf,
+    /// The weights of a config's network; without it they are drawn from its seed
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights: Option<PathBuf>,
+}
+
+/// Where to run.
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// What runs the network
+    #[arg(long, default_value_t = Device::default(), value_parser = device())]
+    pub device: Device,
+    #[command(flatten)]
+    pub details: DeviceDetails,
+}
+
+/// Details of devices. None changes a bit of the result.
+#[derive(Debug, Args)]
+pub struct DeviceDetails {
+    /// Threads of the device cpu; without it, one for each processor
+    #[arg(long, value_name = "N", value_parser = threads())]
+    pub threads: Option<usize>,
+    /// A part of the name of the adapter for the device gpu
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+}
+
+/// `loomc compile`.
+#[derive(Debug, Args)]
+pub struct Compile {
+    /// A network's config
+    #[arg(value_name = "NET.json")]
+    pub network: PathBuf,
+    /// The network's weights; without it they are drawn from the config's seed
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights: Option<PathBuf>,
+    /// What the artifact holds code for
+    #[arg(long, default_value_t = Target::Wgsl, value_parser = target())]
+    pub target: Target,
+    /// Where to write; without it an artifact goes to NET.loom beside the config, text to the standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// What to make
+    #[arg(long, value_enum, default_value_t = Emit::Artifact)]
+    pub emit: Emit,
+    /// Print what a pass gives, or each of them, to the standard error
+    #[arg(long, value_name = "PASS|all")]
+    pub print_ir_after: Option<String>,
+    /// Stop after a pass and print what it gives
+    #[arg(long, value_name = "PASS")]
+    pub stop_after: Option<String>,
+    /// The dialect of the config
+    #[arg(long, value_enum, default_value_t = Dialect::Loom)]
+    pub dialect: Dialect,
+}
+
+/// What `loomc compile` makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Emit {
+    /// The tensor operations after simplification, as text
+    Graph,
+    /// The kernels, as text
+    Program,
+    /// The kernels' shaders, as text
+    Wgsl,
+    /// The shaders with exact float controls, as words in hexadecimal
+    Spirv,
+    /// The kernels in Cranelift's IR, as text
+    Clif,
+    /// The kernels' machine code for this processor, as text
+    Asm,
+    /// The file that `loomc run` takes
+    Artifact,
+}
+
+/// A dialect of configs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dialect {
+    /// This compiler's
+    #[value(name = "loom")]
+    Loom,
+    /// That of Loom 0.0.8
+    #[value(name = "loom-0.0.8")]
+    Loom008,
+}
+
+/// `loomc run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A file with the tensor `input`
+    #[arg(long, value_name = "IN.safetensors")]
+    pub input: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Write the output here
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    pub output: Option<PathBuf>,
+    /// Print the digest of the output's bytes instead of numbers
+    #[arg(long)]
+    pub digest: bool,
+    /// Print shapes, digest and times as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loomc verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A file with the tensor `input`
+    #[arg(long, value_name = "IN.safetensors")]
+    pub input: Option<PathBuf>,
+    /// The devices; without it, interp and every device of this machine
+    #[arg(long, value_delimiter = ',', value_parser = device())]
+    pub devices: Vec<Device>,
+    #[command(flatten)]
+    pub details: DeviceDetails,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loomc devices`.
+#[derive(Debug, Args)]
+pub struct Devices {
+    /// Print the list as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loomc inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A network's config, a compiled network or any safetensors file
+    #[arg(value_name = "NET.json|X.loom|W.safetensors")]
+    pub file: PathBuf,
+    /// Print everything as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loomc bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A file with the tensor `input`; without it one batch is drawn
+    #[arg(long, value_name = "IN.safetensors")]
+    pub input: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// How many runs are measured
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: Option<u32>,
+    /// Print the times as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loomc eval`.
+#[derive(Debug, Args)]
+pub struct Eval {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A file with the tensor `input`
+    #[arg(long, value_name = "IN.safetensors")]
+    pub input: PathBuf,
+    /// A file with the tensor `labels`, one whole number a sample
+    #[arg(long, value_name = "L.safetensors")]
+    pub labels: PathBuf,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// How many samples to draw, where they are images of one channel; mistakes come first
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub show: usize,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loomc completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+fn device() -> impl TypedValueParser<Value = Device> {
+    PossibleValuesParser::new(Device::ALL.map(Device::name)).try_map(|name| name.parse::<Device>())
+}
+
+fn target() -> impl TypedValueParser<Value = Target> {
+    PossibleValuesParser::new([Target::Wgsl, Target::Cpu].map(Target::name)).try_map(|name| name.parse::<Target>())
+}
+
+/// More threads than any machine has processors are a slip of the fingers.
+fn threads() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u16).range(1..=1024).map(usize::from)
+}

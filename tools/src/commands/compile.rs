@@ -1,0 +1,58 @@
+//! `loomc compile`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use loom_ir::kernel::Verified;
+use loom_runtime::artifact::Artifact;
+use loom_runtime::tensors::write_atomically;
+
+use crate::cli::{Compile, Dialect, Emit};
+use crate::failure::Failure;
+use crate::model::{load_weights, read_config};
+use crate::pipeline::{self, Hooks};
+use crate::{codegen, stdout};
+
+pub fn compile(args: &Compile) -> Result<(), Failure> {
+    if args.dialect == Dialect::Loom008 {
+        return Err(Failure::User("the dialect `loom-0.0.8` is not read by this release".to_string()));
+    }
+    let path = &args.network;
+    let text = read_config(path)?;
+    let network = pipeline::parse(path, &text)?;
+    let hooks = Hooks { print_after: args.print_ir_after.as_deref(), stop_after: args.stop_after.as_deref() };
+    let compiled = pipeline::compile(path, &text, &network, &hooks)?;
+    if let Some(ir) = compiled.stopped {
+        return write_text(args.output.as_deref(), &ir.to_string());
+    }
+    let (Some(program), Some(graph)) = (compiled.program, compiled.graph) else {
+        return Err(Failure::Internal("the passes gave no program".to_string()));
+    };
+    match args.emit {
+        Emit::Graph => write_text(args.output.as_deref(), &graph.to_string()),
+        Emit::Program => write_text(args.output.as_deref(), &program.to_string()),
+        Emit::Wgsl => write_text(args.output.as_deref(), &codegen::wgsl(&program)?),
+        Emit::Spirv => write_text(args.output.as_deref(), &codegen::spirv(&program)?),
+        Emit::Clif => write_text(args.output.as_deref(), &codegen::clif(&program)?),
+        Emit::Asm => write_text(args.output.as_deref(), &codegen::asm(&program)?),
+        Emit::Artifact => artifact(args, program, network.seed),
+    }
+}
+
+fn artifact(args: &Compile, program: Verified, seed: u64) -> Result<(), Failure> {
+    let weights = load_weights(&program, args.weights.as_deref(), seed)?;
+    let kernels = codegen::kernel_texts(&program, args.target)?;
+    let artifact = Artifact::new(Arc::new(program), weights, args.target, kernels).with_seed(seed);
+    Ok(artifact.save(&artifact_path(args))?)
+}
+
+fn artifact_path(args: &Compile) -> PathBuf {
+    args.output.clone().unwrap_or_else(|| args.network.with_extension("loom"))
+}
+
+fn write_text(path: Option<&Path>, text: &str) -> Result<(), Failure> {
+    match path {
+        Some(path) => Ok(write_atomically(path, |file| file.write_all(text.as_bytes()))?),
+        None => stdout::print(text),
+    }
+}

@@ -1,0 +1,254 @@
+//! `loomc inspect`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use loom_ir::kernel::{Buffer, BufferKind, Program};
+use loom_ir::types::Shape;
+use loom_passes::shapes::ShapedNetwork;
+use loom_runtime::artifact::{Artifact, ArtifactError};
+use loom_runtime::tensors::TensorFile;
+use serde::Serialize;
+
+use crate::cli::Inspect;
+use crate::failure::{Failure, printable};
+use crate::model::{FileKind, Model, file_kind};
+use crate::{flops, format, stdout};
+
+/// The fields of `loomc inspect --json` for a network, schema 1.
+#[derive(Serialize)]
+struct NetworkReport<'a> {
+    /// `config` or `artifact`.
+    kind: &'static str,
+    network: &'a str,
+    /// Artifact: the compiler's version.
+    version: Option<&'a str>,
+    /// Artifact: what it holds code for.
+    target: Option<&'static str>,
+    /// Artifact: the size of the file.
+    bytes: Option<u64>,
+    seed: u64,
+    inputs: Vec<TensorReport<'a>>,
+    outputs: Vec<TensorReport<'a>>,
+    /// Config: the layers, in the order of execution.
+    layers: Option<Vec<LayerReport<'a>>>,
+    weights: Vec<TensorReport<'a>>,
+    kernels: Vec<KernelReport<'a>>,
+    /// Numbers in the weights.
+    parameters: u64,
+    memory: MemoryReport,
+    /// Float operations of one batch.
+    flops: u64,
+}
+
+#[derive(Serialize)]
+struct TensorReport<'a> {
+    name: &'a str,
+    dtype: String,
+    shape: &'a [u64],
+}
+
+#[derive(Serialize)]
+struct LayerReport<'a> {
+    path: String,
+    #[serde(rename = "type")]
+    type_name: &'static str,
+    input: &'a [u64],
+    output: &'a [u64],
+    parameters: u64,
+}
+
+#[derive(Serialize)]
+struct KernelReport<'a> {
+    name: &'a str,
+    /// `map`, `reduce` or `contract`.
+    kind: &'static str,
+    axes: &'a [u64],
+    output: &'a str,
+    flops: u64,
+}
+
+/// Bytes.
+#[derive(Serialize)]
+struct MemoryReport {
+    weights: u64,
+    constants: u64,
+    /// Temporary buffers, which share one arena.
+    arena: u64,
+    inputs: u64,
+    outputs: u64,
+}
+
+/// The fields for any other safetensors file, schema 1.
+#[derive(Serialize)]
+struct FileReport<'a> {
+    /// `safetensors`
+    kind: &'static str,
+    bytes: u64,
+    tensors: Vec<TensorReport<'a>>,
+    elements: u64,
+    metadata: &'a std::collections::BTreeMap<String, String>,
+}
+
+pub fn inspect(args: &Inspect) -> Result<(), Failure> {
+    match file_kind(&args.file)? {
+        FileKind::Config => {
+            let model = Model::compile(&args.file, None)?;
+            network(args, &model.artifact, model.shaped.as_ref(), None)
+        }
+        FileKind::Container => {
+            let file = TensorFile::open(&args.file)?;
+            match Artifact::from_tensors(&file) {
+                Ok(artifact) => network(args, &artifact, None, Some(file.size())),
+                Err(ArtifactError::NotAnArtifact { .. }) if !is_artifact_name(&args.file) => tensors(args, &file),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+fn is_artifact_name(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "loom")
+}
+
+fn network(
+    args: &Inspect,
+    artifact: &Artifact,
+    shaped: Option<&ShapedNetwork>,
+    bytes: Option<u64>,
+) -> Result<(), Failure> {
+    let program: &Program = artifact.program();
+    let report = NetworkReport {
+        kind: if shaped.is_some() { "config" } else { "artifact" },
+        network: &program.name,
+        version: bytes.map(|_| artifact.version()),
+        target: bytes.map(|_| artifact.target().name()),
+        bytes,
+        seed: artifact.seed(),
+        inputs: program.inputs().map(|(_, buffer)| of_buffer(buffer)).collect(),
+        outputs: program.outputs().map(|(_, buffer)| of_buffer(buffer)).collect(),
+        layers: shaped.map(|shaped| layers(shaped, program)),
+        weights: program.weights().map(|(_, buffer)| of_buffer(buffer)).collect(),
+        kernels: kernels(program),
+        parameters: artifact.weights().parameters(),
+        memory: memory(program),
+        flops: flops::of_program(program),
+    };
+    if args.json { stdout::json("inspect", &report) } else { stdout::print(&describe(&report)) }
+}
+
+fn of_buffer(buffer: &Buffer) -> TensorReport<'_> {
+    TensorReport { name: &buffer.name, dtype: buffer.dtype.to_string(), shape: buffer.shape.dims() }
+}
+
+fn layers<'a>(shaped: &'a ShapedNetwork, program: &Program) -> Vec<LayerReport<'a>> {
+    let layer = |(index, layer): (usize, &'a loom_passes::shapes::ShapedLayer)| {
+        let path = layer.path.to_string();
+        // A weight is the layer's if only its role follows the layer's path.
+        let own = |buffer: &&Buffer| buffer.name.rsplit_once('.').is_some_and(|(layer, _)| layer == path);
+        let parameters = program.weights().map(|(_, buffer)| buffer).filter(own).map(|buffer| buffer.shape.elements());
+        LayerReport {
+            type_name: layer.type_name,
+            input: shaped.shape(layer.input).dims(),
+            output: shaped.shape(shaped.output_of(index)).dims(),
+            parameters: parameters.sum(),
+            path,
+        }
+    };
+    shaped.layers.iter().enumerate().map(layer).collect()
+}
+
+fn kernels(program: &Program) -> Vec<KernelReport<'_>> {
+    let kernels = program.kernels.iter().map(|kernel| KernelReport {
+        name: &kernel.name,
+        kind: kernel.body.name(),
+        axes: &kernel.axes,
+        output: &program.buffer(kernel.output.buffer).name,
+        flops: flops::of_kernel(kernel),
+    });
+    kernels.collect()
+}
+
+fn memory(program: &Program) -> MemoryReport {
+    let bytes = |keep: fn(&BufferKind) -> bool| program.buffers_where(keep).map(|(_, buffer)| buffer.bytes()).sum();
+    let temporary = || bytes(|kind| matches!(kind, BufferKind::Temp));
+    MemoryReport {
+        weights: bytes(|kind| matches!(kind, BufferKind::Weight)),
+        constants: bytes(|kind| matches!(kind, BufferKind::Constant(_))),
+        arena: program.plan.as_ref().map_or_else(temporary, |plan| plan.arena_bytes),
+        inputs: bytes(|kind| matches!(kind, BufferKind::Input)),
+        outputs: bytes(|kind| matches!(kind, BufferKind::Output)),
+    }
+}
+
+fn shape(dims: &[u64]) -> String {
+    Shape::new(dims).to_string()
+}
+
+fn describe(report: &NetworkReport<'_>) -> String {
+    let name = if report.network.is_empty() { "(no name)".to_string() } else { printable(report.network) };
+    let mut text = format!("network {name}\n");
+    if let (Some(version), Some(target), Some(bytes)) = (report.version, report.target, report.bytes) {
+        let _ = writeln!(text, "compiled by loomc {} for {target}, {}", printable(version), format::bytes(bytes));
+    }
+    for (what, tensors) in [("input", &report.inputs), ("output", &report.outputs)] {
+        for tensor in tensors {
+            let _ = writeln!(text, "{what} `{}` {} {}", printable(tensor.name), tensor.dtype, shape(tensor.shape));
+        }
+    }
+    let header = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_string()).collect::<Vec<String>>();
+    if let Some(layers) = &report.layers {
+        let mut rows = vec![header(&["layer", "type", "output", "parameters"])];
+        rows.extend(layers.iter().map(|layer| {
+            let parameters = if layer.parameters == 0 { String::new() } else { format::count(layer.parameters) };
+            vec![layer.path.clone(), layer.type_name.to_string(), shape(layer.output), parameters]
+        }));
+        let _ = write!(text, "\n{}", format::table(&rows, &[3]));
+    }
+    let mut rows = vec![header(&["kernel", "kind", "loops", "flops"])];
+    rows.extend(report.kernels.iter().map(|kernel| {
+        vec![printable(kernel.name), kernel.kind.to_string(), shape(kernel.axes), format::count(kernel.flops)]
+    }));
+    let _ = write!(text, "\n{}", format::table(&rows, &[3]));
+    let memory = &report.memory;
+    let _ = writeln!(
+        text,
+        "\n{} parameters in {} tensors, {}flop a batch\nmemory: weights {}, constants {}, arena {}, input {}, output {}",
+        format::count(report.parameters),
+        report.weights.len(),
+        format::rate(report.flops as f64),
+        format::bytes(memory.weights),
+        format::bytes(memory.constants),
+        format::bytes(memory.arena),
+        format::bytes(memory.inputs),
+        format::bytes(memory.outputs),
+    );
+    text
+}
+
+fn tensors(args: &Inspect, file: &TensorFile) -> Result<(), Failure> {
+    let tensors = file.tensors().map(|(name, info)| TensorReport {
+        name,
+        dtype: info.dtype.to_string(),
+        shape: info.shape.dims(),
+    });
+    let elements = file.tensors().map(|(_, info)| info.shape.elements()).sum();
+    let report = FileReport {
+        kind: "safetensors",
+        bytes: file.size(),
+        tensors: tensors.collect(),
+        elements,
+        metadata: file.metadata(),
+    };
+    if args.json {
+        return stdout::json("inspect", &report);
+    }
+    let mut rows = Vec::new();
+    rows.extend(
+        report.tensors.iter().map(|tensor| vec![printable(tensor.name), tensor.dtype.clone(), shape(tensor.shape)]),
+    );
+    let mut text = format::table(&rows, &[]);
+    let count = report.tensors.len();
+    let _ = writeln!(text, "{} elements in {count} tensors, {}", format::count(elements), format::bytes(report.bytes));
+    stdout::print(&text)
+}

@@ -1,0 +1,33 @@
+//! One module a command.
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+use crate::stdout;
+
+mod bench;
+mod compile;
+mod devices;
+mod eval;
+mod inspect;
+mod run;
+mod verify;
+
+/// Does what the arguments say.
+pub fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Compile(args) => compile::compile(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Devices(args) => devices::devices(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Bench(args) => bench::bench(&args),
+        Command::Eval(args) => eval::eval(&args),
+        Command::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "loomc", &mut script);
+            stdout::bytes(&script)
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `loomc run`.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use loom_runtime::digest::digest;
+use loom_runtime::tensors::{Tensor, write_tensors};
+use serde::Serialize;
+
+use crate::cli::Run;
+use crate::failure::Failure;
+use crate::model::{Model, Seconds};
+use crate::progress::Progress;
+use crate::{format, stdout};
+
+/// The fields of `loomc run --json`, schema 1.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// The network's name.
+    network: &'a str,
+    /// `cpu`, `gpu` or `interp`.
+    device: &'static str,
+    /// How many samples ran.
+    samples: u64,
+    /// `sha256:` and the digest of all outputs' bytes.
+    digest: String,
+    /// The outputs.
+    outputs: Vec<TensorReport<'a>>,
+    /// How long each part took. `codegen` is making the code for the device.
+    seconds: Seconds,
+}
+
+#[derive(Serialize)]
+struct TensorReport<'a> {
+    name: &'a str,
+    dtype: &'static str,
+    shape: &'a [u64],
+}
+
+pub fn run(args: &Run) -> Result<(), Failure> {
+    let mut model = Model::load(&args.model)?;
+    let input = model.input(args.input.as_deref())?;
+    let mut session = model.session(&args.device)?;
+    let samples = session.slices(&input)?.samples();
+    let mut progress = Progress::new("run");
+    let begun = Instant::now();
+    let outputs = session.run_tensors_with(&input, &mut |done, total| progress.step(done, total))?;
+    model.times.run = begun.elapsed();
+    drop(progress);
+
+    if let Some(path) = &args.output {
+        write_tensors(path, &outputs)?;
+    }
+    if args.json {
+        let report = Report {
+            network: &model.artifact.program().name,
+            device: session.device().name(),
+            samples,
+            digest: digest(&outputs),
+            outputs: outputs.iter().map(report).collect(),
+            seconds: model.times.into(),
+        };
+        return stdout::json("run", &report);
+    }
+    if args.digest {
+        return stdout::print(&(digest(&outputs) + "\n"));
+    }
+    let (plural, device) = (if samples == 1 { "" } else { "s" }, session.device());
+    let mut text =
+        format!("{} sample{plural} on {device} in {}\n", format::count(samples), format::time(model.times.run));
+    for output in &outputs {
+        let _ = writeln!(text, "{} {} {}", output.name(), output.dtype(), output.shape());
+        if args.output.is_none() {
+            text.push_str(&rows(output));
+        }
+    }
+    stdout::print(&text)
+}
+
+fn report(tensor: &Tensor) -> TensorReport<'_> {
+    TensorReport { name: tensor.name(), dtype: tensor.dtype().name(), shape: tensor.shape().dims() }
+}
+
+/// The first numbers of the first samples.
+fn rows(tensor: &Tensor) -> String {
+    const ROWS: usize = 10;
+    const COLUMNS: usize = 10;
+    let samples = tensor.shape().dims().first().copied().unwrap_or(1) as usize;
+    let width = tensor.bits().len().checked_div(samples).unwrap_or(0);
+    let mut text = String::new();
+    if width == 0 {
+        return text;
+    }
+    for row in tensor.bits().chunks(width).take(ROWS) {
+        let cells = row.iter().take(COLUMNS).map(|&bits| match tensor.as_f32() {
+            Some(_) => format::float(f32::from_bits(bits)),
+            None => format!("{:>10}", bits as i32),
+        });
+        text.push_str(&cells.collect::<String>());
+        text.push_str(if width > COLUMNS { " …\n" } else { "\n" });
+    }
+    if samples > ROWS {
+        let _ = writeln!(text, "  … {} more; -o FILE writes them all", samples - ROWS);
+    }
+    text
+}

@@ -1,0 +1,190 @@
+//! What ends a command, and with which exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use codespan_reporting::diagnostic::{self, Label};
+use codespan_reporting::files::SimpleFile;
+use codespan_reporting::term;
+use codespan_reporting::term::termcolor::{ColorChoice, StandardStream};
+use loom_ir::diagnostics::Diagnostic;
+use loom_runtime::artifact::ArtifactError;
+use loom_runtime::compare::CompareError;
+use loom_runtime::executor::ExecuteError;
+use loom_runtime::session::{RunError, SessionError};
+use loom_runtime::tensors::TensorError;
+use loom_runtime::weights::{InitialiseError, WeightsError};
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// The answer is no; it was printed.
+    No,
+    /// Mistakes in a network's config, with their places.
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is in it.
+        text: String,
+        /// The mistakes.
+        diagnostics: Vec<Diagnostic>,
+        /// How many more there are.
+        left_out: usize,
+    },
+    /// Any other mistake of the user's: a path, a file, a value.
+    User(String),
+    /// No such device on this machine or in this build, or it failed.
+    NoDevice(String),
+    /// A defect of Loom.
+    Internal(String),
+    /// Whoever read the output has gone.
+    ReaderGone,
+}
+
+impl Failure {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Failure::ReaderGone => 0,
+            Failure::No => 1,
+            Failure::Config { .. } | Failure::User(_) => 2,
+            Failure::NoDevice(_) => 3,
+            Failure::Internal(_) => 70,
+        }
+    }
+
+    /// Says on standard error what is wrong.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Failure::No | Failure::ReaderGone => {}
+            Failure::Config { path, text, diagnostics, left_out } => {
+                let file = SimpleFile::new(path.display().to_string(), printable(text));
+                for diagnostic in diagnostics {
+                    emit(&file, &located(diagnostic, text));
+                }
+                if *left_out > 0 {
+                    emit(&file, &diagnostic::Diagnostic::error().with_message(format!("and {left_out} more mistakes")));
+                }
+            }
+            Failure::User(message) | Failure::NoDevice(message) => plain(message),
+            Failure::Internal(message) if message.starts_with("internal error") => plain(message),
+            Failure::Internal(message) => plain(&format!("internal error, please report it: {message}")),
+        }
+        ExitCode::from(self.code())
+    }
+}
+
+fn plain(message: &str) {
+    let none = SimpleFile::new(String::new(), String::new());
+    emit(&none, &diagnostic::Diagnostic::error().with_message(printable(message)));
+}
+
+fn emit(file: &SimpleFile<String, String>, diagnostic: &diagnostic::Diagnostic<()>) {
+    let mut stream = StandardStream::stderr(color());
+    let config = term::Config::default();
+    // Where standard error is gone there is nowhere left to complain.
+    let _ = term::emit_to_write_style(&mut stream, &config, file, diagnostic);
+}
+
+fn color() -> ColorChoice {
+    use std::io::IsTerminal;
+    let wanted = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if wanted { ColorChoice::Auto } else { ColorChoice::Never }
+}
+
+fn located(diagnostic: &Diagnostic, text: &str) -> diagnostic::Diagnostic<()> {
+    // A place at the very end is shown as the last character: there is nothing after it to underline.
+    let range = |span: loom_ir::diagnostics::Span| span.start.min(text.len())..span.end.min(text.len());
+    let primary =
+        diagnostic.primary.iter().map(|(span, words)| Label::primary((), range(*span)).with_message(printable(words)));
+    let secondary = diagnostic
+        .secondary
+        .iter()
+        .map(|(span, words)| Label::secondary((), range(*span)).with_message(printable(words)));
+    diagnostic::Diagnostic::error()
+        .with_message(printable(&diagnostic.message))
+        .with_labels(primary.chain(secondary).collect())
+        .with_notes(diagnostic.help.iter().map(|help| format!("help: {}", printable(help))).collect())
+}
+
+/// Text without characters that could steer a terminal; as many bytes as before, so that places stay right.
+pub fn printable(text: &str) -> String {
+    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t' | '\r');
+    if text.chars().all(harmless) {
+        return text.to_string();
+    }
+    text.chars().fold(String::with_capacity(text.len()), |mut text, c| {
+        if harmless(c) {
+            text.push(c)
+        } else {
+            text.extend(std::iter::repeat_n('?', c.len_utf8()))
+        }
+        text
+    })
+}
+
+impl From<TensorError> for Failure {
+    fn from(error: TensorError) -> Failure {
+        Failure::User(error.to_string())
+    }
+}
+
+impl From<WeightsError> for Failure {
+    fn from(error: WeightsError) -> Failure {
+        Failure::User(error.to_string())
+    }
+}
+
+impl From<InitialiseError> for Failure {
+    fn from(error: InitialiseError) -> Failure {
+        Failure::User(error.to_string())
+    }
+}
+
+impl From<ArtifactError> for Failure {
+    fn from(error: ArtifactError) -> Failure {
+        Failure::User(error.to_string())
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Failure {
+        let text = error.to_string();
+        match error {
+            SessionError::NotCompiledIn(_) => Failure::NoDevice(text),
+            SessionError::Device { source, .. } => of_device(&source, text),
+            _ => Failure::User(text),
+        }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Failure {
+        let text = error.to_string();
+        match error {
+            RunError::Execute(source) => of_device(&source, text),
+            _ => Failure::User(text),
+        }
+    }
+}
+
+impl From<CompareError> for Failure {
+    fn from(error: CompareError) -> Failure {
+        match error {
+            CompareError::Session(error) => error.into(),
+            CompareError::Run { device, source: RunError::Execute(source) } => {
+                of_device(&source, format!("{device}: {source}"))
+            }
+            CompareError::Run { source, .. } => source.into(),
+        }
+    }
+}
+
+/// A network too large for a device is the user's to change; a device that fails is none.
+fn of_device(error: &ExecuteError, text: String) -> Failure {
+    match error {
+        ExecuteError::Limit { .. } | ExecuteError::Memory { .. } => Failure::User(text),
+        ExecuteError::NoDevice(_) | ExecuteError::Device(_) => Failure::NoDevice(text),
+        ExecuteError::Internal(_) => Failure::Internal(text),
+    }
+}

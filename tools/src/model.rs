@@ -1,0 +1,188 @@
+//! A network from a file: a config that is compiled, or an artifact that is loaded.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use loom_ir::kernel::Verified;
+use loom_ir::limits;
+use loom_passes::shapes::ShapedNetwork;
+use loom_runtime::artifact::{Artifact, Target};
+use loom_runtime::session::{Session, SessionOptions};
+use loom_runtime::tensors::{Tensor, read_tensor};
+use loom_runtime::weights::{Weights, draw_inputs};
+use serde::Serialize;
+
+use crate::cli::{DeviceArgs, DeviceDetails, ModelArgs};
+use crate::failure::Failure;
+use crate::pipeline::{self, Hooks};
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A network's config.
+    Config,
+    /// A safetensors file: an artifact or weights.
+    Container,
+}
+
+/// How long the parts of a command took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// Reading the config.
+    pub parse: Duration,
+    /// The compiler's passes.
+    pub passes: Duration,
+    /// Reading weights, inputs and artifacts, or drawing them.
+    pub load: Duration,
+    /// Making the code for the device.
+    pub codegen: Duration,
+    /// Running.
+    pub run: Duration,
+}
+
+/// [`Times`] in seconds.
+#[derive(Debug, Serialize)]
+pub struct Seconds {
+    parse: f64,
+    passes: f64,
+    load: f64,
+    codegen: f64,
+    run: f64,
+}
+
+impl From<Times> for Seconds {
+    fn from(times: Times) -> Seconds {
+        Seconds {
+            parse: times.parse.as_secs_f64(),
+            passes: times.passes.as_secs_f64(),
+            load: times.load.as_secs_f64(),
+            codegen: times.codegen.as_secs_f64(),
+            run: times.run.as_secs_f64(),
+        }
+    }
+}
+
+/// A network that is ready for a device.
+#[derive(Debug)]
+pub struct Model {
+    /// The program and its weights.
+    pub artifact: Artifact,
+    /// The layers, where there is a config.
+    pub shaped: Option<ShapedNetwork>,
+    /// How long it took so far.
+    pub times: Times,
+}
+
+/// Guesses from the name, then from the content.
+pub fn file_kind(path: &Path) -> Result<FileKind, Failure> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => return Ok(FileKind::Config),
+        Some("loom" | "safetensors") => return Ok(FileKind::Container),
+        _ => {}
+    }
+    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let mut head = Vec::new();
+    file.by_ref().take(9).read_to_end(&mut head).map_err(|error| unreadable(path, &error))?;
+    // A container begins with the length of its header, whose high bytes are 0; no text holds such bytes.
+    let container = head.len() == 9 && head[8] == b'{' && head[4..8] == [0; 4];
+    Ok(if container { FileKind::Container } else { FileKind::Config })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::User(format!("{}: can't be read: {error}", path.display()))
+}
+
+/// The text of a config.
+pub fn read_config(path: &Path) -> Result<String, Failure> {
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that the parser sees that it is too much.
+    let most = limits::MAX_CONFIG_BYTES + 1;
+    file.take(most).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        Failure::User(format!("{}:{line}: not UTF-8 text (byte {at})", path.display()))
+    })
+}
+
+impl Model {
+    /// Compiles a config or loads an artifact.
+    pub fn load(args: &ModelArgs) -> Result<Model, Failure> {
+        match file_kind(&args.network)? {
+            FileKind::Config => Model::compile(&args.network, args.weights.as_deref()),
+            FileKind::Container if args.weights.is_some() => Err(Failure::User(format!(
+                "{}: a compiled network has its weights inside; --weights goes with a config",
+                args.network.display()
+            ))),
+            FileKind::Container => {
+                let begun = Instant::now();
+                let artifact = Artifact::load(&args.network)?;
+                let times = Times { load: begun.elapsed(), ..Times::default() };
+                Ok(Model { artifact, shaped: None, times })
+            }
+        }
+    }
+
+    /// Compiles a config.
+    pub fn compile(path: &Path, weights: Option<&Path>) -> Result<Model, Failure> {
+        let begun = Instant::now();
+        let text = read_config(path)?;
+        let network = pipeline::parse(path, &text)?;
+        let mut times = Times { parse: begun.elapsed(), ..Times::default() };
+        let compiled = pipeline::compile(path, &text, &network, &Hooks::default())?;
+        times.passes = compiled.time;
+        let Some(program) = compiled.program else {
+            return Err(Failure::Internal("the passes gave no program".to_string()));
+        };
+        let begun = Instant::now();
+        let weights = load_weights(&program, weights, network.seed)?;
+        times.load = begun.elapsed();
+        let artifact = Artifact::new(Arc::new(program), weights, Target::Cpu, Vec::new()).with_seed(network.seed);
+        Ok(Model { artifact, shaped: compiled.shaped, times })
+    }
+
+    /// The network's input: from a file, or one batch drawn from the seed.
+    pub fn input(&mut self, path: Option<&Path>) -> Result<Vec<Tensor>, Failure> {
+        let begun = Instant::now();
+        let program = self.artifact.program();
+        let inputs = match path {
+            Some(path) => program
+                .inputs()
+                .map(|(_, buffer)| read_tensor(path, &buffer.name).map_err(Failure::from))
+                .collect::<Result<_, _>>()?,
+            None => draw_inputs(program, self.artifact.seed())?,
+        };
+        self.times.load += begun.elapsed();
+        Ok(inputs)
+    }
+
+    /// Makes the network ready on a device.
+    pub fn session(&mut self, device: &DeviceArgs) -> Result<Session, Failure> {
+        let begun = Instant::now();
+        let session = Session::new(&self.artifact, options(device))?;
+        self.times.codegen = begun.elapsed();
+        Ok(session)
+    }
+}
+
+/// Weights from a file or from a seed.
+pub fn load_weights(program: &Verified, path: Option<&Path>, seed: u64) -> Result<Weights, Failure> {
+    Ok(match path {
+        Some(path) => Weights::from_file(path, program)?,
+        None => Weights::initialise(program, seed)?,
+    })
+}
+
+/// The options of a session on one device.
+pub fn options(device: &DeviceArgs) -> SessionOptions {
+    with_details(SessionOptions::on(device.device), &device.details)
+}
+
+/// Options with the details of devices.
+pub fn with_details(options: SessionOptions, details: &DeviceDetails) -> SessionOptions {
+    SessionOptions { threads: details.threads, adapter: details.adapter.clone(), ..options }
+}
