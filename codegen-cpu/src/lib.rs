@@ -1,1 +1,33 @@
-//! (being written)
+//! Loom kernels as machine code, through Cranelift.
+//!
+//! A verified program becomes one function a kernel, in memory ([`compile`]), as text ([`emit_clif`], [`emit_asm`]) or in
+//! an object file ([`emit_object`]). The same program gives the same functions, byte for byte. How they're called is
+//! written in [`abi`]; their bits are those of `loom_ir::eval`, whatever the processor, the vectors and the split of
+//! work:
+//!
+//! - Cranelift never fuses a product and a sum, and floats are converted and compared by instructions that are LN1's for
+//!   all operands;
+//! - the order of every sum is LN1's (`emit::sum`, `emit::micro`);
+//! - memory is touched only where guards hold, which with the verifier's proof makes bounds checks unnecessary.
+
+pub mod abi;
+mod emit;
+mod error;
+mod functions;
+mod jit;
+mod target;
+mod text;
+mod view;
+
+pub use error::Error;
+pub use jit::{JitProgram, KernelCode, Options, compile};
+pub use target::Target;
+pub use text::{emit_asm, emit_clif, emit_object};
+
+use loom_ir::kernel::Verified;
+
+/// What callers of each kernel of [`emit_object`]'s file must know.
+pub fn layouts(program: &Verified) -> Result<Vec<abi::KernelLayout>, Error> {
+    let module = functions::generate(program, &[], functions::neutral_config(), true)?;
+    Ok(module.kernels.into_iter().map(|kernel| kernel.layout).collect())
+}

@@ -1,0 +1,371 @@
+//! Contractions, in tiles.
+//!
+//! Rows and columns swap roles freely, since a product's factors do: the *wide* side, whose tiles lie along vectors, is
+//! the one along which the output lies in memory; the other is the *narrow* one. One operand is packed whole before the
+//! kernel runs, once if it is a weight (the *panels*). The other is packed by the work items themselves, a few tiles at
+//! a time, in scratch memory (the *stream*): each of its elements is packed once, not once for each tile of the panels.
+//!
+//! A work item is one batch, one group of stream tiles and one stretch of panels. Items with the same stream tiles follow
+//! one another, so that these are packed again only where a thread begins.
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{FuncRef, InstBuilder, Value, types};
+use loom_ir::kernel::{BufferKind, Contract, Kernel, Lambda, Program};
+
+use super::access::At;
+use super::pack::Pack;
+use super::scalar::Lanes;
+use super::{Gen, flags};
+use crate::abi::{KernelLayout, Microkernel, PackTime, PanelsLayout};
+use crate::error::Error;
+use crate::view::{View, by_output_stride};
+
+/// Bytes of stream tiles that an item packs at once, so that a panel read from memory serves several tiles while both
+/// stay in the second-level cache.
+const STREAM_BYTES: u64 = 64 << 10;
+/// Most stream tiles of an item.
+const STREAM_TILES: u64 = 8;
+/// Multiplications worth an item of their own.
+const ITEM_WORK: u64 = 1 << 16;
+
+/// Which operand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Narrow,
+    Wide,
+}
+
+#[derive(Debug)]
+pub(crate) struct ContractPlan {
+    pub narrow: Pack,
+    pub wide: Pack,
+    /// The side that is packed before the kernel runs.
+    pub panels: Side,
+    when: PackTime,
+    /// Extents of the batch axes; and for each of them whether the panels depend on it.
+    batch: Vec<u64>,
+    panel_axes: Vec<bool>,
+    /// Groups: batch, narrow, wide. One function and the output.
+    epilogue: View,
+    length: u64,
+    /// Stream tiles in an item, and panels in an item.
+    stream_tiles: u64,
+    panel_stretch: u64,
+}
+
+impl ContractPlan {
+    pub(crate) fn new(
+        program: &Program,
+        kernel: &Kernel,
+        contract: &Contract,
+        microkernels: &[Microkernel],
+    ) -> Result<ContractPlan, Error> {
+        let rows = contract.batch..contract.batch + contract.rows;
+        let columns = rows.end..rows.end + contract.columns;
+        let batch: Vec<usize> = (0..contract.batch).collect();
+        let reduced: Vec<usize> = (columns.end..kernel.axes.len()).collect();
+        let product = |axes: &[usize]| axes.iter().map(|&axis| kernel.axes[axis]).product::<u64>();
+        let (rows, columns) = (by_output_stride(kernel, rows), by_output_stride(kernel, columns));
+
+        let swap = wide_is_rows(kernel, &rows, &columns);
+        let (lhs, rhs) = (&contract.lhs, &contract.rhs);
+        let (narrow, wide) = if swap { (columns, rows) } else { (rows, columns) };
+        let (narrow_operand, wide_operand) = if swap { (rhs, lhs) } else { (lhs, rhs) };
+
+        let fixed = |lambda: &Lambda| depends_on_weights_alone(program, kernel, lambda);
+        let panels = match (fixed(narrow_operand), fixed(wide_operand)) {
+            (true, false) => Side::Narrow,
+            (false, true) | (true, true) => Side::Wide,
+            // The smaller one: its panels are what a run writes to memory.
+            (false, false) if product(&narrow) <= product(&wide) => Side::Narrow,
+            (false, false) => Side::Wide,
+        };
+        let operand = if panels == Side::Narrow { narrow_operand } else { wide_operand };
+        let when = if fixed(operand) { PackTime::Load } else { PackTime::Run };
+
+        // Panels are shared by all batches whose axes the operand doesn't depend on.
+        let depends = |axis: usize| {
+            operand.args.contains(&loom_ir::kernel::Arg::Index(axis as u32))
+                || operand.loads().any(|load| kernel.loads[load as usize].depends_on(axis))
+        };
+        let panel_axes: Vec<bool> = batch.iter().map(|&axis| depends(axis)).collect();
+        let panel_batch: Vec<usize> = batch.iter().copied().filter(|&axis| depends(axis)).collect();
+
+        let (mr, nr) = tile(product(&narrow), product(&wide), microkernels);
+        let pack = |side: Side, axes: &[usize], lambda: &Lambda, width: u64| -> Result<Pack, Error> {
+            let batch = if side == panels { panel_batch.clone() } else { batch.clone() };
+            let groups = [batch, axes.to_vec(), reduced.clone()];
+            Ok(Pack { view: View::new(program, kernel, &groups, &[lambda], false)?, width })
+        };
+        let epilogue_groups = [batch.clone(), narrow.clone(), wide.clone()];
+        let mut plan = ContractPlan {
+            narrow: pack(Side::Narrow, &narrow, narrow_operand, mr)?,
+            wide: pack(Side::Wide, &wide, wide_operand, nr)?,
+            panels,
+            when,
+            batch: batch.iter().map(|&axis| kernel.axes[axis]).collect(),
+            panel_axes,
+            epilogue: View::new(program, kernel, &epilogue_groups, &[&contract.epilogue], true)?,
+            length: product(&reduced),
+            stream_tiles: 1,
+            panel_stretch: 1,
+        };
+        let stream = plan.side(plan.other());
+        let tile_work = (mr * nr * plan.length).max(1);
+        let by_cache = (STREAM_BYTES / stream.panel_bytes().max(1)).clamp(1, STREAM_TILES);
+        // Enough items for the threads come before the cache.
+        plan.stream_tiles = by_cache.min(stream.tiles().div_ceil(8)).max(1);
+        plan.panel_stretch = (ITEM_WORK / (tile_work * plan.stream_tiles)).max(1);
+        plan.check_memory(kernel)?;
+        Ok(plan)
+    }
+
+    /// The shape of tiles.
+    pub(crate) fn shape(&self) -> (u64, u64) {
+        (self.narrow.width, self.wide.width)
+    }
+
+    pub(crate) fn side(&self, side: Side) -> &Pack {
+        match side {
+            Side::Narrow => &self.narrow,
+            Side::Wide => &self.wide,
+        }
+    }
+
+    /// The side that is streamed.
+    pub(crate) fn other(&self) -> Side {
+        match self.panels {
+            Side::Narrow => Side::Wide,
+            Side::Wide => Side::Narrow,
+        }
+    }
+
+    /// Batches, groups of stream tiles, stretches of panels.
+    fn items(&self) -> [u64; 3] {
+        let groups = self.side(self.other()).tiles().div_ceil(self.stream_tiles);
+        let stretches = self.side(self.panels).tiles().div_ceil(self.panel_stretch);
+        [self.batch.iter().product(), groups, stretches]
+    }
+
+    fn tile_bytes(&self) -> u64 {
+        self.narrow.width * self.wide.width * 4
+    }
+
+    fn scratch_bytes(&self) -> u64 {
+        self.tile_bytes() + self.stream_tiles * self.side(self.other()).panel_bytes()
+    }
+
+    /// Packed copies are a constant factor larger than the buffers they come from, except for windows, which repeat
+    /// elements; those are limited here, before anything is multiplied in generated code.
+    fn check_memory(&self, kernel: &Kernel) -> Result<(), Error> {
+        const LIMIT: u128 = 1 << 40;
+        for (what, side, panels) in [
+            ("packed operands", self.panels, u128::from(self.side(self.panels).panels())),
+            ("scratch memory", self.other(), u128::from(self.stream_tiles)),
+        ] {
+            let bytes = panels * u128::from(self.side(side).panel_bytes());
+            if bytes > LIMIT {
+                let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+                return Err(Error::Memory { kernel: kernel.name.clone(), what, bytes });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn layout(&self) -> KernelLayout {
+        let panels = self.side(self.panels);
+        let totals = self.narrow.view.count(1) * self.wide.view.count(1) * self.items()[0];
+        // Four multiplications at once.
+        let products = totals.saturating_mul(self.length) / 4;
+        let epilogues = totals.saturating_mul(self.epilogue.functions[0].cost());
+        KernelLayout {
+            items: self.items().iter().product(),
+            scratch_bytes: self.scratch_bytes(),
+            panels: Some(PanelsLayout { panels: panels.panels(), panel_bytes: panels.panel_bytes(), when: self.when }),
+            cost: products.saturating_add(epilogues).saturating_add(self.side(self.other()).cost()),
+        }
+    }
+
+    /// Writes the kernel. `table` is the table of buffers, `panels` the packed operand.
+    pub(crate) fn emit(
+        &self,
+        g: &mut Gen<'_>,
+        (table, panels): (Value, Value),
+        (begin, end): (Value, Value),
+        scratch: Value,
+        functions: Functions,
+    ) {
+        let items = self.items();
+        let stream = self.side(self.other());
+        let packed = g.b.ins().iadd_imm_u(scratch, self.tile_bytes() as i64);
+        let mut carried = g.decode(begin, &items);
+        let none = g.b.ins().iconst(types::I64, -1);
+        carried.push(none);
+        g.count_up((begin, end), 1, &carried, |g, _, carried| {
+            let (item, ready) = (&carried[..3], carried[3]);
+            let [batch, group, stretch] = [item[0], item[1], item[2]];
+            let tiles = g.index(stream.tiles());
+            let first = g.b.ins().imul_imm_u(group, self.stream_tiles as i64);
+            let last = g.b.ins().iadd_imm_u(first, self.stream_tiles as i64);
+            let last = g.least(last, tiles);
+
+            let groups = g.b.ins().imul_imm_u(batch, items[1] as i64);
+            let wanted = g.b.ins().iadd(groups, group);
+            let same = g.b.ins().icmp(IntCC::Equal, wanted, ready);
+            g.branch(
+                same,
+                |_| Vec::new(),
+                |g| {
+                    let base = g.b.ins().imul_imm_u(batch, stream.tiles() as i64);
+                    let (from, to) = (g.b.ins().iadd(base, first), g.b.ins().iadd(base, last));
+                    g.b.ins().call(functions.pack, &[table, from, to, packed]);
+                    Vec::new()
+                },
+            );
+
+            let here = self.panels_of(g, batch, panels);
+            let batch_index = g.decode(batch, &self.batch_of_epilogue());
+            let count = g.index(self.side(self.panels).tiles());
+            let panel = g.b.ins().imul_imm_u(stretch, self.panel_stretch as i64);
+            let panel_end = g.b.ins().iadd_imm_u(panel, self.panel_stretch as i64);
+            let panel_end = g.least(panel_end, count);
+            g.count_up((panel, panel_end), 1, &[], |g, panel, _| {
+                let fixed = g.element(here, panel, self.side(self.panels).panel_bytes());
+                g.count_up((first, last), 1, &[packed], |g, tile, streamed| {
+                    let length = g.index(self.length);
+                    let sides = match self.panels {
+                        Side::Narrow => [(fixed, panel), (streamed[0], tile)],
+                        Side::Wide => [(streamed[0], tile), (fixed, panel)],
+                    };
+                    g.b.ins().call(functions.microkernel, &[length, sides[0].0, sides[1].0, scratch]);
+                    self.finish_tile(g, &batch_index, (sides[0].1, sides[1].1), scratch);
+                    vec![g.b.ins().iadd_imm_u(streamed[0], stream.panel_bytes() as i64)]
+                });
+                Vec::new()
+            });
+            let mut next = g.advance(item, &items);
+            next.push(wanted);
+            next
+        });
+    }
+
+    fn batch_of_epilogue(&self) -> Vec<u64> {
+        self.epilogue.groups[0].clone()
+    }
+
+    /// The panels of a batch.
+    fn panels_of(&self, g: &mut Gen<'_>, batch: Value, panels: Value) -> Value {
+        let bytes = self.side(self.panels).tiles() * self.side(self.panels).panel_bytes();
+        if !self.panel_axes.contains(&true) {
+            return panels;
+        }
+        let index = g.decode(batch, &self.batch);
+        let mut number = g.index(0);
+        for (axis, &value) in index.iter().enumerate() {
+            if self.panel_axes[axis] {
+                let scaled = g.b.ins().imul_imm_u(number, self.batch[axis] as i64);
+                number = g.b.ins().iadd(scaled, value);
+            }
+        }
+        g.element(panels, number, bytes)
+    }
+
+    /// The epilogue of the tile's elements that are there.
+    fn finish_tile(&self, g: &mut Gen<'_>, batch: &[Value], (narrow, wide): (Value, Value), tile: Value) {
+        let (mr, nr) = self.shape();
+        let rows = self.valid(g, &self.narrow, narrow);
+        let columns = self.valid(g, &self.wide, wide);
+        let first_row = g.b.ins().imul_imm_u(narrow, mr as i64);
+        let first_column = g.b.ins().imul_imm_u(wide, nr as i64);
+        let extents = &self.epilogue.groups[2];
+        let zero = g.index(0);
+        g.count_to(rows, 1, |g, i| {
+            let row = g.b.ins().iadd(first_row, i);
+            let row = g.decode(row, &self.epilogue.groups[1]);
+            let totals = g.element(tile, i, nr * 4);
+            g.walk(zero, columns, |g, j| {
+                let column = g.b.ins().iadd(first_column, j);
+                let column = g.decode(column, extents);
+                let axes = [batch, &row, &column].concat();
+                let total = g.element(totals, j, 4);
+                let next_four = g.b.ins().iadd_imm_u(j, 4);
+                let next_one = g.b.ins().iadd_imm_u(j, 1);
+                let write = |g: &mut Gen<'_>, lanes: Lanes, next: Value| {
+                    self.write(g, &axes, lanes, total);
+                    vec![next]
+                };
+                if extents.last().is_none_or(|&extent| extent < 4) {
+                    return write(g, Lanes::One, next_one)[0];
+                }
+                let together = g.four_together(&column, extents, (next_four, columns));
+                g.branch(together, |g| write(g, Lanes::Four, next_four), |g| write(g, Lanes::One, next_one))[0]
+            });
+        });
+    }
+
+    fn write(&self, g: &mut Gen<'_>, axes: &[Value], lanes: Lanes, total: Value) {
+        let view = &self.epilogue;
+        let total = g.b.ins().load(lanes.value_type(loom_ir::types::DType::F32), flags(), total, 0);
+        let at = At::new(axes, axes.len().wrapping_sub(1), lanes);
+        let value = g.apply(view, &view.functions[0], at, &[total]);
+        if let Some(output) = view.output {
+            g.store(&view.places[output], at, value);
+        }
+    }
+
+    /// How many rows of a tile are there.
+    fn valid(&self, g: &mut Gen<'_>, pack: &Pack, tile: Value) -> Value {
+        let width = g.index(pack.width);
+        let count = pack.view.count(1);
+        if count.is_multiple_of(pack.width) {
+            return width;
+        }
+        let first = g.b.ins().imul_imm_u(tile, pack.width as i64);
+        let count = g.index(count);
+        let left = g.b.ins().isub(count, first);
+        g.least(left, width)
+    }
+}
+
+/// The functions that a kernel calls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Functions {
+    pub pack: FuncRef,
+    pub microkernel: FuncRef,
+}
+
+/// Whether rows take the wide side: a side of one row is narrow; else the one along which the output lies is wide.
+fn wide_is_rows(kernel: &Kernel, rows: &[usize], columns: &[usize]) -> bool {
+    let product = |axes: &[usize]| axes.iter().map(|&axis| kernel.axes[axis]).product::<u64>();
+    if product(rows) == 1 || product(columns) == 1 {
+        return product(columns) == 1;
+    }
+    let linear = kernel.output.linear();
+    let adjacent = |axis: &usize| kernel.axes[*axis] > 1 && linear.coefficients.get(*axis) == Some(&1);
+    rows.iter().any(adjacent)
+}
+
+/// The shape of tiles for an output of `narrow` by `wide`: 8 vectors of 4 where the sides are long enough, which leaves
+/// half of the 16 registers of x86-64 for operands.
+fn tile(narrow: u64, wide: u64, microkernels: &[Microkernel]) -> (u64, u64) {
+    let (mr, nr) = match narrow {
+        0 | 1 => (1, 32),
+        2 => (2, 16),
+        _ => (4, 8),
+    };
+    // A faster kernel stands in for the general shape; very narrow outputs keep theirs.
+    if mr == 4
+        && wide > nr
+        && let Some(kernel) = microkernels.iter().find(|kernel| kernel.mr > 2 && kernel.nr >= 8)
+    {
+        return (u64::from(kernel.mr), u64::from(kernel.nr));
+    }
+    (mr, nr.min(wide.next_multiple_of(4)).max(4))
+}
+
+fn depends_on_weights_alone(program: &Program, kernel: &Kernel, lambda: &Lambda) -> bool {
+    lambda.loads().all(|load| {
+        let buffer = program.buffer(kernel.loads[load as usize].buffer);
+        matches!(buffer.kind, BufferKind::Weight | BufferKind::Constant(_))
+    })
+}

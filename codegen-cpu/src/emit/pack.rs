@@ -1,0 +1,142 @@
+//! Pack functions: an operand of a contraction as panels.
+//!
+//! A panel holds `width` neighbouring rows (or columns) of one batch, k by k: `[k][width]`. Those beyond the operand's
+//! last row are +0.0; nothing computed from them is kept. The operand's prologue, windows and padding are applied here, so
+//! that microkernels see plain numbers.
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, Value};
+use loom_ir::types::DType;
+
+use super::access::At;
+use super::scalar::Lanes;
+use super::{Gen, flags};
+use crate::view::View;
+
+/// One operand and the shape of its panels.
+#[derive(Debug)]
+pub(crate) struct Pack {
+    /// Groups: batch axes, row (or column) axes, reduced axes. One function.
+    pub view: View,
+    /// Rows in a panel.
+    pub width: u64,
+}
+
+impl Pack {
+    /// Panels of one batch.
+    pub fn tiles(&self) -> u64 {
+        self.view.count(1).div_ceil(self.width)
+    }
+
+    /// Panels of all batches.
+    pub fn panels(&self) -> u64 {
+        self.view.count(0) * self.tiles()
+    }
+
+    /// Bytes of a panel.
+    pub fn panel_bytes(&self) -> u64 {
+        self.view.count(2) * self.width * 4
+    }
+
+    pub fn cost(&self) -> u64 {
+        let terms = self.view.count(0).saturating_mul(self.view.count(1)).saturating_mul(self.view.count(2));
+        terms.saturating_mul(self.view.functions[0].cost())
+    }
+
+    /// Writes panels `begin..end` to `target` onwards.
+    pub fn emit(&self, g: &mut Gen<'_>, (begin, end): (Value, Value), target: Value) {
+        g.count_up((begin, end), 1, &[target], |g, number, target| {
+            let batch_and_tile = g.decode(number, &[self.view.count(0), self.tiles()]);
+            let batch = g.decode(batch_and_tile[0], &self.view.groups[0]);
+            self.panel(g, &batch, batch_and_tile[1], target[0]);
+            vec![g.b.ins().iadd_imm_u(target[0], self.panel_bytes() as i64)]
+        });
+    }
+
+    fn panel(&self, g: &mut Gen<'_>, batch: &[Value], tile: Value, target: Value) {
+        let rows = &self.view.groups[1];
+        let first = g.b.ins().imul_imm_u(tile, self.width as i64);
+        let count = g.index(self.view.count(1));
+        let left = g.b.ins().isub(count, first);
+        let width = g.index(self.width);
+        let valid = g.least(left, width);
+        let zero = g.index(0);
+        g.walk(zero, valid, |g, lane| {
+            let row = g.b.ins().iadd(first, lane);
+            let row = g.decode(row, rows);
+            let place = g.element(target, lane, 4);
+            let next_four = g.b.ins().iadd_imm_u(lane, 4);
+            let next_one = g.b.ins().iadd_imm_u(lane, 1);
+            let one = |g: &mut Gen<'_>| {
+                self.terms(g, batch, &row, Lanes::One, place);
+                vec![next_one]
+            };
+            if self.width < 4 || rows.last().is_none_or(|&extent| extent < 4) {
+                return one(g)[0];
+            }
+            let together = g.four_together(&row, rows, (next_four, valid));
+            let four = |g: &mut Gen<'_>| {
+                self.terms(g, batch, &row, Lanes::Four, place);
+                vec![next_four]
+            };
+            g.branch(together, four, one)[0]
+        });
+        if !self.view.count(1).is_multiple_of(self.width) {
+            g.count_up((valid, width), 1, &[], |g, lane, _| {
+                let place = g.element(target, lane, 4);
+                let length = g.index(self.view.count(2));
+                let zero = g.constant(DType::F32, 0, Lanes::One);
+                g.count_to(length, 1, |g, k| {
+                    let place = g.element(place, k, self.width * 4);
+                    g.b.ins().store(flags(), zero, place, 0);
+                });
+                Vec::new()
+            });
+        }
+    }
+
+    /// All terms of one row, or of four rows along the innermost row axis.
+    fn terms(&self, g: &mut Gen<'_>, batch: &[Value], row: &[Value], lanes: Lanes, target: Value) {
+        let view = &self.view;
+        let (outer, inner) = match view.groups[2].split_last() {
+            Some((&inner, outer)) => (outer, inner),
+            None => (&[][..], 1),
+        };
+        let has_inner = !view.groups[2].is_empty();
+        let lane_axis = (batch.len() + row.len()).wrapping_sub(1);
+        let (zero, count) = (g.index(0), g.index(outer.iter().product()));
+        let mut start = vec![zero; outer.len()];
+        start.push(target);
+        g.count_up((zero, count), 1, &start, |g, _, carried| {
+            let (index, target) = carried.split_at(outer.len());
+            let inner = g.index(inner);
+            let (_, target) = g.count_up((zero, inner), 1, target, |g, k, target| {
+                let innermost = if has_inner { &[k][..] } else { &[] };
+                let axes = [batch, row, index, innermost].concat();
+                let value = g.apply(view, &view.functions[0], At::new(&axes, lane_axis, lanes), &[]);
+                g.b.ins().store(flags(), value, target[0], 0);
+                vec![g.b.ins().iadd_imm_u(target[0], self.width as i64 * 4)]
+            });
+            let mut next = g.advance(index, outer);
+            next.extend(target);
+            next
+        });
+    }
+}
+
+impl Gen<'_> {
+    /// Whether four rows from here on are neighbours on the innermost row axis: enough lanes are left (`next_four` is
+    /// not beyond `valid`), and enough of that axis.
+    pub(crate) fn four_together(&mut self, row: &[Value], rows: &[u64], (next_four, valid): (Value, Value)) -> Value {
+        let fit = self.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, next_four, valid);
+        match (row, rows) {
+            // A single axis ends with the lanes.
+            ([.., last], [_, .., extent]) => {
+                let after = self.b.ins().iadd_imm_u(*last, 4);
+                let inside = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThanOrEqual, after, *extent as i64);
+                self.b.ins().band(fit, inside)
+            }
+            _ => fit,
+        }
+    }
+}

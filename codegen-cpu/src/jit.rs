@@ -1,0 +1,138 @@
+//! Programs as executable memory.
+
+use std::sync::Mutex;
+
+use cranelift_codegen::ir::LibCall;
+use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_module::{FuncId, Linkage, Module as _};
+use loom_ir::kernel::Verified;
+
+use crate::abi::{KernelFn, KernelLayout, Microkernel};
+use crate::error::Error;
+use crate::functions::{self, Module, Visibility};
+use crate::target::{Form, Target, isa};
+
+/// How to compile.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Microkernels that may stand in for generated ones. The caller answers for their bits, and that this processor
+    /// has their instructions.
+    pub microkernels: Vec<Microkernel>,
+}
+
+/// The code of one kernel. It's valid as long as its [`JitProgram`].
+#[derive(Debug, Clone)]
+pub struct KernelCode {
+    /// How it's called.
+    pub layout: KernelLayout,
+    /// The kernel.
+    pub entry: KernelFn,
+    /// The pack function, if there are panels.
+    pub pack: Option<KernelFn>,
+}
+
+/// A program's code in memory, one kernel after another. See [`crate::abi`] for how it's called.
+pub struct JitProgram {
+    kernels: Vec<KernelCode>,
+    /// The memory; `None` only while it's dropped.
+    module: Mutex<Option<JITModule>>,
+}
+
+impl JitProgram {
+    /// The kernels, in the program's order.
+    pub fn kernels(&self) -> &[KernelCode] {
+        &self.kernels
+    }
+}
+
+impl std::fmt::Debug for JitProgram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JitProgram").field("kernels", &self.kernels).finish_non_exhaustive()
+    }
+}
+
+impl Drop for JitProgram {
+    fn drop(&mut self) {
+        let module = match self.module.get_mut() {
+            Ok(module) => module.take(),
+            Err(poisoned) => poisoned.into_inner().take(),
+        };
+        if let Some(module) = module {
+            // SAFETY: the addresses of the code were given out through `kernels` only, whose documentation ends their
+            // life here; calling them is unsafe, and callers hold the program while they run.
+            unsafe { module.free_memory() };
+        }
+    }
+}
+
+/// Compiles a program for this processor.
+pub fn compile(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
+    let isa = isa(&Target::Host, Form::Jit)?;
+    // Not colocated: memory for code comes in pieces that may lie further apart than a near call reaches.
+    let module = functions::generate(program, &options.microkernels, isa.frontend_config(), false)?;
+    let mut builder = JITBuilder::with_isa(isa, Box::new(libcall_name));
+    for unit in &module.units {
+        if let Visibility::Imported(microkernel) = unit.visibility {
+            builder.symbol(&unit.name, options.microkernels[microkernel].code as *const u8);
+        }
+    }
+    let mut jit = JITModule::new(builder);
+    let ids = define(&mut jit, &module)?;
+    jit.finalize_definitions().map_err(|error| internal("(module)", &error))?;
+    let code = |unit: usize| {
+        let address = jit.get_finalized_function(ids[unit]);
+        // SAFETY: the address is that of a finished function which takes four 64-bit arguments in registers by the
+        // host's C convention and gives nothing back: the signature of `KernelFn`.
+        unsafe { std::mem::transmute::<*const u8, KernelFn>(address) }
+    };
+    let kernels = module
+        .kernels
+        .iter()
+        .map(|kernel| KernelCode {
+            layout: kernel.layout.clone(),
+            entry: code(kernel.entry),
+            pack: kernel.pack.map(code),
+        })
+        .collect();
+    Ok(JitProgram { kernels, module: Mutex::new(Some(jit)) })
+}
+
+/// Declares and compiles every function.
+pub(crate) fn define(target: &mut dyn cranelift_module::Module, module: &Module) -> Result<Vec<FuncId>, Error> {
+    let mut ids = Vec::new();
+    for (position, unit) in module.units.iter().enumerate() {
+        let linkage = match unit.visibility {
+            Visibility::Exported => Linkage::Export,
+            Visibility::Local => Linkage::Local,
+            Visibility::Imported(_) => Linkage::Import,
+        };
+        let id = target
+            .declare_function(&unit.name, linkage, &unit.function.signature)
+            .map_err(|error| internal(&unit.name, &error))?;
+        // Functions call each other by position.
+        if id.as_u32() as usize != position {
+            return Err(internal(&unit.name, &"declared out of order"));
+        }
+        ids.push(id);
+    }
+    let mut context = target.make_context();
+    for (unit, &id) in module.units.iter().zip(&ids) {
+        if matches!(unit.visibility, Visibility::Imported(_)) {
+            continue;
+        }
+        context.func.clone_from(&unit.function);
+        target.define_function(id, &mut context).map_err(|error| internal(&unit.name, &error))?;
+        target.clear_context(&mut context);
+    }
+    Ok(ids)
+}
+
+pub(crate) fn internal(function: &str, message: &dyn std::fmt::Display) -> Error {
+    // The alternate form has the whole chain of causes.
+    Error::Internal { function: function.to_string(), message: format!("{message:#}") }
+}
+
+/// Generated code calls nothing outside: should Cranelift ever want to, no such symbol is found.
+pub(crate) fn libcall_name(call: LibCall) -> String {
+    format!("loom has no {call}")
+}

@@ -1,0 +1,63 @@
+//! Which processors code is generated for.
+//!
+//! x86-64 needs SSE4.1 (vector rounding and integer minima are single instructions from there on); AArch64 needs
+//! nothing. Vectors of 128 bits are Cranelift's widest. Whatever else a processor has changes speed, never bits:
+//! Cranelift doesn't contract a product and a sum.
+
+use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::settings::{self, Configurable};
+
+use crate::error::Error;
+
+/// What code is generated for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Target {
+    /// This processor, with all that it has.
+    #[default]
+    Host,
+    /// Any processor of this target triple: of x86-64 those of level x86-64-v2, which has SSE4.2 and no AVX. Text and
+    /// objects made for a triple don't depend on the machine that made them.
+    Triple(String),
+}
+
+/// Where the code goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Jit,
+    Object,
+}
+
+pub(crate) fn isa(target: &Target, form: Form) -> Result<OwnedTargetIsa, Error> {
+    let fail = |error: &dyn std::fmt::Display| Error::Target(error.to_string());
+    let mut flags = settings::builder();
+    let options = [
+        ("opt_level", "speed"),
+        ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
+        // Nothing unwinds through generated code, and its frames are small.
+        ("unwind_info", "false"),
+        ("enable_probestack", "false"),
+        ("is_pic", if form == Form::Object { "true" } else { "false" }),
+    ];
+    for (name, value) in options {
+        flags.set(name, value).map_err(|error| fail(&error))?;
+    }
+    let builder = match target {
+        Target::Host => cranelift_native::builder().map_err(|error| fail(&error))?,
+        Target::Triple(triple) => {
+            let mut builder = cranelift_codegen::isa::lookup_by_name(triple).map_err(|error| fail(&error))?;
+            if triple.starts_with("x86_64") {
+                builder.enable("x86-64-v2").map_err(|error| fail(&error))?;
+            }
+            builder
+        }
+    };
+    let isa = builder.finish(settings::Flags::new(flags)).map_err(|error| fail(&error))?;
+    if isa.pointer_bits() != 64 {
+        return Err(Error::Target("64-bit addresses are needed".to_string()));
+    }
+    let lacks_sse41 = isa.isa_flags().iter().any(|flag| flag.name == "has_sse41" && flag.as_bool() == Some(false));
+    if lacks_sse41 {
+        return Err(Error::Target("SSE4.1 is needed".to_string()));
+    }
+    Ok(isa)
+}
