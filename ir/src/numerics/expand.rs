@@ -128,11 +128,9 @@ fn replace(b: &mut ScalarFnBuilder, inst: Inst, keep: &dyn Fn(&Inst, DType) -> b
                 _ => {}
             }
         }
-        Inst::Convert(to @ (DType::I32 | DType::U32), a) if b.type_of(a) == DType::F32 => {
-            if !keep(&inst, DType::F32) {
-                let program = if to == DType::I32 { to_i32() } else { to_u32() };
-                return b.call(program, &[a]);
-            }
+        Inst::Convert(to @ (DType::I32 | DType::U32), a) if b.type_of(a) == DType::F32 && !keep(&inst, DType::F32) => {
+            let program = if to == DType::I32 { to_i32() } else { to_u32() };
+            return b.call(program, &[a]);
         }
         _ => {}
     }

@@ -84,7 +84,8 @@ pub fn all_floats(block: u64, operands: &mut [Block]) {
 /// Pairs for a division: every pair of exponents comes up, again and again, with mantissas that are random, near each
 /// other, or such that the quotient is next to a midpoint.
 pub fn division_pairs(block: u64, operands: &mut [Block]) {
-    for lane in 0..LANES {
+    let [numerators, denominators] = operands else { unreachable!("a division has two operands") };
+    for (lane, (numerator, denominator)) in numerators.iter_mut().zip(denominators).enumerate() {
         let number = block * LANES as u64 + lane as u64;
         let exponents = number % 65_536;
         let random = scramble(number);
@@ -103,8 +104,8 @@ pub fn division_pairs(block: u64, operands: &mut [Block]) {
             }
         };
         let signs = (random >> 62) as u32;
-        operands[0][lane] = (signs & 1) << 31 | n_exponent << 23 | n_mantissa;
-        operands[1][lane] = (signs >> 1) << 31 | d_exponent << 23 | d_mantissa;
+        *numerator = (signs & 1) << 31 | n_exponent << 23 | n_mantissa;
+        *denominator = (signs >> 1) << 31 | d_exponent << 23 | d_mantissa;
     }
 }
 
