@@ -1,1 +1,45 @@
-//! (being written)
+//! Loom kernels as WGSL, and as strict SPIR-V.
+//!
+//! [`generate`] turns every kernel of a verified program into a standalone WGSL module with one entry point, `main`.
+//! The text is a function of the program and the [`Target`] alone: no clock, no device and no hash order chooses a
+//! shape, and no shape can change a bit (LN1 section 5).
+//!
+//! WGSL promises too little for LN1: a driver may contract, reassociate and flush. What makes the text exact is
+//! [`strict_spirv`]: naga's SPIR-V with every float operation marked `NoContraction` and the float controls of a 32-bit
+//! IEEE machine demanded. The text therefore holds only what that form makes exact:
+//!
+//! - float `+`, `-` and `*`; comparisons, but never `!=`; `select`; bit casts; conversions of values in range;
+//! - 32-bit integer operations, which wrap in WGSL as in LN1, shift counts masked in the text;
+//! - constants as bit patterns behind a `let`, so that no translator folds a float expression with its own arithmetic.
+//!
+//! Everything else (division, square root, rounding, exp, …) is expanded to these from its one definition in
+//! [`loom_ir::numerics`]. [`validate`] refuses a module that holds anything more.
+//!
+//! # Memory
+//!
+//! A kernel's bindings are `@group(0)`, numbered in the order of [`WgslKernel::bindings`]: what it reads as
+//! `var<storage, read>`, what it writes as `read_write`. Accesses were proved in bounds by the verifier and carry no
+//! bounds checks. An executor that binds ranges of one arena buffer for reading and for writing in the same dispatch
+//! declares all of them writable in its bind group layout: the SPIR-V is the same for both, and WebGPU only refuses to
+//! mix the two *usages* of one buffer.
+
+#![forbid(unsafe_code)]
+
+mod contract;
+mod error;
+mod generate;
+mod index;
+mod lambda;
+mod map;
+mod reduce;
+mod scalar;
+mod spirv;
+mod target;
+mod text;
+mod validate;
+
+pub use error::Error;
+pub use generate::{Binding, WgslKernel, generate, generate_kernel};
+pub use spirv::{Controls, check_strict, strict_spirv};
+pub use target::{Class, ContractShape, Limits, Shapes, Target, Tile};
+pub use validate::{Validated, validate};

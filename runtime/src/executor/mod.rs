@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use loom_ir::kernel::Program;
 
 pub mod flip;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod interp;
 
 /// A program made ready on one device.

@@ -1,0 +1,144 @@
+//! From a program to its kernels' modules.
+
+use loom_ir::kernel::{Body, BufferId, Kernel, Program, Verified};
+
+use crate::error::Error;
+use crate::lambda::Module;
+use crate::target::Target;
+use crate::{contract, map, reduce};
+
+/// One kernel, ready to be compiled and dispatched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WgslKernel {
+    /// The kernel's name.
+    pub name: String,
+    /// A whole WGSL module; the entry point is `main`.
+    pub source: String,
+    /// What `@group(0)` binds, in the order of the bindings' numbers.
+    pub bindings: Vec<Binding>,
+    /// How many workgroups run. None (0, 1, 1) where the output is empty: the kernel need not be dispatched.
+    pub workgroups: [u32; 3],
+    /// Invocations of a workgroup.
+    pub workgroup_size: u32,
+}
+
+/// A buffer of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding {
+    /// Which.
+    pub buffer: BufferId,
+    /// Whether the text declares it `read`: all but the output.
+    pub read_only: bool,
+}
+
+/// Generates every kernel of a program.
+pub fn generate(program: &Verified, target: &Target) -> Result<Vec<WgslKernel>, Error> {
+    program.kernels.iter().map(|kernel| generate_kernel(program, kernel, target)).collect()
+}
+
+/// Generates one kernel of a verified program.
+pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> Result<WgslKernel, Error> {
+    let mut module = Module::new(program, kernel);
+    let buffers = kernel.buffers();
+    limit(kernel, "storage buffers", buffers.len() as u64, target.limits.storage_buffers.into())?;
+    let grid = if product(&kernel.axes[..kernel.output_axes()]) == 0 {
+        empty(&mut module)
+    } else {
+        match &kernel.body {
+            Body::Map(lambda) => map::generate(&mut module, lambda, target)?,
+            Body::Reduce(reduce) => reduce::generate(&mut module, reduce, target)?,
+            Body::Contract(contract) => contract::generate(&mut module, contract, target)?,
+        }
+    };
+    limit(kernel, "invocations a workgroup", grid.size.into(), target.limits.invocations_per_workgroup.into())?;
+    let bindings = buffers
+        .into_iter()
+        .map(|buffer| Binding { buffer, read_only: buffer != kernel.output.buffer })
+        .collect();
+    Ok(WgslKernel {
+        name: kernel.name.clone(),
+        source: module.finish()?,
+        bindings,
+        workgroups: [grid.x, grid.y, 1],
+        workgroup_size: grid.size,
+    })
+}
+
+/// A kernel that has nothing to write.
+fn empty(module: &mut Module<'_>) -> Grid {
+    let grid = Grid { x: 0, y: 1, size: 1, count: 0 };
+    grid.open(module);
+    module.text.close();
+    grid
+}
+
+/// The product of extents; verified kernels keep it below 2^31 by groups.
+pub(crate) fn product(extents: &[u64]) -> u64 {
+    extents.iter().product()
+}
+
+/// Fails where a kernel needs more than there is.
+pub(crate) fn limit(kernel: &Kernel, what: &'static str, need: u64, limit: u64) -> Result<(), Error> {
+    if need > limit { Err(Error::Limit { kernel: kernel.name.clone(), what, need, limit }) } else { Ok(()) }
+}
+
+/// The workgroups of a dispatch: one dimension where they fit into it, else two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    x: u32,
+    y: u32,
+    /// Invocations a workgroup.
+    pub size: u32,
+    /// Workgroups that have work.
+    pub count: u64,
+}
+
+impl Grid {
+    /// A grid of at least `count` workgroups of `size` invocations.
+    pub fn new(kernel: &Kernel, count: u64, size: u32, target: &Target) -> Result<Grid, Error> {
+        let most = u64::from(target.limits.workgroups_per_dimension);
+        let y = count.div_ceil(most);
+        limit(kernel, "workgroups", y, most)?;
+        let x = count.div_ceil(y.max(1));
+        Ok(Grid { x: x as u32, y: y as u32, size, count })
+    }
+
+    /// The grid whose invocations cover `items`, and the statements that open `main`: `flat` is the item's number.
+    pub fn over_items(module: &mut Module<'_>, items: u64, target: &Target) -> Result<Grid, Error> {
+        let size = target.shapes.workgroup;
+        let grid = Grid::new(module.kernel, items.div_ceil(size.into()), size, target)?;
+        grid.open(module);
+        module.text.line(format!("let flat = {} * {size}u + local;", grid.number()));
+        if u64::from(grid.x) * u64::from(grid.y) * u64::from(size) > items {
+            leave(module, "flat", items);
+        }
+        Ok(grid)
+    }
+
+    /// The statements that open `main`: `name` is the workgroup's number, `local` the invocation's in it.
+    pub fn over_workgroups(&self, module: &mut Module<'_>, name: &str) {
+        self.open(module);
+        module.text.line(format!("let {name} = {};", self.number()));
+        if u64::from(self.x) * u64::from(self.y) > self.count {
+            leave(module, name, self.count);
+        }
+    }
+
+    fn open(&self, module: &mut Module<'_>) {
+        module.text.line(format!("@compute @workgroup_size({})", self.size));
+        module.text.open(
+            "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32)",
+        );
+    }
+
+    fn number(&self) -> String {
+        if self.y > 1 { format!("(group.y * {}u + group.x)", self.x) } else { "group.x".to_string() }
+    }
+}
+
+/// Ends the surplus invocations.
+fn leave(module: &mut Module<'_>, name: &str, count: u64) {
+    module.text.open(format!("if ({name} >= {count}u)"));
+    module.text.line("return;");
+    module.text.close();
+}

@@ -1,0 +1,171 @@
+//! Lambdas as WGSL functions.
+//!
+//! A lambda becomes one function: its parameters are the axis indices that it depends on and the results of earlier
+//! stages; it loads what it needs and gives its value back. Templates only call it.
+
+use std::collections::BTreeSet;
+
+use loom_ir::kernel::{Arg, Kernel, Lambda, Program};
+use loom_ir::types::DType;
+
+use crate::error::Error;
+use crate::index::{Guarded, Place};
+use crate::scalar::{Operations, constant};
+use crate::text::{Text, comment};
+
+/// A lambda's function.
+#[derive(Debug, Clone)]
+pub(crate) struct Function {
+    name: String,
+    /// The axes that it depends on.
+    pub axes: BTreeSet<usize>,
+    /// The stages whose results it uses.
+    reduced: BTreeSet<u32>,
+    /// What it gives back.
+    pub result: DType,
+}
+
+impl Function {
+    /// The call, in a scope where every axis is called `i0`, … and every stage's result `r0`, …
+    pub fn call(&self) -> String {
+        let axes = self.axes.iter().map(|axis| format!("i{axis}"));
+        let args: Vec<String> = axes.chain(self.reduced.iter().map(|stage| format!("r{stage}"))).collect();
+        format!("{}({})", self.name, args.join(", "))
+    }
+}
+
+/// The module of one kernel under construction.
+pub(crate) struct Module<'a> {
+    pub program: &'a Program,
+    pub kernel: &'a Kernel,
+    /// Everything after the bindings and the operations.
+    pub text: Text,
+    operations: Operations,
+}
+
+impl<'a> Module<'a> {
+    /// The module of a kernel, empty so far.
+    pub fn new(program: &'a Program, kernel: &'a Kernel) -> Module<'a> {
+        Module { program, kernel, text: Text::default(), operations: Operations::default() }
+    }
+
+    /// Writes a lambda's function. `reduced` are the types of the stages before it.
+    pub fn function(&mut self, name: &str, lambda: &Lambda, reduced: &[DType]) -> Result<Function, Error> {
+        let result = lambda.function.result_type().map_err(|error| Error::Invalid(error.to_string()))?;
+        let extents = &self.kernel.axes;
+        let mut function =
+            Function { name: name.to_string(), axes: BTreeSet::new(), reduced: BTreeSet::new(), result };
+        let mut loads = BTreeSet::new();
+        for &arg in &lambda.args {
+            match arg {
+                Arg::Load(load) => {
+                    if loads.insert(load) {
+                        let access = &self.kernel.loads[load as usize];
+                        function.axes.extend(Guarded::of(&self.kernel.name, access, extents)?.axes());
+                        function.axes.extend(Place::of(access, extents).axes());
+                    }
+                }
+                Arg::Index(axis) => {
+                    if extents[axis as usize] > 1 {
+                        function.axes.insert(axis as usize);
+                    }
+                }
+                Arg::Reduced(stage) => {
+                    function.reduced.insert(stage);
+                }
+            }
+        }
+        let axes = function.axes.iter().map(|axis| format!("i{axis}: u32"));
+        let stages = function.reduced.iter().map(|&stage| format!("r{stage}: {}", reduced[stage as usize]));
+        let params: Vec<String> = axes.chain(stages).collect();
+        self.text.open(format!("fn {name}({}) -> {result}", params.join(", ")));
+        for &load in &loads {
+            self.load(load)?;
+        }
+        let args: Vec<String> = lambda
+            .args
+            .iter()
+            .map(|&arg| match arg {
+                Arg::Load(load) => format!("l{load}"),
+                Arg::Index(axis) if extents[axis as usize] > 1 => format!("i{axis}"),
+                Arg::Index(_) => "0u".to_string(),
+                Arg::Reduced(stage) => format!("r{stage}"),
+            })
+            .collect();
+        let value = self.operations.body(&mut self.text, &lambda.function, &args)?;
+        self.text.line(format!("return {value};"));
+        self.text.close();
+        self.text.line("");
+        Ok(function)
+    }
+
+    /// Declares `l{load}`. Where a guard fails the first element is read in place of one that may not exist, and
+    /// dropped: no branch, and a binding is never empty.
+    fn load(&mut self, load: u32) -> Result<(), Error> {
+        let access = &self.kernel.loads[load as usize];
+        let dtype = self.program.buffer(access.buffer).dtype;
+        let name = format!("l{load}");
+        let place = Place::of(access, &self.kernel.axes).text();
+        let read = |place: &str| match dtype {
+            DType::Bool => format!("({}[{place}] != 0u)", access.buffer),
+            _ => format!("{}[{place}]", access.buffer),
+        };
+        match Guarded::of(&self.kernel.name, access, &self.kernel.axes)? {
+            Guarded::Always => self.text.line(format!("let {name} = {};", read(&place))),
+            Guarded::Never => constant(&mut self.text, &name, dtype, access.fill),
+            Guarded::Where(checks) => {
+                let checks: Vec<String> =
+                    checks.iter().map(|(place, bound)| format!("({} < {bound}u)", place.text())).collect();
+                self.text.line(format!("let {name}_inside = {};", checks.join(" & ")));
+                constant(&mut self.text, &format!("{name}_fill"), dtype, access.fill);
+                self.text.line(format!("let {name}_place = select(0u, {place}, {name}_inside);"));
+                let read = read(&format!("{name}_place"));
+                self.text.line(format!("let {name} = select({name}_fill, {read}, {name}_inside);"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a value into the output's element, in a scope where every output axis is called `i0`, …
+    pub fn store(&mut self, value: &str, dtype: DType) {
+        let output = &self.kernel.output;
+        let place = Place::of(output, &self.kernel.axes).text();
+        let value = match dtype {
+            DType::Bool => format!("u32({value})"),
+            _ => value.to_string(),
+        };
+        self.text.line(format!("{}[{place}] = {value};", output.buffer));
+    }
+
+    /// The axes that a store needs.
+    pub fn output_axes(&self) -> BTreeSet<usize> {
+        Place::of(&self.kernel.output, &self.kernel.axes).axes().collect()
+    }
+
+    /// The whole text: header, bindings, operations, and what was written.
+    pub fn finish(self) -> Result<String, Error> {
+        let mut head = Text::default();
+        head.line(format!("// kernel {}: {}", comment(&self.kernel.name), self.kernel.body.name()));
+        head.line("");
+        for (binding, id) in self.kernel.buffers().into_iter().enumerate() {
+            let buffer = self.program.buffer(id);
+            let mode = if id == self.kernel.output.buffer { "read_write" } else { "read" };
+            let element = storage_type(buffer.dtype);
+            let what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
+            head.line(format!(
+                "@group(0) @binding({binding}) var<storage, {mode}> {id}: array<{element}>; // {what}"
+            ));
+        }
+        head.line("");
+        self.operations.define(&mut head)?;
+        Ok(head.finish() + &self.text.finish())
+    }
+}
+
+/// The type of a buffer's elements in memory.
+fn storage_type(dtype: DType) -> DType {
+    match dtype {
+        DType::Bool => DType::U32,
+        _ => dtype,
+    }
+}

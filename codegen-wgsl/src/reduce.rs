@@ -1,0 +1,143 @@
+//! Reductions of rows.
+//!
+//! A sum of `f32` keeps the order of LN1 section 4: blocks of 4096 terms, 32 lanes a block that add every 32nd term
+//! from +0.0, lanes folded by halves, and the block sums reduced by the same rule. Integers wrap or are compared, so
+//! their order is free.
+//!
+//! Two facts save work without touching a bit. A lane begins at +0.0, and in round-to-nearest neither +0.0 + x nor
+//! x + (-x) is ever -0.0, so no lane and no sum of lanes is -0.0, and adding the +0.0 of an empty lane to it changes
+//! nothing: such additions may be left out. For the same reason a missing term may be added as +0.0.
+//!
+//! Templates: [`serial`] gives a short row to one invocation, [`team`] a longer one to a workgroup.
+
+mod serial;
+mod team;
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use loom_ir::kernel::{Kernel, Reduce, ReduceOp};
+use loom_ir::types::DType;
+
+use crate::error::Error;
+use crate::generate::{Grid, product};
+use crate::index::unflatten;
+use crate::lambda::{Function, Module};
+use crate::target::Target;
+
+/// Terms of a block: the only spec that the verifier lets through.
+const BLOCK: u64 = 4096;
+/// Lanes of a block.
+const LANES: u32 = 32;
+
+/// A reduction with its functions written.
+struct Rows {
+    stages: Vec<StageFunction>,
+    result: Function,
+    per_element: bool,
+    /// The axes of the rows.
+    row_axes: Range<usize>,
+    /// The reduced axes.
+    reduced_axes: Range<usize>,
+    /// Terms of a row.
+    terms: u64,
+}
+
+struct StageFunction {
+    input: Function,
+    op: ReduceOp,
+}
+
+pub(crate) fn generate(module: &mut Module<'_>, reduce: &Reduce, target: &Target) -> Result<Grid, Error> {
+    let axes = &module.kernel.axes;
+    let rows = axes.len() - reduce.reduced;
+    let terms = product(&axes[rows..]);
+    let mut stages: Vec<StageFunction> = Vec::new();
+    let mut reduced = Vec::new();
+    for (number, stage) in reduce.stages.iter().enumerate() {
+        let input = module.function(&format!("term{number}"), &stage.input, &reduced)?;
+        reduced.push(input.result);
+        stages.push(StageFunction { input, op: stage.op });
+    }
+    let result = module.function(if reduce.per_element { "element" } else { "result" }, &reduce.result, &reduced)?;
+    let rows = Rows {
+        stages,
+        result,
+        per_element: reduce.per_element,
+        row_axes: 0..rows,
+        reduced_axes: rows..axes.len(),
+        terms,
+    };
+    let serial_terms = u64::from(target.shapes.serial_terms).min(BLOCK);
+    if rows.terms <= serial_terms {
+        serial::generate(module, &rows, target)
+    } else {
+        team::generate(module, &rows, target)
+    }
+}
+
+impl Rows {
+    /// How many.
+    fn count(&self, kernel: &Kernel) -> u64 {
+        product(&kernel.axes[self.row_axes.clone()])
+    }
+
+    /// Declares the row's indices from its number.
+    fn row_indices(&self, module: &mut Module<'_>, row: &str) {
+        let mut used: BTreeSet<usize> = module.output_axes();
+        used.extend(&self.result.axes);
+        for stage in &self.stages {
+            used.extend(&stage.input.axes);
+        }
+        unflatten(&mut module.text, row, &module.kernel.axes, self.row_axes.clone(), &used);
+    }
+
+    /// Declares the reduced indices that a stage's term needs from the term's number `k`, and the `term` itself.
+    fn term(&self, module: &mut Module<'_>, stage: &StageFunction) {
+        unflatten(&mut module.text, "k", &module.kernel.axes, self.reduced_axes.clone(), &stage.input.axes);
+        module.text.line(format!("let term = {};", stage.input.call()));
+    }
+
+    /// Stores the row's result, or its elements: those from `first` in steps of `step`.
+    fn store(&self, module: &mut Module<'_>, first: &str, step: u32) {
+        if self.per_element {
+            let terms = self.terms;
+            module.text.open(format!("for (var k = {first}; k < {terms}u; k += {step}u)"));
+            let mut used = module.output_axes();
+            used.extend(&self.result.axes);
+            unflatten(&mut module.text, "k", &module.kernel.axes, self.reduced_axes.clone(), &used);
+        }
+        module.store(&self.result.call(), self.result.result);
+        if self.per_element {
+            module.text.close();
+        }
+    }
+}
+
+impl StageFunction {
+    /// What a row without terms gives, as an expression.
+    fn empty(&self) -> &'static str {
+        match (self.op, self.input.result) {
+            (ReduceOp::Sum(_), DType::F32) => "0.0",
+            (ReduceOp::Sum(_), DType::I32) => "0i",
+            (ReduceOp::Max, DType::I32) => "i32(-2147483648)",
+            (ReduceOp::Min, DType::I32) => "2147483647i",
+            (ReduceOp::Min, _) => "4294967295u",
+            _ => "0u",
+        }
+    }
+
+    /// Two values combined, as an expression.
+    fn combine(&self, a: &str, b: &str) -> String {
+        match self.op {
+            ReduceOp::Sum(_) => format!("{a} + {b}"),
+            ReduceOp::Max => format!("max({a}, {b})"),
+            ReduceOp::Min => format!("min({a}, {b})"),
+        }
+    }
+
+    /// Whether the order of the terms is that of a sum of floats.
+    fn is_ordered(&self) -> bool {
+        self.input.result == DType::F32
+    }
+}

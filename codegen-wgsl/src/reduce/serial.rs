@@ -1,0 +1,56 @@
+//! One invocation a row: for rows of at most one block.
+
+use super::{LANES, Rows, StageFunction};
+use crate::error::Error;
+use crate::generate::Grid;
+use crate::lambda::Module;
+use crate::target::Target;
+
+pub(super) fn generate(module: &mut Module<'_>, rows: &Rows, target: &Target) -> Result<Grid, Error> {
+    let grid = Grid::over_items(module, rows.count(module.kernel), target)?;
+    rows.row_indices(module, "flat");
+    for (number, stage) in rows.stages.iter().enumerate() {
+        if rows.terms == 0 {
+            module.text.line(format!("let r{number} = {};", stage.empty()));
+        } else if stage.is_ordered() {
+            ordered(module, rows, stage, number);
+        } else {
+            let terms = rows.terms;
+            let (name, combined) = (format!("r{number}_all"), stage.combine(&format!("r{number}_all"), "term"));
+            module.text.line(format!("var {name} = {};", stage.empty()));
+            module.text.open(format!("for (var k = 0u; k < {terms}u; k += 1u)"));
+            rows.term(module, stage);
+            module.text.line(format!("{name} = {combined};"));
+            module.text.close();
+            module.text.line(format!("let r{number} = {name};"));
+        }
+    }
+    rows.store(module, "0u", 1);
+    module.text.close();
+    Ok(grid)
+}
+
+/// The lanes of the only block, one after another, then their folds. Lanes without a term are left out where a fold by
+/// halves begins below them.
+fn ordered(module: &mut Module<'_>, rows: &Rows, stage: &StageFunction, number: usize) {
+    let terms = rows.terms;
+    let lanes = terms.min(LANES.into()).next_power_of_two();
+    let name = format!("r{number}_lanes");
+    module.text.line(format!("var {name}: array<f32, {lanes}>;"));
+    module.text.open(format!("for (var lane = 0u; lane < {lanes}u; lane += 1u)"));
+    module.text.line("var sum = 0.0;");
+    module.text.open(format!("for (var k = lane; k < {terms}u; k += {LANES}u)"));
+    rows.term(module, stage);
+    module.text.line("sum = sum + term;");
+    module.text.close();
+    module.text.line(format!("{name}[lane] = sum;"));
+    module.text.close();
+    if lanes > 1 {
+        module.text.open(format!("for (var width = {}u; width > 0u; width = width >> 1u)", lanes / 2));
+        module.text.open("for (var lane = 0u; lane < width; lane += 1u)");
+        module.text.line(format!("{name}[lane] = {name}[lane] + {name}[lane + width];"));
+        module.text.close();
+        module.text.close();
+    }
+    module.text.line(format!("let r{number} = {name}[0];"));
+}

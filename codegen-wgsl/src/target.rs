@@ -1,0 +1,173 @@
+//! What code is generated for: limits and a class, from which the shapes of kernels follow.
+
+/// A kind of device, its limits, and the shapes chosen for it.
+///
+/// Shapes follow from the class and the limits, never from a timing. They are fields so that tests can force the
+/// templates that a device would not choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What the device allows.
+    pub limits: Limits,
+    /// What kind of device it is.
+    pub class: Class,
+    /// Sizes and templates of the kernels.
+    pub shapes: Shapes,
+}
+
+/// Limits of a device, by WebGPU's names for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `maxComputeWorkgroupsPerDimension`.
+    pub workgroups_per_dimension: u32,
+    /// The lesser of `maxComputeInvocationsPerWorkgroup` and `maxComputeWorkgroupSizeX`.
+    pub invocations_per_workgroup: u32,
+    /// `maxComputeWorkgroupStorageSize`, in bytes.
+    pub workgroup_storage: u32,
+    /// `maxStorageBuffersPerShaderStage`.
+    pub storage_buffers: u32,
+}
+
+impl Limits {
+    /// What every WebGPU device has.
+    pub const PORTABLE: Limits = Limits {
+        workgroups_per_dimension: 65535,
+        invocations_per_workgroup: 256,
+        workgroup_storage: 16384,
+        storage_buffers: 8,
+    };
+}
+
+/// A kind of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// A CPU that plays a GPU. Its compiler takes minutes over large unrolled kernels, and workgroup memory is no faster
+    /// than any other.
+    Software,
+    /// A GPU that shares its memory with the CPU.
+    Integrated,
+    /// A GPU with its own memory.
+    Discrete,
+}
+
+impl Class {
+    /// The name in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Software => "software",
+            Class::Integrated => "integrated",
+            Class::Discrete => "discrete",
+        }
+    }
+}
+
+/// Sizes and templates of kernels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shapes {
+    /// Invocations a workgroup of the kernels whose invocations work alone.
+    pub workgroup: u32,
+    /// Rows of at most this many terms are reduced by one invocation each, longer ones by a workgroup. At most one block
+    /// of the sum's order.
+    pub serial_terms: u32,
+    /// How many blocks of a long sum a workgroup adds at a time; divides 32.
+    pub blocks: u32,
+    /// How contractions are done: the first shape whose tile fits the matrices, or else [`ContractShape::Direct`].
+    pub contract: Vec<ContractShape>,
+}
+
+/// A template of contractions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContractShape {
+    /// One invocation an output element.
+    Direct,
+    /// One workgroup a tile of the output, operands through workgroup memory. Chosen where the matrices have at least
+    /// `least` rows and columns.
+    Tiled {
+        /// The tile.
+        tile: Tile,
+        /// Rows and columns from which the tile is worth it.
+        least: u64,
+    },
+}
+
+/// The shape of a tiled contraction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tile {
+    /// Invocations along the rows.
+    pub threads_rows: u32,
+    /// Invocations along the columns.
+    pub threads_columns: u32,
+    /// Rows an invocation.
+    pub rows: u32,
+    /// Columns an invocation.
+    pub columns: u32,
+    /// Reduced terms a step; divides the chunk of 256.
+    pub step: u32,
+}
+
+impl Tile {
+    /// Invocations of the workgroup.
+    pub const fn invocations(&self) -> u32 {
+        self.threads_rows * self.threads_columns
+    }
+
+    /// Output rows of the workgroup.
+    pub const fn height(&self) -> u32 {
+        self.threads_rows * self.rows
+    }
+
+    /// Output columns of the workgroup.
+    pub const fn width(&self) -> u32 {
+        self.threads_columns * self.columns
+    }
+
+    /// Bytes of workgroup memory.
+    pub const fn storage(&self) -> u32 {
+        (self.height() + self.width()) * self.step * 4
+    }
+}
+
+/// 128 x 128 outputs a workgroup: 64 sums and 64 totals an invocation still fit the registers of large GPUs.
+const LARGE: Tile = Tile { threads_rows: 16, threads_columns: 16, rows: 8, columns: 8, step: 16 };
+/// 64 x 64 outputs a workgroup.
+const MEDIUM: Tile = Tile { threads_rows: 16, threads_columns: 16, rows: 4, columns: 4, step: 16 };
+/// 32 x 32 outputs a workgroup.
+const SMALL: Tile = Tile { threads_rows: 16, threads_columns: 16, rows: 2, columns: 2, step: 32 };
+
+impl Target {
+    /// The target of a device.
+    pub fn new(class: Class, limits: Limits) -> Target {
+        Target { limits, class, shapes: Shapes::new(class, &limits) }
+    }
+
+    /// What every WebGPU device can run.
+    pub fn portable() -> Target {
+        Target::new(Class::Integrated, Limits::PORTABLE)
+    }
+}
+
+impl Shapes {
+    /// The shapes for a class within limits.
+    pub fn new(class: Class, limits: &Limits) -> Shapes {
+        let tiles: &[(Tile, u64)] = match class {
+            Class::Software => &[],
+            Class::Integrated => &[(MEDIUM, 64), (SMALL, 16)],
+            Class::Discrete => &[(LARGE, 256), (MEDIUM, 64), (SMALL, 16)],
+        };
+        let contract = tiles
+            .iter()
+            .filter(|(tile, _)| {
+                tile.invocations() <= limits.invocations_per_workgroup && tile.storage() <= limits.workgroup_storage
+            })
+            .map(|&(tile, least)| ContractShape::Tiled { tile, least })
+            .chain([ContractShape::Direct])
+            .collect();
+        let software = class == Class::Software;
+        Shapes {
+            workgroup: limits.invocations_per_workgroup.min(if class == Class::Discrete { 256 } else { 64 }),
+            // Barriers are dear on a CPU, and its few threads are busy with few rows.
+            serial_terms: if software { 1024 } else { 64 },
+            blocks: if software || limits.invocations_per_workgroup < 256 { 1 } else { 8 },
+            contract,
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! An open device: where wgpu's handles, its errors and the making of pipelines live.
+
+use std::borrow::Cow;
+use std::num::NonZeroU64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use loom_codegen_wgsl::{Controls, Error as CodegenError, Limits, Target, WgslKernel, strict_spirv, validate};
+use serde::Serialize;
+
+use super::adapter::{self, AdapterInfo, Tier};
+use super::probe::{self, Probe};
+use crate::executor::ExecuteError;
+
+/// The environment variable that [`GpuOptions::default`] takes the adapter's name from.
+const ADAPTER_VARIABLE: &str = "LOOM_ADAPTER";
+
+/// Which device to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// A part of the adapter's name, whatever the case.
+    pub adapter: Option<String>,
+}
+
+impl Default for GpuOptions {
+    /// The adapter that the environment variable `LOOM_ADAPTER` names, or any.
+    fn default() -> GpuOptions {
+        GpuOptions { adapter: std::env::var(ADAPTER_VARIABLE).ok().filter(|name| !name.is_empty()) }
+    }
+}
+
+/// What `loomc devices` says about an open device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceInfo {
+    /// The adapter.
+    #[serde(flatten)]
+    pub adapter: AdapterInfo,
+    /// How it answered the probe.
+    pub probes: Vec<Probe>,
+}
+
+/// An open GPU, shared by the executors on it.
+#[derive(Debug)]
+pub struct GpuDevice {
+    pub(super) context: Context,
+    info: DeviceInfo,
+}
+
+impl GpuDevice {
+    /// Opens the first adapter that is named by the options and fit for the strict tier: see
+    /// [`list_adapters`](super::list_adapters) for the order. The error tells why each was refused.
+    pub fn open(options: &GpuOptions) -> Result<Arc<GpuDevice>, ExecuteError> {
+        let name = options.adapter.as_deref();
+        let mut refusals = Vec::new();
+        for adapter in adapter::adapters(name) {
+            let info = adapter::describe(&adapter);
+            let name = info.name.clone();
+            match GpuDevice::open_adapter(&adapter, info) {
+                Ok(device) => return Ok(Arc::new(device)),
+                Err(reason) => refusals.push(format!("{name} {reason}")),
+            }
+        }
+        let looked_for = match name {
+            Some(name) => format!("a Vulkan adapter called `{name}`"),
+            None => "a Vulkan adapter".to_string(),
+        };
+        Err(ExecuteError::NoDevice(if refusals.is_empty() {
+            format!("{looked_for} was looked for, there is none")
+        } else {
+            format!("{looked_for} that is exact was looked for; {}", refusals.join("; "))
+        }))
+    }
+
+    /// Opens an adapter, or says why not, as the end of a sentence that begins with its name.
+    fn open_adapter(adapter: &wgpu::Adapter, info: AdapterInfo) -> Result<GpuDevice, String> {
+        let tier = match (info.tier, &info.missing) {
+            (Some(tier), None) => tier,
+            (_, missing) => return Err(format!("lacks {}", missing.as_deref().unwrap_or("a tier"))),
+        };
+        let context = Context::open(adapter, &info, tier)?;
+        let probes = probe::run(&context).map_err(|error| format!("could not be probed: {error}"))?;
+        if let Some(failed) = probes.iter().find(|probe| !probe.passed) {
+            return Err(format!("fails the probe `{}`", failed.name));
+        }
+        Ok(GpuDevice { context, info: DeviceInfo { adapter: info, probes } })
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// What code is generated for.
+    pub fn target(&self) -> &Target {
+        &self.context.target
+    }
+}
+
+/// wgpu's device and queue, and what went wrong on them.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub target: Target,
+    pub limits: wgpu::Limits,
+    /// What SPIR-V may ask for.
+    controls: Controls,
+    /// The first fault that no error scope saw: the device is lost, or wgpu failed between two calls.
+    fault: Arc<Mutex<Option<String>>>,
+}
+
+/// A pipeline and the layout of its bindings.
+#[derive(Debug, Clone)]
+pub(super) struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+impl Context {
+    fn open(adapter: &wgpu::Adapter, info: &AdapterInfo, tier: Tier) -> Result<Context, String> {
+        let limits = adapter.limits();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("loom"),
+            required_features: wgpu::Features::PASSTHROUGH_SHADERS,
+            required_limits: limits.clone(),
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|error| format!("could not be opened: {error}"))?;
+        let fault = Arc::new(Mutex::new(None));
+        let report = |fault: &Arc<Mutex<Option<String>>>| {
+            let fault = Arc::clone(fault);
+            move |text: String| {
+                fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+            }
+        };
+        let uncaptured = report(&fault);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured(error.to_string())));
+        let lost = report(&fault);
+        device.set_device_lost_callback(move |reason, text| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lost(format!("the device is lost: {text}"));
+            }
+        });
+        let target = Target::new(
+            info.class,
+            Limits {
+                workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
+                invocations_per_workgroup: limits
+                    .max_compute_invocations_per_workgroup
+                    .min(limits.max_compute_workgroup_size_x),
+                workgroup_storage: limits.max_compute_workgroup_storage_size,
+                storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            },
+        );
+        let controls = Controls { denorm_preserve: tier == Tier::Strict };
+        Ok(Context { device, queue, target, limits, controls, fault })
+    }
+
+    /// Calls wgpu and collects what it reports.
+    pub fn scoped<T>(&self, call: impl FnOnce() -> T) -> Result<T, ExecuteError> {
+        let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
+        let scopes = filters.map(|filter| self.device.push_error_scope(filter));
+        let value = call();
+        let mut first = None;
+        // Innermost first, as they must be popped.
+        for scope in scopes.into_iter().rev() {
+            if let Some(error) = pollster::block_on(scope.pop()) {
+                first.get_or_insert(error);
+            }
+        }
+        match first {
+            None => self.check().map(|()| value),
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(ExecuteError::Device("out of memory".to_string())),
+            Some(wgpu::Error::Internal { description, .. }) => Err(ExecuteError::Device(description)),
+            Some(wgpu::Error::Validation { description, .. }) => Err(ExecuteError::Internal(description)),
+        }
+    }
+
+    /// Fails if the device has failed.
+    pub fn check(&self) -> Result<(), ExecuteError> {
+        match &*self.fault.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(fault) => Err(ExecuteError::Device(fault.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until all that was submitted is done.
+    pub fn wait(&self) -> Result<(), ExecuteError> {
+        // wgpu panics in `poll` where the device is lost.
+        let done = catch_unwind(AssertUnwindSafe(|| self.device.poll(wgpu::PollType::wait_indefinitely())));
+        match done {
+            Ok(Ok(_)) => self.check(),
+            Ok(Err(error)) => Err(ExecuteError::Device(error.to_string())),
+            Err(_) => {
+                let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+                Err(ExecuteError::Device(fault.get_or_insert("the device is lost".to_string()).clone()))
+            }
+        }
+    }
+
+    /// A buffer of at least one element.
+    pub fn buffer(
+        &self,
+        label: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+        mapped: bool,
+    ) -> Result<wgpu::Buffer, ExecuteError> {
+        let size = bytes.max(4);
+        self.scoped(|| {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size,
+                usage,
+                mapped_at_creation: mapped,
+            })
+        })
+    }
+
+    /// Refuses a buffer that is larger than the device can bind.
+    pub fn check_binding(&self, what: impl FnOnce() -> String, bytes: u64) -> Result<(), ExecuteError> {
+        check_limit(what, bytes, self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size))
+    }
+
+    /// The strict SPIR-V of a kernel.
+    pub fn spirv(&self, kernel: &WgslKernel) -> Result<Vec<u32>, ExecuteError> {
+        validate(&kernel.source)
+            .and_then(|validated| strict_spirv(&validated, self.controls))
+            .map_err(codegen_error)
+    }
+
+    /// Makes the pipeline of strict SPIR-V for bindings that are read only, or not.
+    pub fn pipeline(&self, name: &str, words: &[u32], size: u32, read_only: &[bool]) -> Result<Pipeline, ExecuteError> {
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = read_only
+            .iter()
+            .enumerate()
+            .map(|(binding, &read_only)| wgpu::BindGroupLayoutEntry {
+                binding: binding as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only },
+                    has_dynamic_offset: false,
+                    min_binding_size: NonZeroU64::new(4),
+                },
+                count: None,
+            })
+            .collect();
+        self.scoped(|| {
+            let layout = self
+                .device
+                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
+            let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(name),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            let module = shader_module(&self.device, name, words, size);
+            let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(name),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    // Kernels write workgroup memory before they read it.
+                    zero_initialize_workgroup_memory: false,
+                    ..wgpu::PipelineCompilationOptions::default()
+                },
+                cache: None,
+            });
+            Pipeline { pipeline, layout }
+        })
+    }
+}
+
+/// Hands SPIR-V to the driver as it is.
+fn shader_module(device: &wgpu::Device, name: &str, words: &[u32], size: u32) -> wgpu::ShaderModule {
+    let descriptor = wgpu::ShaderModuleDescriptorPassthrough {
+        label: Some(name),
+        entry_points: Cow::Owned(vec![wgpu::PassthroughShaderEntryPoint {
+            name: Cow::Borrowed("main"),
+            workgroup_size: (size, 1, 1),
+        }]),
+        spirv: Some(Cow::Borrowed(words)),
+        ..wgpu::ShaderModuleDescriptorPassthrough::default()
+    };
+    // SAFETY: the words are naga's SPIR-V of a module that naga validated, with the decorations and modes of the strict
+    // form added, for which the device has the properties (`float_controls`). It touches no memory but its bindings,
+    // within bounds that the verifier of programs proved for buffers of the program's sizes, and its loops end.
+    unsafe { device.create_shader_module_passthrough(descriptor) }
+}
+
+/// A code generator's error as the user sees it.
+pub(super) fn codegen_error(error: CodegenError) -> ExecuteError {
+    match error {
+        CodegenError::Limit { kernel, what, need, limit } => {
+            ExecuteError::Limit { what: format!("kernel `{kernel}` ({what})"), need, limit }
+        }
+        other => ExecuteError::Internal(other.to_string()),
+    }
+}
+
+/// Refuses what needs more bytes than there may be.
+pub(super) fn check_limit(what: impl FnOnce() -> String, need: u64, limit: u64) -> Result<(), ExecuteError> {
+    if need > limit { Err(ExecuteError::Limit { what: what(), need, limit }) } else { Ok(()) }
+}

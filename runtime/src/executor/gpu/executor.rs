@@ -1,0 +1,326 @@
+//! A program on a GPU.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use loom_codegen_wgsl::{Target, WgslKernel, generate};
+use loom_ir::kernel::{BufferKind, Program, Verified};
+
+use super::device::{Context, GpuDevice, Pipeline, codegen_error};
+use super::memory::{Memory, Place};
+use crate::executor::{ExecuteError, Executor, WeightBits};
+
+/// A program made ready on a GPU: pipelines, weights, memory and staging buffers are made once.
+pub struct GpuExecutor {
+    device: Arc<GpuDevice>,
+    ready: Ready,
+}
+
+impl fmt::Debug for GpuExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let program = &self.ready.program.name;
+        f.debug_struct("GpuExecutor").field("program", program).field("device", self.device.info()).finish()
+    }
+}
+
+impl GpuExecutor {
+    /// Makes a program ready on a device, with the shapes that suit it.
+    pub fn new(
+        device: Arc<GpuDevice>,
+        program: Arc<Verified>,
+        weights: Arc<dyn WeightBits>,
+    ) -> Result<GpuExecutor, ExecuteError> {
+        let target = device.target().clone();
+        GpuExecutor::with_target(device, program, weights, &target)
+    }
+
+    /// The same with shapes of the caller's choice: for tests of templates that the device would not choose.
+    pub fn with_target(
+        device: Arc<GpuDevice>,
+        program: Arc<Verified>,
+        weights: Arc<dyn WeightBits>,
+        target: &Target,
+    ) -> Result<GpuExecutor, ExecuteError> {
+        let ready = Ready::new(&device.context, program, &*weights, target)?;
+        Ok(GpuExecutor { device, ready })
+    }
+}
+
+impl Executor for GpuExecutor {
+    fn program(&self) -> &Program {
+        &self.ready.program
+    }
+
+    fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
+        self.ready.run(&self.device.context, inputs, outputs)
+    }
+
+    fn trace(
+        &mut self,
+        inputs: &[&[u32]],
+        observe: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
+    ) -> Result<(), ExecuteError> {
+        self.ready.trace(&self.device.context, inputs, observe)
+    }
+}
+
+/// The executor without its device, so that a device can be probed before it is one.
+pub(super) struct Ready {
+    program: Arc<Verified>,
+    memory: Memory,
+    steps: Vec<Step>,
+    /// Of each input with elements: the buffer that the host writes, and where it goes.
+    uploads: Vec<Staging>,
+    /// Of each output with elements: the buffer that the host reads, and where it comes from.
+    downloads: Vec<Staging>,
+    /// Whether the host can write `uploads`; false while a run has them.
+    writable: bool,
+}
+
+struct Step {
+    pipeline: wgpu::ComputePipeline,
+    bindings: wgpu::BindGroup,
+    workgroups: [u32; 3],
+}
+
+struct Staging {
+    buffer: wgpu::Buffer,
+    place: Place,
+    /// Its position among the inputs or outputs.
+    index: usize,
+}
+
+impl Ready {
+    pub fn new(
+        context: &Context,
+        program: Arc<Verified>,
+        weights: &dyn WeightBits,
+        target: &Target,
+    ) -> Result<Ready, ExecuteError> {
+        let kernels = generate(&program, target).map_err(codegen_error)?;
+        let memory = Memory::new(context, &program, weights)?;
+        let steps = make_steps(context, &program, &memory, &kernels)?;
+        let stage = |ids: Vec<_>, usage: wgpu::BufferUsages, mapped: bool| -> Result<Vec<Staging>, ExecuteError> {
+            let mut list = Vec::new();
+            for (index, id) in ids.into_iter().enumerate() {
+                let place = memory.place(id).clone();
+                if place.bytes > 0 {
+                    let buffer = context.buffer("staging", place.bytes, usage, mapped)?;
+                    list.push(Staging { buffer, place, index });
+                }
+            }
+            Ok(list)
+        };
+        let inputs = program.inputs().map(|(id, _)| id).collect();
+        let outputs = program.outputs().map(|(id, _)| id).collect();
+        let uploads = stage(inputs, wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC, true)?;
+        let downloads = stage(outputs, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST, false)?;
+        Ok(Ready { program, memory, steps, uploads, downloads, writable: true })
+    }
+
+    pub fn run(
+        &mut self,
+        context: &Context,
+        inputs: &[&[u32]],
+        outputs: &mut [&mut [u32]],
+    ) -> Result<(), ExecuteError> {
+        let lengths = outputs.iter().map(|output| output.len());
+        check_lengths("output", lengths, self.program.outputs().map(|(_, buffer)| buffer.shape.elements()))?;
+        self.write_inputs(context, inputs)?;
+        context.scoped(|| {
+            let mut encoder = encoder(context);
+            self.encode_uploads(&mut encoder);
+            encode(&mut encoder, &self.steps);
+            for download in &self.downloads {
+                let Staging { buffer, place, .. } = download;
+                encoder.copy_buffer_to_buffer(&place.buffer, place.offset, buffer, 0, place.bytes);
+            }
+            context.queue.submit([encoder.finish()]);
+        })?;
+        let reads = self.downloads.iter().map(|download| (&download.buffer, wgpu::MapMode::Read));
+        let writes = self.uploads.iter().map(|upload| (&upload.buffer, wgpu::MapMode::Write));
+        map(context, reads.chain(writes))?;
+        self.writable = true;
+        for download in &self.downloads {
+            read(&download.buffer, outputs[download.index])?;
+        }
+        Ok(())
+    }
+
+    pub fn trace(
+        &mut self,
+        context: &Context,
+        inputs: &[&[u32]],
+        observe: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
+    ) -> Result<(), ExecuteError> {
+        self.write_inputs(context, inputs)?;
+        context.scoped(|| {
+            let mut encoder = encoder(context);
+            self.encode_uploads(&mut encoder);
+            context.queue.submit([encoder.finish()]);
+        })?;
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let mut bits = Vec::new();
+        for (number, (kernel, step)) in self.program.kernels.iter().zip(&self.steps).enumerate() {
+            let place = self.memory.place(kernel.output.buffer);
+            bits.clear();
+            if place.bytes > 0 {
+                let staging = context.buffer("trace", place.bytes, usage, false)?;
+                context.scoped(|| {
+                    let mut encoder = encoder(context);
+                    encode(&mut encoder, std::slice::from_ref(step));
+                    encoder.copy_buffer_to_buffer(&place.buffer, place.offset, &staging, 0, place.bytes);
+                    context.queue.submit([encoder.finish()]);
+                })?;
+                map(context, [(&staging, wgpu::MapMode::Read)])?;
+                bits.resize((place.bytes / 4) as usize, 0);
+                read(&staging, &mut bits)?;
+            }
+            if observe(number, &bits).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the inputs where the device will fetch them.
+    fn write_inputs(&mut self, context: &Context, inputs: &[&[u32]]) -> Result<(), ExecuteError> {
+        let lengths = inputs.iter().map(|input| input.len());
+        check_lengths("input", lengths, self.program.inputs().map(|(_, buffer)| buffer.shape.elements()))?;
+        context.check()?;
+        if !self.writable {
+            map(context, self.uploads.iter().map(|upload| (&upload.buffer, wgpu::MapMode::Write)))?;
+        }
+        self.writable = false;
+        for upload in &self.uploads {
+            let mut view = upload.buffer.get_mapped_range_mut(..).map_err(mapping_error)?;
+            view.copy_from_slice(bytemuck::cast_slice(inputs[upload.index]));
+            drop(view);
+            upload.buffer.unmap();
+        }
+        Ok(())
+    }
+
+    fn encode_uploads(&self, encoder: &mut wgpu::CommandEncoder) {
+        for Staging { buffer, place, .. } in &self.uploads {
+            encoder.copy_buffer_to_buffer(buffer, 0, &place.buffer, place.offset, place.bytes);
+        }
+    }
+}
+
+/// Makes the pipelines, one for kernels whose SPIR-V is the same, and binds the buffers.
+fn make_steps(
+    context: &Context,
+    program: &Program,
+    memory: &Memory,
+    kernels: &[WgslKernel],
+) -> Result<Vec<Step>, ExecuteError> {
+    let mut pipelines: BTreeMap<(Vec<u32>, Vec<bool>), Pipeline> = BTreeMap::new();
+    let mut steps = Vec::with_capacity(kernels.len());
+    for kernel in kernels {
+        // Temporary buffers are ranges of an arena that the same kernel may write: see the code generator's
+        // documentation of memory.
+        let read_only: Vec<bool> = kernel
+            .bindings
+            .iter()
+            .map(|binding| binding.read_only && program.buffer(binding.buffer).kind != BufferKind::Temp)
+            .collect();
+        let key = (context.spirv(kernel)?, read_only);
+        let Pipeline { pipeline, layout } = match pipelines.get(&key) {
+            Some(pipeline) => pipeline.clone(),
+            None => {
+                let pipeline = context.pipeline(&kernel.name, &key.0, kernel.workgroup_size, &key.1)?;
+                pipelines.entry(key).or_insert(pipeline).clone()
+            }
+        };
+        let entries: Vec<wgpu::BindGroupEntry<'_>> = kernel
+            .bindings
+            .iter()
+            .enumerate()
+            .map(|(number, binding)| wgpu::BindGroupEntry {
+                binding: number as u32,
+                resource: memory.place(binding.buffer).binding(),
+            })
+            .collect();
+        let descriptor =
+            wgpu::BindGroupDescriptor { label: Some(&kernel.name), layout: &layout, entries: &entries };
+        let bindings = context.scoped(|| context.device.create_bind_group(&descriptor))?;
+        steps.push(Step { pipeline, bindings, workgroups: kernel.workgroups });
+    }
+    Ok(steps)
+}
+
+fn encoder(context: &Context) -> wgpu::CommandEncoder {
+    context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("loom") })
+}
+
+/// Encodes dispatches as one pass; wgpu puts the barriers between them.
+fn encode(encoder: &mut wgpu::CommandEncoder, steps: &[Step]) {
+    let mut pass = encoder
+        .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("loom"), timestamp_writes: None });
+    for step in steps {
+        let [x, y, z] = step.workgroups;
+        if x > 0 {
+            pass.set_pipeline(&step.pipeline);
+            pass.set_bind_group(0, &step.bindings, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+}
+
+/// Maps buffers and waits until they, and all work before them, are done.
+fn map<'a>(
+    context: &Context,
+    buffers: impl IntoIterator<Item = (&'a wgpu::Buffer, wgpu::MapMode)>,
+) -> Result<(), ExecuteError> {
+    let failures = Arc::new(AtomicUsize::new(0));
+    context.scoped(|| {
+        for (buffer, mode) in buffers {
+            // Counted as failed until the callback says otherwise: it may never come.
+            failures.fetch_add(1, Ordering::Relaxed);
+            let failures = Arc::clone(&failures);
+            buffer.map_async(mode, .., move |result| {
+                if result.is_ok() {
+                    failures.fetch_sub(1, Ordering::Relaxed);
+                }
+            });
+        }
+    })?;
+    context.wait()?;
+    if failures.load(Ordering::Relaxed) == 0 {
+        Ok(())
+    } else {
+        Err(ExecuteError::Device("memory could not be mapped".to_string()))
+    }
+}
+
+/// Copies a mapped buffer out and unmaps it.
+fn read(buffer: &wgpu::Buffer, bits: &mut [u32]) -> Result<(), ExecuteError> {
+    let view = buffer.get_mapped_range(..).map_err(mapping_error)?;
+    bytemuck::cast_slice_mut::<u32, u8>(bits).copy_from_slice(&view);
+    drop(view);
+    buffer.unmap();
+    Ok(())
+}
+
+fn mapping_error(error: wgpu::MapRangeError) -> ExecuteError {
+    ExecuteError::Device(error.to_string())
+}
+
+/// The caller's tensors must be as many and as long as the program's.
+fn check_lengths(
+    what: &str,
+    found: impl ExactSizeIterator<Item = usize>,
+    expected: impl Iterator<Item = u64>,
+) -> Result<(), ExecuteError> {
+    let found: Vec<u64> = found.map(|length| length as u64).collect();
+    let expected: Vec<u64> = expected.collect();
+    if found == expected {
+        Ok(())
+    } else {
+        Err(ExecuteError::Internal(format!("{what}s of {found:?} elements, the program has {expected:?}")))
+    }
+}

@@ -1,0 +1,48 @@
+//! What Vulkan says about a device's float arithmetic: the one question that wgpu does not ask.
+
+/// What a device's shaders can be told, or the first thing that is missing altogether.
+pub(super) type Answer = Result<FloatControls, &'static str>;
+
+/// The float controls of LN1's strict tier, for 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FloatControls {
+    /// `shaderDenormPreserveFloat32`.
+    pub denorm_preserve: bool,
+    /// `shaderRoundingModeRTEFloat32`.
+    pub rounding_mode_rte: bool,
+    /// `shaderSignedZeroInfNanPreserveFloat32`.
+    pub signed_zero_inf_nan_preserve: bool,
+}
+
+/// Asks the adapter.
+#[cfg(any(windows, target_os = "linux", target_os = "android"))]
+pub(super) fn of(adapter: &wgpu::Adapter) -> Answer {
+    use ash::vk;
+
+    // SAFETY: the handle is only read below, while `adapter` is alive, and nothing of it is destroyed.
+    let Some(hal) = (unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }) else { return Err("Vulkan") };
+    let shared = hal.shared_instance();
+    // Since 1.2 the structure below, and SPIR-V's float controls, are part of Vulkan; wgpu enables no extension for them.
+    let version = hal.physical_device_capabilities().properties().api_version;
+    if shared.instance_api_version().min(version) < vk::API_VERSION_1_2 {
+        return Err("Vulkan 1.2");
+    }
+    let mut controls = vk::PhysicalDeviceFloatControlsProperties::default();
+    let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut controls);
+    // SAFETY: the physical device belongs to this instance, the instance and the device are of Vulkan 1.2 or later, so
+    // the call and both structures exist, and both structures live until it returns.
+    unsafe {
+        shared.raw_instance().get_physical_device_properties2(hal.raw_physical_device(), &mut properties);
+    }
+    Ok(FloatControls {
+        denorm_preserve: controls.shader_denorm_preserve_float32 != vk::FALSE,
+        rounding_mode_rte: controls.shader_rounding_mode_rte_float32 != vk::FALSE,
+        signed_zero_inf_nan_preserve: controls.shader_signed_zero_inf_nan_preserve_float32 != vk::FALSE,
+    })
+}
+
+/// Without Vulkan there is no strict tier.
+#[cfg(not(any(windows, target_os = "linux", target_os = "android")))]
+pub(super) fn of(_adapter: &wgpu::Adapter) -> Answer {
+    Err("Vulkan")
+}

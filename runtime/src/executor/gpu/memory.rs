@@ -1,0 +1,189 @@
+//! Where a program's buffers lie on the device.
+//!
+//! Inputs, outputs, weights and constants have buffers of their own. Temporary buffers share an arena by the program's
+//! plan: ranges of one wgpu buffer, or of several where the arena is larger than a buffer may be. Without a plan each
+//! has its own.
+
+use loom_ir::kernel::{BufferId, BufferKind, Program};
+
+use super::device::{Context, check_limit};
+use crate::executor::{ExecuteError, WeightBits};
+
+/// Bytes of weights on their way before the device is given time to take them: wgpu keeps a copy until then.
+const UPLOAD_STEP: u64 = 256 << 20;
+
+/// A range of a buffer.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub buffer: wgpu::Buffer,
+    pub offset: u64,
+    /// Bytes of the elements; 0 for an empty tensor, which is bound to a buffer of one element that nothing reads.
+    pub bytes: u64,
+}
+
+impl Place {
+    /// The whole of a buffer.
+    fn whole(buffer: wgpu::Buffer, bytes: u64) -> Place {
+        Place { buffer, offset: 0, bytes }
+    }
+
+    pub fn binding(&self) -> wgpu::BindingResource<'_> {
+        let size = wgpu::BufferSize::new(self.bytes.max(4));
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size })
+    }
+}
+
+/// The places of all buffers, by number.
+#[derive(Debug)]
+pub(super) struct Memory {
+    places: Vec<Place>,
+}
+
+impl Memory {
+    /// Checks every size against the device's limits, then allocates, and uploads weights and constants.
+    pub fn new(context: &Context, program: &Program, weights: &dyn WeightBits) -> Result<Memory, ExecuteError> {
+        for buffer in &program.buffers {
+            context.check_binding(|| format!("buffer `{}`", buffer.name), buffer.bytes())?;
+        }
+        let segments = Segment::plan(program, context.limits.max_buffer_size)?;
+
+        let storage = wgpu::BufferUsages::STORAGE;
+        let (read, written) = (storage | wgpu::BufferUsages::COPY_DST, storage | wgpu::BufferUsages::COPY_SRC);
+        let empty = context.buffer("empty", 0, written, false)?;
+        let arenas: Vec<wgpu::Buffer> = segments
+            .iter()
+            .map(|segment| context.buffer("arena", segment.end - segment.start, written, false))
+            .collect::<Result<_, _>>()?;
+
+        let mut places = Vec::with_capacity(program.buffers.len());
+        let mut weight = 0;
+        let mut on_the_way = 0;
+        for (index, buffer) in program.buffers.iter().enumerate() {
+            let bytes = buffer.bytes();
+            let bits = match &buffer.kind {
+                BufferKind::Constant(bits) => Some(bits.as_slice()),
+                BufferKind::Weight => {
+                    weight += 1;
+                    Some(weights.bits(weight - 1))
+                }
+                _ => None,
+            };
+            if let Some(bits) = bits
+                && bits.len() as u64 * 4 != bytes
+            {
+                let found = bits.len();
+                return Err(ExecuteError::Internal(format!("buffer `{}` is given {found} elements", buffer.name)));
+            }
+            let offset = program.plan.as_ref().and_then(|plan| plan.offsets[index]);
+            let place = match (&buffer.kind, offset, bits) {
+                _ if bytes == 0 => Place::whole(empty.clone(), 0),
+                (BufferKind::Temp, Some(offset), _) => {
+                    let inside = |segment: &Segment| segment.start <= offset && offset < segment.end;
+                    let Some(number) = segments.iter().position(inside) else {
+                        return Err(ExecuteError::Internal(format!("buffer `{}` has no place", buffer.name)));
+                    };
+                    Place { buffer: arenas[number].clone(), offset: offset - segments[number].start, bytes }
+                }
+                (_, _, Some(bits)) => {
+                    let place = Place::whole(context.buffer(&buffer.name, bytes, read, false)?, bytes);
+                    context.scoped(|| context.queue.write_buffer(&place.buffer, 0, bytemuck::cast_slice(bits)))?;
+                    on_the_way += bytes;
+                    if on_the_way >= UPLOAD_STEP {
+                        flush(context)?;
+                        on_the_way = 0;
+                    }
+                    place
+                }
+                (BufferKind::Input, ..) => Place::whole(context.buffer(&buffer.name, bytes, read, false)?, bytes),
+                _ => Place::whole(context.buffer(&buffer.name, bytes, written, false)?, bytes),
+            };
+            places.push(place);
+        }
+        flush(context)?;
+        Ok(Memory { places })
+    }
+
+    pub fn place(&self, id: BufferId) -> &Place {
+        &self.places[id.index()]
+    }
+}
+
+/// Waits until the uploads so far are done.
+fn flush(context: &Context) -> Result<(), ExecuteError> {
+    context.scoped(|| context.queue.submit([]))?;
+    context.wait()
+}
+
+/// A part of the arena that is one wgpu buffer; no temporary buffer straddles two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Segment {
+    start: u64,
+    end: u64,
+}
+
+impl Segment {
+    /// Cuts the arena into segments of at most `most` bytes, at places where nothing lies across.
+    fn plan(program: &Program, most: u64) -> Result<Vec<Segment>, ExecuteError> {
+        let Some(plan) = &program.plan else { return Ok(Vec::new()) };
+        let mut ranges: Vec<Segment> = program
+            .buffers
+            .iter()
+            .zip(&plan.offsets)
+            .filter_map(|(buffer, offset)| offset.map(|start| Segment { start, end: start + buffer.bytes() }))
+            .filter(|range| range.start < range.end)
+            .collect();
+        ranges.sort_unstable_by_key(|range| (range.start, range.end));
+        let mut clusters: Vec<Segment> = Vec::new();
+        for range in ranges {
+            match clusters.last_mut() {
+                Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+                _ => clusters.push(range),
+            }
+        }
+        let mut segments: Vec<Segment> = Vec::new();
+        for cluster in clusters {
+            check_limit(|| "the arena".to_string(), cluster.end - cluster.start, most)?;
+            match segments.last_mut() {
+                Some(last) if cluster.end - last.start <= most => last.end = cluster.end,
+                _ => segments.push(cluster),
+            }
+        }
+        Ok(segments)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loom_ir::kernel::{Buffer, MemoryPlan};
+    use loom_ir::types::{DType, Shape};
+
+    use super::*;
+
+    fn program(places: &[(u64, u64)]) -> Program {
+        let buffers = places
+            .iter()
+            .enumerate()
+            .map(|(index, &(_, elements))| Buffer {
+                name: format!("t{index}"),
+                dtype: DType::F32,
+                shape: Shape::from([elements]),
+                kind: BufferKind::Temp,
+            })
+            .collect();
+        let offsets = places.iter().map(|&(offset, _)| Some(offset)).collect();
+        let plan = Some(MemoryPlan { arena_bytes: 4096, offsets });
+        Program { name: "plan".to_string(), buffers, kernels: Vec::new(), plan }
+    }
+
+    #[test]
+    fn an_arena_is_cut_where_nothing_lies_across() {
+        // Two that share bytes, one beside them, one further on.
+        let program = program(&[(0, 128), (256, 128), (768, 64), (2048, 64)]);
+        let whole = [Segment { start: 0, end: 2304 }];
+        assert_eq!(Segment::plan(&program, 4096).ok().as_deref(), Some(&whole[..]));
+        let cut = [Segment { start: 0, end: 1024 }, Segment { start: 2048, end: 2304 }];
+        assert_eq!(Segment::plan(&program, 1024).ok().as_deref(), Some(&cut[..]));
+        let error = Segment::plan(&program, 512);
+        assert!(matches!(error, Err(ExecuteError::Limit { need: 768, limit: 512, .. })), "{error:?}");
+    }
+}
