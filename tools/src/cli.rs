@@ -15,12 +15,15 @@ use loom_runtime::session::Device;
     max_term_width = 110,
     after_help = "\
 Examples:
-  loomc run examples/mnist/net.json --digest            run it as it is, weights and input drawn from its seed
-  loomc compile net.json --weights w.safetensors        make net.loom: program, weights and shaders in one file
+  loomc run net.json --digest                  weights and input from its seed
+  loomc compile net.json --weights w.safetensors          makes net.loom
   loomc run net.loom --input in.safetensors -o out.safetensors
-  loomc verify net.loom --devices cpu,gpu               do both give the same bits?
+  loomc verify net.loom --devices cpu,gpu      do both give the same bits?
 
-Exit codes: 0 fine, 1 the answer is no (verify found a difference), 2 an argument or a file is wrong, 3 no such device.
+Exit codes:
+  0 fine, 1 the answer is no (verify found a difference),
+  2 an argument or a file is wrong, 3 no such device
+
 `loomc COMMAND --help` tells more about a command."
 )]
 pub struct Cli {
@@ -35,29 +38,30 @@ pub enum Command {
     /// Compile a network into one file, or show what a stage of the compiler makes of it
     #[command(after_help = "\
 Examples:
-  loomc compile net.json                                weights drawn from the config's seed; writes net.loom
+  loomc compile net.json                     weights from its seed; net.loom
   loomc compile net.json --weights w.safetensors -o digits.loom
-  loomc compile net.json --emit program                 the fused kernels as text, on the standard output
+  loomc compile net.json --emit program      the fused kernels as text
   loomc compile net.json --emit wgsl -o kernels.wgsl
-  loomc compile net.json --stop-after lower             what the pass `lower` gives
+  loomc compile net.json --stop-after lower  what the pass `lower` gives
   loomc compile net.json --print-ir-after all -o /dev/null")]
     Compile(Compile),
     /// Run a network and print, digest or save its output
     #[command(after_help = "\
-Without --input, the network runs on one batch of numbers drawn from its seed, the same everywhere.
-An input file may hold any number of samples.
+Without --input, the network runs on one batch of numbers drawn from its seed,
+the same everywhere. An input file may hold any number of samples.
 
 Examples:
-  loomc run net.json --digest                           sha256 of the output's bytes: compare it between machines
-  loomc run net.loom --input digits.safetensors -o probabilities.safetensors
-  loomc run net.loom --device gpu --json                also how long each part took")]
+  loomc run net.json --digest                sha256 of the output's bytes
+  loomc run net.loom --input digits.safetensors -o scores.safetensors
+  loomc run net.loom --device gpu --json     also how long each part took")]
     Run(Run),
     /// Compare devices bit by bit and name the first kernel that differs
     #[command(after_help = "\
-The first device is what the others are compared with. Exits with 1 if any bit differs.
+The first device is what the others are compared with. Exits with 1 if any bit
+differs.
 
 Examples:
-  loomc verify net.json                                 every device of this machine
+  loomc verify net.json                      every device of this machine
   loomc verify net.loom --input in.safetensors --devices interp,cpu,gpu")]
     Verify(Verify),
     /// List the devices of this machine and how they did in their probes
@@ -65,13 +69,13 @@ Examples:
     /// Tell what is in a network, a compiled network or a file of weights
     #[command(after_help = "\
 Examples:
-  loomc inspect net.json                                layers, shapes, parameters, kernels
+  loomc inspect net.json                     layers, shapes, kernels, memory
   loomc inspect net.loom --json
-  loomc inspect weights.safetensors                     the tensors of any safetensors file")]
+  loomc inspect weights.safetensors          the tensors of any such file")]
     Inspect(Inspect),
     /// Measure how long a run takes
     #[command(after_help = "\
-Runs until at least 10 runs and one second are over, and reports the median and the fastest.
+Without --runs: at least 10 runs, for about a second. The first is not counted.
 
 Examples:
   loomc bench net.loom
@@ -79,10 +83,12 @@ Examples:
     Bench(Bench),
     /// Classify labelled samples: accuracy, confusions, a few samples drawn as text
     #[command(after_help = "\
-The class of a sample is the index of its largest output. Labels are whole numbers, the tensor `labels`.
+The class of a sample is the index of its largest output. Labels are whole
+numbers, the tensor `labels`.
 
-Example:
-  loomc eval net.json --weights weights.safetensors --input digits.safetensors --labels labels.safetensors")]
+Example, in examples/mnist:
+  loomc eval net.json --weights weights.safetensors \\
+      --input digits.safetensors --labels labels.safetensors")]
     Eval(Eval),
     /// Print a completion script for a shell
     #[command(after_help = "\

@@ -11,7 +11,11 @@
 //! | `loom.program` | the [`Program`](loom_ir::kernel::Program) as JSON |
 //! | `loom.kernels` | the kernels' code as JSON, a list of [`KernelText`] |
 //! | `loom.seed` | what the network's config says of random numbers, in decimal; may be absent |
-//! | `loom.digest` | SHA-256 of everything else, as 64 hexadecimal digits: see [`digest`] |
+//! | `loom.digest` | SHA-256 of everything else, as 64 hexadecimal digits |
+//!
+//! The digest is over each key of the metadata but its own, in order, and its value; then over each tensor, in the order
+//! of the names: its name, type, rank, extents and bytes. Texts and bytes follow their length; all numbers are 64 bits,
+//! little-endian.
 //!
 //! Other keys belong to the user. Keys are in alphabetic order, tensors in the program's, and nothing else is in a file:
 //! the same network, weights and compiler give the same bytes.

@@ -97,6 +97,8 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
+    // Asked first because its error would name the temporary file.
+    std::fs::metadata(folder).map_err(failed)?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(".loom-").suffix(".part");
     // The temporary file's usual mode is for its owner only; this one becomes the user's file, as if created by them.

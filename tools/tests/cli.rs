@@ -1,0 +1,357 @@
+//! The command line as scripts see it: exit codes, what goes to which stream, and the files left behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with the config `net.json`, in which loomc runs.
+struct Folder(TempDir);
+
+/// Two dense layers on rows of eight; a batch of three.
+const NET: &str = r#"{
+  "id": "small",
+  "seed": 7,
+  "batch_size": 3,
+  "layers": [
+    {"type": "dense", "input_size": 8, "output_size": 6, "activation": "relu"},
+    {"type": "dense", "output_size": 4, "activation": "linear"},
+    {"type": "softmax"}
+  ]
+}
+"#;
+
+impl Folder {
+    fn new() -> Folder {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        folder.write("net.json", NET);
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loomc"));
+        command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
+        command.env_remove("LOOM_DEBUG_FLIP_BIT");
+        command
+    }
+
+    fn loomc(&self, args: &[&str]) -> Outcome {
+        Outcome::of(self.command(args).output().unwrap())
+    }
+}
+
+struct Outcome {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Outcome {
+    fn of(output: Output) -> Outcome {
+        Outcome {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    fn fine(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
+        self.out
+    }
+
+    #[track_caller]
+    fn refused(self, code: i32) -> String {
+        assert_eq!((self.code, self.out.as_str()), (code, ""), "{}", self.err);
+        assert!(self.err.starts_with("error: "), "{}", self.err);
+        self.err
+    }
+}
+
+/// A safetensors file of `f32` tensors, written by the format's own library.
+fn write_tensors(path: &Path, tensors: &[(&str, &[usize], &[f32])]) {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), bytes).unwrap();
+        (name.to_string(), view)
+    });
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+fn write_input(path: &Path, samples: usize) {
+    let values: Vec<f32> = (0..samples * 8).map(|index| (index as f32 * 0.7).sin()).collect();
+    write_tensors(path, &[("input", &[samples, 8], &values)]);
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn usage() {
+    let folder = Folder::new();
+    assert!(folder.loomc(&["--help"]).fine().contains("Exit codes"));
+    assert!(folder.loomc(&["--version"]).fine().starts_with("loomc "));
+    for command in ["compile", "run", "verify", "devices", "inspect", "bench", "eval", "completions"] {
+        assert!(folder.loomc(&[command, "--help"]).fine().contains("Usage: loomc"));
+    }
+    assert_eq!(folder.loomc(&[]).code, 2);
+    folder.loomc(&["frobnicate"]).refused(2);
+    folder.loomc(&["run"]).refused(2);
+    assert!(folder.loomc(&["run", "net.json", "--device", "tpu"]).refused(2).contains("cpu, gpu, interp"));
+    assert!(folder.loomc(&["completions", "bash"]).fine().contains("loomc"));
+}
+
+#[test]
+fn a_compiled_network_gives_the_bits_of_its_config() {
+    let folder = Folder::new();
+    let compile = ["compile", "net.json", "--target", "cpu"];
+    assert_eq!(folder.loomc(&compile).fine(), "");
+    let bytes = fs::read(folder.path("net.loom")).unwrap();
+    folder.loomc(&[&compile[..], &["-o", "again.loom"]].concat()).fine();
+    assert_eq!(fs::read(folder.path("again.loom")).unwrap(), bytes, "same input, same bytes");
+    assert_eq!(folder.names(), ["again.loom", "net.json", "net.loom"], "and nothing else");
+
+    let digest = folder.loomc(&["run", "net.json", "--digest", "--device", "interp"]).fine();
+    assert_eq!(digest.len(), "sha256:\n".len() + 64);
+    assert_eq!(folder.loomc(&["run", "net.loom", "--digest", "--device", "interp"]).fine(), digest);
+    assert_eq!(folder.loomc(&["run", "net.loom", "--digest"]).fine(), digest, "on the default device too");
+
+    let report = json(&folder.loomc(&["run", "net.loom", "--json", "--device", "interp"]).fine());
+    assert_eq!(report["schema"], 1);
+    assert_eq!(report["digest"], digest.trim());
+    assert_eq!(report["outputs"][0]["shape"], serde_json::json!([3, 4]));
+    for part in ["parse", "passes", "codegen", "load", "run"] {
+        assert!(report["seconds"][part].is_f64(), "{part}");
+    }
+}
+
+#[test]
+fn inputs_of_any_number_of_samples() {
+    let folder = Folder::new();
+    write_input(&folder.path("in.safetensors"), 7);
+    let run = ["run", "net.json", "--input", "in.safetensors", "-o", "out.safetensors"];
+    assert!(folder.loomc(&run).fine().contains("output f32 [7, 4]"));
+    let bytes = fs::read(folder.path("out.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(tensors.tensor("output").unwrap().shape(), [7, 4]);
+    for row in tensors.tensor("output").unwrap().data().chunks(16) {
+        let sum: f32 = row.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).sum();
+        assert!((sum - 1.0).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn stages() {
+    let folder = Folder::new();
+    assert!(folder.loomc(&["compile", "net.json", "--stop-after", "lower"]).fine().starts_with("graph \"small\""));
+    assert!(folder.loomc(&["compile", "net.json", "--emit", "graph"]).fine().starts_with("graph \"small\""));
+    let program = folder.loomc(&["compile", "net.json", "--emit", "program"]).fine();
+    assert!(program.starts_with("program \"small\""));
+    folder.loomc(&["compile", "net.json", "--emit", "program", "-o", "program.txt"]).fine();
+    assert_eq!(fs::read_to_string(folder.path("program.txt")).unwrap(), program);
+    let printed = folder.loomc(&["compile", "net.json", "--emit", "program", "--print-ir-after", "all"]);
+    assert_eq!((printed.code, printed.out), (0, program));
+    assert!(printed.err.contains("// after infer-shapes") && printed.err.contains("// after plan"));
+    assert!(folder.loomc(&["compile", "net.json", "--stop-after", "lowr"]).refused(2).contains("no pass `lowr`"));
+    assert!(folder.loomc(&["compile", "net.json", "--print-ir-after", "lowr"]).refused(2).contains("no pass `lowr`"));
+    assert!(folder.loomc(&["compile", "net.json", "--dialect", "loom-0.0.8"]).refused(2).contains("loom-0.0.8"));
+    assert_eq!(folder.names(), ["net.json", "program.txt"]);
+}
+
+#[test]
+fn mistakes_in_configs_are_shown_in_their_place() {
+    let folder = Folder::new();
+    folder.write("bad.json", NET.replace("\"seed\"", "\"sed\"").replace("softmax", "sofmax"));
+    let text = folder.loomc(&["run", "bad.json"]).refused(2);
+    for expected in
+        ["bad.json:3:3", "the network has no key `sed`", "did you mean `seed`?", "bad.json:8:14", "^^^^^^^^"]
+    {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    folder.write("bad.json", NET.replace("\"output_size\": 4", "\"input_size\": 9, \"output_size\": 4"));
+    let text = folder.loomc(&["compile", "bad.json"]).refused(2);
+    assert!(text.contains("layers.1") && text.contains("bad.json:7:37"), "{text}");
+    folder.write("bad.json", "{\"layers\": [");
+    assert!(folder.loomc(&["inspect", "bad.json"]).refused(2).contains("not valid JSON"));
+    folder.write("bad.json", b"{\n\"id\": \"\xff\"}");
+    assert!(folder.loomc(&["run", "bad.json"]).refused(2).contains("bad.json:2: not UTF-8"));
+    folder.write("bad.json", NET.replace("small", "\u{9b}31m"));
+    assert!(!folder.loomc(&["inspect", "bad.json"]).fine().contains('\u{9b}'), "terminals are not steered");
+    assert!(folder.loomc(&["run", "none.json"]).refused(2).contains("none.json: can't be read"));
+}
+
+#[test]
+fn wrong_files_are_told() {
+    let folder = Folder::new();
+    write_input(&folder.path("in.safetensors"), 2);
+    write_tensors(&folder.path("wide.safetensors"), &[("input", &[2, 9], &[0.0; 18])]);
+    write_tensors(
+        &folder.path("w.safetensors"),
+        &[("layers.0.weight", &[6, 8], &[0.0; 48]), ("layer.0.bias", &[6], &[0.0; 6])],
+    );
+    let run = |option: &str, file: &str| folder.loomc(&["run", "net.json", option, file]).refused(2);
+    assert!(run("--input", "wide.safetensors").contains("has shape [2, 9], the network takes [any number, 8]"));
+    assert!(run("--input", "w.safetensors").contains("there is no tensor `input`"));
+    assert!(run("--input", "net.json").contains("not a safetensors file"));
+    assert!(run("--input", ".").contains("not a regular file"));
+    let text = run("--weights", "w.safetensors");
+    for expected in
+        ["`layers.0.bias` f32 [6] is missing (is it `layer.0.bias`?)", "`layers.1.weight` f32 [4, 6] is missing"]
+    {
+        assert!(text.contains(expected), "{text}");
+    }
+    assert!(folder.loomc(&["run", "in.safetensors"]).refused(2).contains("not a compiled network"));
+
+    folder.loomc(&["compile", "net.json", "--target", "cpu"]).fine();
+    assert!(folder.loomc(&["run", "net.loom", "--weights", "w.safetensors"]).refused(2).contains("inside"));
+    let bytes = fs::read(folder.path("net.loom")).unwrap();
+    folder.write("cut.loom", &bytes[..bytes.len() - 4]);
+    assert!(folder.loomc(&["run", "cut.loom"]).refused(2).contains("cut.loom: the tensors take"));
+    let mut changed = bytes.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    folder.write("changed.loom", &changed);
+    assert!(folder.loomc(&["run", "changed.loom"]).refused(2).contains("changed.loom: damaged: its digest is"));
+    assert!(folder.loomc(&["inspect", "changed.loom"]).refused(2).contains("damaged"));
+}
+
+#[test]
+fn outputs_appear_whole_or_not_at_all() {
+    let folder = Folder::new();
+    let before = folder.names();
+    folder.loomc(&["run", "net.json", "-o", "no/such/folder/out.safetensors"]).refused(2);
+    folder.loomc(&["run", "net.json", "-o", "."]).refused(2);
+    folder.loomc(&["compile", "net.json", "--target", "cpu", "-o", "no/such/folder/net.loom"]).refused(2);
+    folder.write("bad.json", "{}");
+    folder.loomc(&["compile", "bad.json"]).refused(2);
+    fs::remove_file(folder.path("bad.json")).unwrap();
+    assert_eq!(folder.names(), before);
+    #[cfg(target_os = "linux")]
+    {
+        let text = folder.loomc(&["run", "net.json", "-o", "/dev/full"]).refused(2);
+        assert!(text.contains("/dev/full: can't be written"), "{text}");
+    }
+}
+
+#[test]
+fn verify_answers_by_its_exit_code() {
+    let folder = Folder::new();
+    let verify = ["verify", "net.json", "--devices", "interp,interp"];
+    let text = folder.loomc(&verify).fine();
+    assert!(text.contains("interp = interp: the same bits"), "{text}");
+    let flipped = |args: &[&str], value: &str| {
+        Outcome::of(folder.command(args).env("LOOM_DEBUG_FLIP_BIT", value).output().unwrap())
+    };
+    let program = folder.loomc(&["compile", "net.json", "--emit", "program"]).fine();
+    let kernel = program.split("kernel \"").nth(2).and_then(|rest| rest.split('"').next()).unwrap().to_string();
+    let outcome = flipped(&verify, &format!("interp:{kernel}:5"));
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.out.contains(&format!("in kernel 1 `{kernel}`")), "{}", outcome.out);
+    assert!(
+        outcome.out.contains("element 5 = [1, 1]") && outcome.out.contains("1 of 12 elements differ"),
+        "{}",
+        outcome.out
+    );
+    let outcome = flipped(&[&verify[..], &["--json"]].concat(), "interp:0:0");
+    assert_eq!(outcome.code, 1);
+    let report = json(&outcome.out);
+    assert_eq!((&report["same"], &report["difference"]["element"]), (&false.into(), &0.into()));
+    flipped(&verify, "nonsense").refused(2);
+    flipped(&verify, "interp:nothing:0").refused(2);
+    assert!(folder.loomc(&["verify", "net.json", "--devices", "interp"]).refused(3).contains("fewer than two"));
+}
+
+#[test]
+fn devices_that_are_not_there() {
+    let folder = Folder::new();
+    if cfg!(not(feature = "gpu")) {
+        assert!(folder.loomc(&["run", "net.json", "--device", "gpu"]).refused(3).contains("`gpu`"));
+    } else {
+        let args = ["run", "net.json", "--device", "gpu", "--adapter", "no adapter has this name"];
+        folder.loomc(&args).refused(3);
+    }
+    let report = json(&folder.loomc(&["devices", "--json"]).fine());
+    let listed: Vec<&str> =
+        report["devices"].as_array().unwrap().iter().map(|device| device["device"].as_str().unwrap()).collect();
+    assert!(listed.contains(&"interp") && listed.contains(&"cpu"));
+}
+
+#[test]
+fn inspect_tells_what_is_inside() {
+    let folder = Folder::new();
+    let report = json(&folder.loomc(&["inspect", "net.json", "--json"]).fine());
+    assert_eq!(report["kind"], "config");
+    assert_eq!(report["parameters"], 8 * 6 + 6 + 6 * 4 + 4);
+    assert_eq!(report["layers"][1]["output"], serde_json::json!([3, 4]));
+    assert_eq!(report["layers"][1]["parameters"], 28);
+    assert_eq!(report["memory"]["weights"], 82 * 4);
+    folder.loomc(&["compile", "net.json", "--target", "cpu"]).fine();
+    let compiled = json(&folder.loomc(&["inspect", "net.loom", "--json"]).fine());
+    assert_eq!((&compiled["kind"], &compiled["kernels"]), (&"artifact".into(), &report["kernels"]));
+    write_input(&folder.path("in.safetensors"), 2);
+    let file = json(&folder.loomc(&["inspect", "in.safetensors", "--json"]).fine());
+    assert_eq!((&file["kind"], &file["elements"]), (&"safetensors".into(), &16.into()));
+    for name in ["net.json", "net.loom", "in.safetensors"] {
+        assert!(!folder.loomc(&["inspect", name]).fine().is_empty());
+    }
+}
+
+#[test]
+fn bench_measures() {
+    let folder = Folder::new();
+    let report = json(&folder.loomc(&["bench", "net.json", "--device", "interp", "--runs", "5", "--json"]).fine());
+    assert_eq!((&report["runs"], &report["samples"]), (&5.into(), &3.into()));
+    assert!(report["median_seconds"].as_f64().unwrap() >= report["min_seconds"].as_f64().unwrap());
+    folder.loomc(&["bench", "net.json", "--runs", "0"]).refused(2);
+}
+
+/// `loomc … | head` ends quietly.
+#[cfg(unix)]
+#[test]
+fn readers_may_leave() {
+    let folder = Folder::new();
+    let mut child = folder
+        .command(&["compile", "net.json", "--emit", "program"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let outcome = Outcome::of(child.wait_with_output().unwrap());
+    assert_eq!((outcome.code, outcome.err.as_str()), (0, ""));
+}
+
+/// The example of the README: its accuracy, and the digest that every machine gives.
+#[test]
+fn mnist() {
+    let folder = Folder::new();
+    let mnist = |name: &str| format!("{}/../examples/mnist/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (net, weights) = (mnist("net.json"), mnist("weights.safetensors"));
+    let (input, labels) = (mnist("digits.safetensors"), mnist("labels.safetensors"));
+    let args = ["eval", &net, "--weights", &weights, "--input", &input, "--labels", &labels];
+    let text = folder.loomc(&args).fine();
+    assert!(text.contains("496 of 500 right (99.20 %)"), "{text}");
+    assert!(text.contains("sha256:0842663628cbb28ab8643a9794ec0d3858666516857e2ea584d56883211b19da"), "{text}");
+    assert!(text.contains("taken for") && text.contains("#0: 3"), "{text}");
+    let wrong = ["eval", &net, "--weights", &weights, "--input", &input, "--labels", &weights];
+    assert!(folder.loomc(&wrong).refused(2).contains("there is no tensor `labels`"));
+}
