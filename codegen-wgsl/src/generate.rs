@@ -38,7 +38,7 @@ pub fn generate(program: &Verified, target: &Target) -> Result<Vec<WgslKernel>, 
 
 /// Generates one kernel of a verified program.
 pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> Result<WgslKernel, Error> {
-    let mut module = Module::new(program, kernel);
+    let mut module = Module::new(program, kernel, target);
     let buffers = kernel.buffers();
     limit(kernel, "storage buffers", buffers.len() as u64, target.limits.storage_buffers.into())?;
     let grid = if product(&kernel.axes[..kernel.output_axes()]) == 0 {
@@ -67,7 +67,7 @@ pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> R
 /// A kernel that has nothing to write.
 fn empty(module: &mut Module<'_>) -> Grid {
     let grid = Grid { x: 0, y: 1, size: 1, count: 0 };
-    grid.open(module);
+    module.open_main(grid.size);
     module.text.close();
     grid
 }
@@ -107,7 +107,7 @@ impl Grid {
     pub fn over_items(module: &mut Module<'_>, items: u64, target: &Target) -> Result<Grid, Error> {
         let size = target.shapes.workgroup;
         let grid = Grid::new(module.kernel, items.div_ceil(size.into()), size, target)?;
-        grid.open(module);
+        module.open_main(grid.size);
         module.text.line(format!("let flat = {} * {size}u + local;", grid.number()));
         if u64::from(grid.x) * u64::from(grid.y) * u64::from(size) > items {
             leave(module, "flat", items);
@@ -117,18 +117,11 @@ impl Grid {
 
     /// The statements that open `main`: `name` is the workgroup's number, `local` the invocation's in it.
     pub fn over_workgroups(&self, module: &mut Module<'_>, name: &str) {
-        self.open(module);
+        module.open_main(self.size);
         module.text.line(format!("let {name} = {};", self.number()));
         if u64::from(self.x) * u64::from(self.y) > self.count {
             leave(module, name, self.count);
         }
-    }
-
-    fn open(&self, module: &mut Module<'_>) {
-        module.text.line(format!("@compute @workgroup_size({})", self.size));
-        module.text.open(
-            "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32)",
-        );
     }
 
     fn number(&self) -> String {

@@ -10,7 +10,8 @@ use loom_ir::types::DType;
 
 use crate::error::Error;
 use crate::index::{Guarded, Place};
-use crate::scalar::{Operations, constant};
+use crate::scalar::Operations;
+use crate::target::Target;
 use crate::text::{Text, comment};
 
 /// A lambda's function.
@@ -45,8 +46,25 @@ pub(crate) struct Module<'a> {
 
 impl<'a> Module<'a> {
     /// The module of a kernel, empty so far.
-    pub fn new(program: &'a Program, kernel: &'a Kernel) -> Module<'a> {
-        Module { program, kernel, text: Text::default(), operations: Operations::default() }
+    pub fn new(program: &'a Program, kernel: &'a Kernel, target: &Target) -> Module<'a> {
+        let operations = Operations::new(target.quirks.hide_constants);
+        Module { program, kernel, text: Text::default(), operations }
+    }
+
+    /// The constant +0.0 as an expression.
+    pub fn zero(&self) -> &'static str {
+        self.operations.zero()
+    }
+
+    /// Writes the head of the entry point.
+    pub fn open_main(&mut self, workgroup_size: u32) {
+        self.text.line(format!("@compute @workgroup_size({workgroup_size})"));
+        self.text.open(
+            "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32)",
+        );
+        if let Some(prologue) = self.operations.prologue() {
+            self.text.line(prologue);
+        }
     }
 
     /// Writes a lambda's function. `reduced` are the types of the stages before it.
@@ -112,12 +130,12 @@ impl<'a> Module<'a> {
         };
         match Guarded::of(&self.kernel.name, access, &self.kernel.axes)? {
             Guarded::Always => self.text.line(format!("let {name} = {};", read(&place))),
-            Guarded::Never => constant(&mut self.text, &name, dtype, access.fill),
+            Guarded::Never => self.operations.constant(&mut self.text, &name, dtype, access.fill),
             Guarded::Where(checks) => {
                 let checks: Vec<String> =
                     checks.iter().map(|(place, bound)| format!("({} < {bound}u)", place.text())).collect();
                 self.text.line(format!("let {name}_inside = {};", checks.join(" & ")));
-                constant(&mut self.text, &format!("{name}_fill"), dtype, access.fill);
+                self.operations.constant(&mut self.text, &format!("{name}_fill"), dtype, access.fill);
                 self.text.line(format!("let {name}_place = select(0u, {place}, {name}_inside);"));
                 let read = read(&format!("{name}_place"));
                 self.text.line(format!("let {name} = select({name}_fill, {read}, {name}_inside);"));

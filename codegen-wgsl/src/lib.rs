@@ -41,5 +41,5 @@ mod validate;
 pub use error::Error;
 pub use generate::{Binding, WgslKernel, generate, generate_kernel};
 pub use spirv::{Controls, check_strict, strict_spirv};
-pub use target::{Class, ContractShape, Limits, Shapes, Target, Tile};
+pub use target::{Class, ContractShape, Limits, Quirks, Shapes, Target, Tile};
 pub use validate::{Validated, validate};

@@ -116,9 +116,9 @@ impl Rows {
 
 impl StageFunction {
     /// What a row without terms gives, as an expression.
-    fn empty(&self) -> &'static str {
+    fn empty(&self, module: &Module<'_>) -> &'static str {
         match (self.op, self.input.result) {
-            (ReduceOp::Sum(_), DType::F32) => "0.0",
+            (ReduceOp::Sum(_), DType::F32) => module.zero(),
             (ReduceOp::Sum(_), DType::I32) => "0i",
             (ReduceOp::Max, DType::I32) => "i32(-2147483648)",
             (ReduceOp::Min, DType::I32) => "2147483647i",

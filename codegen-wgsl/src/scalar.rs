@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use loom_ir::kernel::scalar::{BinaryOp, CompareOp, Inst, ScalarFn, UnaryOp, Value};
+use loom_ir::kernel::scalar::{BinaryOp, CompareOp, FloatBits, Inst, ScalarFn, UnaryOp, Value};
+use loom_ir::numerics::{expand, library};
 use loom_ir::types::DType;
 
 use crate::error::Error;
@@ -32,44 +33,112 @@ impl Operation {
         }
     }
 
-    /// Its straight-line definition, if it has one; the conversions are written by hand.
-    fn definition(self) -> Option<&'static ScalarFn> {
+    /// Its straight-line program.
+    fn program(self) -> Result<Program, Error> {
+        let exact = |function| Ok(Program { function, converts_in_range: true });
         match self {
-            Operation::Unary(op) => loom_ir::numerics::library::definition(op),
-            Operation::Div | Operation::ToInt(_) => None,
+            Operation::Unary(UnaryOp::Sqrt) => exact(expand::sqrt()),
+            Operation::Unary(UnaryOp::Floor) => exact(expand::floor()),
+            Operation::Unary(UnaryOp::Ceil) => exact(expand::ceil()),
+            Operation::Unary(UnaryOp::Round) => exact(expand::round()),
+            Operation::Unary(UnaryOp::Trunc) => exact(expand::trunc()),
+            Operation::Div => exact(expand::div()),
+            Operation::ToInt(DType::I32) => exact(expand::to_i32()),
+            Operation::ToInt(_) => exact(expand::to_u32()),
+            Operation::Unary(op) => match library::definition(op) {
+                Some(function) => Ok(Program { function, converts_in_range: false }),
+                None => Err(Error::NoDefinition(op.to_string())),
+            },
         }
     }
+}
+
+/// What stands for an operation.
+struct Program {
+    function: &'static ScalarFn,
+    /// Whether its conversions to integers only meet values in range, so that the device's own will do.
+    converts_in_range: bool,
 }
 
 /// The operations that a module calls, and their functions.
 #[derive(Debug, Default)]
 pub(crate) struct Operations {
     used: BTreeSet<Operation>,
+    /// See [`Quirks::hide_constants`](crate::Quirks).
+    hide: bool,
+    converts_in_range: bool,
 }
 
+/// What hides a constant: exclusive or with a variable that is always 0, which only `main` knows.
+const HIDE: &str = "\
+// Always 0, which this device's compiler must not find out: see `Quirks`.
+var<private> zero: u32;
+fn hide(x: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) ^ zero);
+}
+";
+
 impl Operations {
-    /// Writes a function for every operation used, and for those that these use, in the order of their names.
+    /// No operations so far.
+    pub fn new(hide: bool) -> Operations {
+        Operations { used: BTreeSet::new(), hide, converts_in_range: false }
+    }
+
+    /// The constant +0.0 as an expression.
+    pub fn zero(&self) -> &'static str {
+        if self.hide { "hide(0.0)" } else { "0.0" }
+    }
+
+    /// The statement that `main` begins with, if any.
+    pub fn prologue(&self) -> Option<&'static str> {
+        // No dispatch has a third dimension, so the third index is 0; but a compiler cannot know.
+        self.hide.then_some("zero = group.z;")
+    }
+
+    /// Writes a function for every operation used, and for those that these use.
     pub fn define(mut self, text: &mut Text) -> Result<(), Error> {
-        let mut written = BTreeSet::new();
-        while let Some(&operation) = self.used.difference(&written).next() {
-            written.insert(operation);
-            match operation {
-                Operation::ToInt(dtype) => to_int(text, dtype),
-                _ => {
-                    let definition = operation.definition().ok_or_else(|| {
-                        Error::NoDefinition(operation.name().trim_start_matches("loom_").to_string())
-                    })?;
-                    let params: Vec<String> = (0..definition.params.len()).map(|n| format!("x{n}")).collect();
-                    let list: Vec<String> = params.iter().map(|param| format!("{param}: f32")).collect();
-                    text.open(format!("fn {}({}) -> f32", operation.name(), list.join(", ")));
-                    let result = self.body(text, definition, &params)?;
-                    text.line(format!("return {result};"));
-                    text.close();
-                }
+        if self.hide {
+            for line in HIDE.lines() {
+                text.line(line);
             }
             text.line("");
         }
+        let mut written = BTreeSet::new();
+        while let Some(&operation) = self.used.difference(&written).next() {
+            written.insert(operation);
+            let Program { function, converts_in_range } = operation.program()?;
+            let params: Vec<String> = (0..function.params.len()).map(|n| format!("x{n}")).collect();
+            let list: Vec<String> =
+                params.iter().zip(&function.params).map(|(name, dtype)| format!("{name}: {dtype}")).collect();
+            let result = function.result_type().map_err(|error| Error::Invalid(error.to_string()))?;
+            text.open(format!("fn {}({}) -> {result}", operation.name(), list.join(", ")));
+            self.converts_in_range = converts_in_range;
+            let result = self.body(text, function, &params)?;
+            text.line(format!("return {result};"));
+            text.close();
+            text.line("");
+        }
         Ok(())
+    }
+
+    /// Declares a constant by its bits, behind a `let`: see the crate's documentation.
+    pub fn constant(&self, text: &mut Text, name: &str, dtype: DType, bits: u32) {
+        match dtype {
+            DType::Bool => text.line(format!("let {name} = {};", bits != 0)),
+            DType::U32 => text.line(format!("let {name} = {bits}u;")),
+            DType::I32 => text.line(format!("let {name} = i32({});", bits as i32)),
+            DType::F32 => {
+                let value = FloatBits(bits);
+                text.line(format!("let {name}_bits = 0x{bits:08x}u;"));
+                let float = self.hidden(format!("bitcast<f32>({name}_bits)"));
+                text.line(format!("let {name} = {float}; // {value}"));
+            }
+        }
+    }
+
+    /// A float expression whose value a compiler might know.
+    fn hidden(&self, expression: String) -> String {
+        if self.hide { format!("hide({expression})") } else { expression }
     }
 
     /// Writes a function's instructions, one `let` each, and gives the name of its result.
@@ -82,7 +151,7 @@ impl Operations {
         for (index, inst) in function.insts.iter().enumerate() {
             let value = name(function.value_of(index));
             match *inst {
-                Inst::Const(dtype, bits) => constant(text, &value, dtype, bits),
+                Inst::Const(dtype, bits) => self.constant(text, &value, dtype, bits),
                 _ => {
                     let expression = self.expression(inst, &name, |value| types[value.index()]);
                     text.line(format!("let {value} = {expression};"));
@@ -110,6 +179,7 @@ impl Operations {
             Inst::Compare(op, a, b) => compare(op, type_of(a), &name(a), &name(b)),
             Inst::Select(c, a, b) => format!("select({}, {}, {})", name(b), name(a), name(c)),
             Inst::Bitcast(to, a) if to == type_of(a) => name(a),
+            Inst::Bitcast(DType::F32, a) => self.hidden(format!("bitcast<f32>({})", name(a))),
             Inst::Bitcast(to, a) => format!("bitcast<{to}>({})", name(a)),
             Inst::Convert(to, a) => self.convert(type_of(a), to, &name(a)),
         }
@@ -136,6 +206,7 @@ impl Operations {
         };
         match op {
             BinaryOp::Add => format!("{a} + {b}"),
+            BinaryOp::Sub if ty == DType::F32 => format!("{a} - {}", self.hidden(b.to_string())),
             BinaryOp::Sub => format!("{a} - {b}"),
             BinaryOp::Mul => format!("{a} * {b}"),
             BinaryOp::Div if ty == DType::F32 => self.call(Operation::Div, &[a.to_string(), b.to_string()]),
@@ -161,24 +232,11 @@ impl Operations {
             (DType::F32, DType::Bool) => format!("(bitcast<u32>({a}) & 0x7fffffffu) != 0u"),
             (DType::I32, DType::Bool) => format!("{a} != 0i"),
             (DType::U32, DType::Bool) => format!("{a} != 0u"),
+            (DType::F32, DType::I32 | DType::U32) if self.converts_in_range => format!("{to}({a})"),
             (DType::F32, DType::I32 | DType::U32) => self.call(Operation::ToInt(to), &[a.to_string()]),
-            (DType::I32 | DType::U32 | DType::Bool, DType::F32) => format!("f32({a})"),
+            (DType::I32 | DType::U32 | DType::Bool, DType::F32) => self.hidden(format!("f32({a})")),
             (DType::Bool, DType::I32 | DType::U32) => format!("{to}({a})"),
             (DType::I32, DType::U32) | (DType::U32, DType::I32) => format!("bitcast<{to}>({a})"),
-        }
-    }
-}
-
-/// Declares a constant by its bits, behind a `let`: see the crate's documentation.
-pub(crate) fn constant(text: &mut Text, name: &str, dtype: DType, bits: u32) {
-    match dtype {
-        DType::Bool => text.line(format!("let {name} = {};", bits != 0)),
-        DType::U32 => text.line(format!("let {name} = {bits}u;")),
-        DType::I32 => text.line(format!("let {name} = i32({});", bits as i32)),
-        DType::F32 => {
-            let value = loom_ir::kernel::scalar::FloatBits(bits);
-            text.line(format!("let {name}_bits = 0x{bits:08x}u;"));
-            text.line(format!("let {name} = bitcast<f32>({name}_bits); // {value}"));
         }
     }
 }
@@ -193,27 +251,4 @@ fn compare(op: CompareOp, ty: DType, a: &str, b: &str) -> String {
         CompareOp::Gt => format!("{a} > {b}"),
         CompareOp::Ge => format!("{a} >= {b}"),
     }
-}
-
-/// The saturating conversion: the device's conversion sees only what it converts exactly, the rest is decided on the
-/// bits. 0 stands in for what is out of range, NaN among it: compared as integers, NaN lies above infinity.
-fn to_int(text: &mut Text, dtype: DType) {
-    let (bits_of_bound, low, high) = match dtype {
-        // 2^31 and 2^32.
-        DType::I32 => ("0x4f000000u", "-2147483647i - 1i", "2147483647i"),
-        _ => ("0x4f800000u", "0u", "4294967295u"),
-    };
-    text.open(format!("fn loom_to_{dtype}(x: f32) -> {dtype}"));
-    text.line("let bits = bitcast<u32>(x);");
-    text.line("let magnitude = bits & 0x7fffffffu;");
-    text.line("let negative = bits > 0x7fffffffu;");
-    match dtype {
-        DType::I32 => text.line(format!("let inside = magnitude < {bits_of_bound};")),
-        _ => text.line(format!("let inside = (magnitude < {bits_of_bound}) & !negative;")),
-    }
-    text.line(format!("let inner = {dtype}(select(0.0, x, inside));"));
-    text.line(format!("let outer = select({dtype}({high}), {dtype}({low}), negative);"));
-    text.line("let nan = magnitude > 0x7f800000u;");
-    text.line(format!("return select(select(outer, {dtype}(0), nan), inner, inside);"));
-    text.close();
 }

@@ -10,6 +10,8 @@ pub struct Target {
     pub limits: Limits,
     /// What kind of device it is.
     pub class: Class,
+    /// What its compilers do that they should not.
+    pub quirks: Quirks,
     /// Sizes and templates of the kernels.
     pub shapes: Shapes,
 }
@@ -60,6 +62,28 @@ impl Class {
     }
 }
 
+/// What the text must steer around.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quirks {
+    /// Whether float constants must look like values that are only known at run time. lavapipe drops additions of a
+    /// constant +0.0, products with it and differences of a value with itself, whatever the module says about signed
+    /// zeros, infinities and NaN.
+    pub hide_constants: bool,
+    /// How many loop iterations an invocation may make, all loops together. lavapipe leaves every loop after 65535, and
+    /// says nothing.
+    pub loop_iterations: u64,
+}
+
+impl Quirks {
+    /// The quirks of a class of devices.
+    pub const fn of(class: Class) -> Quirks {
+        match class {
+            Class::Software => Quirks { hide_constants: true, loop_iterations: 65_000 },
+            Class::Integrated | Class::Discrete => Quirks { hide_constants: false, loop_iterations: u64::MAX },
+        }
+    }
+}
+
 /// Sizes and templates of kernels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shapes {
@@ -68,7 +92,8 @@ pub struct Shapes {
     /// Rows of at most this many terms are reduced by one invocation each, longer ones by a workgroup. At most one block
     /// of the sum's order.
     pub serial_terms: u32,
-    /// How many blocks of a long sum a workgroup adds at a time; divides 32.
+    /// How many blocks of a long sum a workgroup adds at a time, a power of two up to 32; more where loops would be too
+    /// long.
     pub blocks: u32,
     /// How contractions are done: the first shape whose tile fits the matrices, or else [`ContractShape::Direct`].
     pub contract: Vec<ContractShape>,
@@ -136,7 +161,7 @@ const SMALL: Tile = Tile { threads_rows: 16, threads_columns: 16, rows: 2, colum
 impl Target {
     /// The target of a device.
     pub fn new(class: Class, limits: Limits) -> Target {
-        Target { limits, class, shapes: Shapes::new(class, &limits) }
+        Target { limits, class, quirks: Quirks::of(class), shapes: Shapes::new(class, &limits) }
     }
 
     /// What every WebGPU device can run.

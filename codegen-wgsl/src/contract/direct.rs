@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use super::{CHUNK, Matrices};
 use crate::error::Error;
-use crate::generate::Grid;
+use crate::generate::{Grid, limit};
 use crate::index::unflatten;
 use crate::lambda::Module;
 use crate::target::Target;
+
+/// How often the innermost loop's body may be repeated in the text where a device limits iterations.
+const UNROLLINGS: [u64; 4] = [1, 4, 16, 64];
 
 pub(super) fn generate(module: &mut Module<'_>, matrices: &Matrices, target: &Target) -> Result<Grid, Error> {
     let grid = Grid::over_items(module, matrices.batches * matrices.rows * matrices.columns, target)?;
@@ -15,37 +18,82 @@ pub(super) fn generate(module: &mut Module<'_>, matrices: &Matrices, target: &Ta
     let used = matrices.output_axes(module).union(&operands).copied().collect();
     unflatten(&mut module.text, "flat", &module.kernel.axes, 0..matrices.reduced_axes.start, &used);
 
-    let text = &mut module.text;
+    let zero = module.zero();
     if matrices.terms == 0 {
-        text.line("let r0 = 0.0;");
+        module.text.line(format!("let r0 = {zero};"));
     } else {
         let chunked = matrices.terms > CHUNK;
         if chunked {
-            text.line("var total = 0.0;");
-            text.line("var count = 0u;");
+            module.text.line(format!("var total = {zero};"));
+            module.text.line("var count = 0u;");
         }
-        text.line("var sum = 0.0;");
-        let loops: Vec<usize> = matrices.reduced_axes.clone().filter(|&axis| module.kernel.axes[axis] > 1).collect();
-        for &axis in &loops {
-            let extent = module.kernel.axes[axis];
-            text.open(format!("for (var i{axis} = 0u; i{axis} < {extent}u; i{axis} += 1u)"));
-        }
-        if chunked {
-            text.open(format!("if (count == {CHUNK}u)"));
-            text.line("total = total + sum;");
-            text.line("sum = 0.0;");
-            text.line("count = 0u;");
-            text.close();
-            text.line("count += 1u;");
-        }
-        text.line(format!("let product = {} * {};", matrices.lhs.call(), matrices.rhs.call()));
-        text.line("sum = sum + product;");
-        for _ in &loops {
-            text.close();
-        }
-        text.line(if chunked { "let r0 = total + sum;" } else { "let r0 = sum;" });
+        module.text.line(format!("var sum = {zero};"));
+        loops(module, matrices, target, chunked)?;
+        module.text.line(if chunked { "let r0 = total + sum;" } else { "let r0 = sum;" });
     }
     module.store(&matrices.epilogue.call(), matrices.epilogue.result);
     module.text.close();
     Ok(grid)
+}
+
+/// The nest of loops over the reduced axes that have more than one index.
+fn loops(module: &mut Module<'_>, matrices: &Matrices, target: &Target, chunked: bool) -> Result<(), Error> {
+    let extents = &module.kernel.axes;
+    let mut axes: Vec<usize> = matrices.reduced_axes.clone().filter(|&axis| extents[axis] > 1).collect();
+    let Some(last) = axes.pop() else {
+        term(module, matrices, chunked);
+        return Ok(());
+    };
+    let extent = extents[last];
+    // Iterations of the outer loops together, then of all, with the innermost taken `unrolling` terms at a time.
+    let (outer, nests) = axes.iter().fold((0, 1), |(sum, product), &axis| {
+        let product = product * extents[axis];
+        (sum + product, product)
+    });
+    let most = target.quirks.loop_iterations;
+    let iterations = |unrolling: u64| outer + nests * (extent / unrolling + extent % unrolling);
+    let fits = |&unrolling: &u64| iterations(unrolling) <= most;
+    let unrolling = UNROLLINGS.into_iter().find(fits).unwrap_or(UNROLLINGS[UNROLLINGS.len() - 1]);
+    limit(module.kernel, "loop iterations", iterations(unrolling), most)?;
+    for &axis in &axes {
+        let extent = extents[axis];
+        module.text.open(format!("for (var i{axis} = 0u; i{axis} < {extent}u; i{axis} += 1u)"));
+    }
+    let whole = extent - extent % unrolling;
+    if unrolling > 1 {
+        module.text.open(format!("for (var first = 0u; first < {whole}u; first += {unrolling}u)"));
+        for offset in 0..unrolling {
+            module.text.open_scope();
+            module.text.line(format!("let i{last} = first + {offset}u;"));
+            term(module, matrices, chunked);
+            module.text.close();
+        }
+        module.text.close();
+    }
+    let rest = if unrolling > 1 { whole } else { 0 };
+    if rest < extent {
+        module.text.open(format!("for (var i{last} = {rest}u; i{last} < {extent}u; i{last} += 1u)"));
+        term(module, matrices, chunked);
+        module.text.close();
+    }
+    for _ in &axes {
+        module.text.close();
+    }
+    Ok(())
+}
+
+/// Adds one term, and the chunk before it to the total where one is full.
+fn term(module: &mut Module<'_>, matrices: &Matrices, chunked: bool) {
+    let zero = module.zero();
+    let text = &mut module.text;
+    if chunked {
+        text.open(format!("if (count == {CHUNK}u)"));
+        text.line("total = total + sum;");
+        text.line(format!("sum = {zero};"));
+        text.line("count = 0u;");
+        text.close();
+        text.line("count += 1u;");
+    }
+    text.line(format!("let product = {} * {};", matrices.lhs.call(), matrices.rhs.call()));
+    text.line("sum = sum + product;");
 }

@@ -46,14 +46,15 @@ pub(super) fn generate(
     module.text.line(format!("let column = local % {}u;", tile.threads_columns));
     module.text.line(format!("let row = local / {}u;", tile.threads_columns));
     let chunked = matrices.terms > CHUNK;
+    let zero = module.zero();
     if chunked {
         for (row, column) in outputs(tile) {
-            module.text.line(format!("var total_{row}_{column} = 0.0;"));
+            module.text.line(format!("var total_{row}_{column} = {zero};"));
         }
         module.text.open(format!("for (var chunk = 0u; chunk < {}u; chunk += {CHUNK}u)", matrices.terms));
     }
     for (row, column) in outputs(tile) {
-        module.text.line(format!("var sum_{row}_{column} = 0.0;"));
+        module.text.line(format!("var sum_{row}_{column} = {zero};"));
     }
     if chunked {
         module.text.line(format!("let end = min(chunk + {CHUNK}u, {}u);", matrices.terms));
@@ -121,6 +122,7 @@ impl Strip<'_> {
     /// Brings the strip into workgroup memory, terms outermost.
     fn write(&self, module: &mut Module<'_>, matrices: &Matrices, tile: Tile) {
         let (lines, step) = (self.lines, tile.step);
+        let zero = module.zero();
         let text = &mut module.text;
         text.open(format!("for (var word = local; word < {}u; word += {}u)", lines * step, tile.invocations()));
         let (own_line, own_term) = if self.along_terms {
@@ -140,7 +142,7 @@ impl Strip<'_> {
             inside.push(format!("(k < {}u)", matrices.terms));
         }
         if !inside.is_empty() {
-            text.line("var value = 0.0;");
+            text.line(format!("var value = {zero};"));
             text.open(format!("if ({})", inside.join(" & ")));
         }
         let used = &self.function.axes;

@@ -11,13 +11,15 @@ pub(super) fn generate(module: &mut Module<'_>, rows: &Rows, target: &Target) ->
     rows.row_indices(module, "flat");
     for (number, stage) in rows.stages.iter().enumerate() {
         if rows.terms == 0 {
-            module.text.line(format!("let r{number} = {};", stage.empty()));
+            let empty = stage.empty(module);
+            module.text.line(format!("let r{number} = {empty};"));
         } else if stage.is_ordered() {
             ordered(module, rows, stage, number);
         } else {
             let terms = rows.terms;
             let (name, combined) = (format!("r{number}_all"), stage.combine(&format!("r{number}_all"), "term"));
-            module.text.line(format!("var {name} = {};", stage.empty()));
+            let empty = stage.empty(module);
+            module.text.line(format!("var {name} = {empty};"));
             module.text.open(format!("for (var k = 0u; k < {terms}u; k += 1u)"));
             rows.term(module, stage);
             module.text.line(format!("{name} = {combined};"));
@@ -38,7 +40,7 @@ fn ordered(module: &mut Module<'_>, rows: &Rows, stage: &StageFunction, number: 
     let name = format!("r{number}_lanes");
     module.text.line(format!("var {name}: array<f32, {lanes}>;"));
     module.text.open(format!("for (var lane = 0u; lane < {lanes}u; lane += 1u)"));
-    module.text.line("var sum = 0.0;");
+    module.text.line(format!("var sum = {};", module.zero()));
     module.text.open(format!("for (var k = lane; k < {terms}u; k += {LANES}u)"));
     rows.term(module, stage);
     module.text.line("sum = sum + term;");

@@ -16,7 +16,15 @@ use crate::target::Target;
 
 pub(super) fn generate(module: &mut Module<'_>, rows: &Rows, target: &Target) -> Result<Grid, Error> {
     let blocks = rows.terms.div_ceil(BLOCK);
-    let teams = blocks.min(target.shapes.blocks.into()).next_power_of_two() as u32;
+    let mut teams = blocks.min(target.shapes.blocks.into()).next_power_of_two() as u32;
+    let most = target.quirks.loop_iterations;
+    while rows.iterations(teams) > most
+        && teams < LANES
+        && 2 * teams * LANES <= target.limits.invocations_per_workgroup
+    {
+        teams *= 2;
+    }
+    limit(module.kernel, "loop iterations", rows.iterations(teams), most)?;
     let size = teams * LANES;
     let types: BTreeSet<DType> = rows.stages.iter().map(|stage| stage.input.result).collect();
     let storage = types.len() as u64 * u64::from(size) * 4;
@@ -64,6 +72,23 @@ pub(super) fn generate(module: &mut Module<'_>, rows: &Rows, target: &Target) ->
     Ok(grid)
 }
 
+impl Rows {
+    /// A bound on the loop iterations of an invocation, all stages together.
+    fn iterations(&self, teams: u32) -> u64 {
+        let size = u64::from(teams * LANES);
+        let folds = u64::from(size.ilog2());
+        let blocks = self.terms.div_ceil(BLOCK);
+        let steps = blocks.div_ceil(teams.into());
+        let step = BLOCK.min(self.terms).div_ceil(LANES.into()) + folds + u64::from(teams) + 1;
+        // The levels above the blocks: one step and one fold for each block of sums, far fewer than the steps below.
+        let above = blocks.div_ceil(BLOCK) * 2 * (folds + 1);
+        let stages = self.stages.iter().map(|stage| {
+            if stage.is_ordered() { steps * step + above } else { self.terms.div_ceil(size) + folds }
+        });
+        stages.sum::<u64>() + if self.per_element { self.terms.div_ceil(size) } else { 0 }
+    }
+}
+
 struct Team<'a> {
     rows: &'a Rows,
     /// Blocks at a time.
@@ -88,7 +113,7 @@ impl Team<'_> {
             return;
         }
         let sum = format!("sum{level}");
-        module.text.line(format!("var {sum} = 0.0;"));
+        module.text.line(format!("var {sum} = {};", module.zero()));
         let block = format!("block{}", level - 1);
         if level > 2 {
             module.text.open(format!("for (var {block} = {first}; {block} < {end}; {block} += 1u)"));
@@ -130,7 +155,7 @@ impl Team<'_> {
     /// Sums terms `first .. end` of each team's block into `lanes_f32[team * 32]`.
     fn block(&self, module: &mut Module<'_>, stage: &StageFunction, first: &str, end: &str) {
         let from = if first == "0u" { self.lane().to_string() } else { format!("{first} + {}", self.lane()) };
-        module.text.line("var sum1 = 0.0;");
+        module.text.line(format!("var sum1 = {};", module.zero()));
         module.text.open(format!("for (var k = {from}; k < {end}; k += {LANES}u)"));
         self.rows.term(module, stage);
         module.text.line("sum1 = sum1 + term;");
@@ -143,7 +168,8 @@ impl Team<'_> {
     fn unordered(&self, module: &mut Module<'_>, stage: &StageFunction) {
         let (terms, size) = (self.rows.terms, self.teams * LANES);
         let dtype = stage.input.result;
-        module.text.line(format!("var all = {};", stage.empty()));
+        let empty = stage.empty(module);
+            module.text.line(format!("var all = {empty};"));
         module.text.open(format!("for (var k = local; k < {terms}u; k += {size}u)"));
         self.rows.term(module, stage);
         module.text.line(format!("all = {};", stage.combine(&format!("all"), "term")));

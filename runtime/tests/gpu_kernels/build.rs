@@ -10,7 +10,7 @@ use loom_ir::kernel::{
 };
 use loom_ir::types::{DType, Shape};
 use loom_runtime::executor::Executor;
-use loom_runtime::executor::gpu::{Class, ContractShape, GpuExecutor, Limits, Target, Tile};
+use loom_runtime::executor::gpu::{Class, ContractShape, GpuExecutor, Target, Tile};
 
 use crate::device;
 
@@ -147,11 +147,13 @@ pub fn target() -> Target {
 /// invocation or by teams, small tiles.
 pub fn targets() -> Vec<(&'static str, Target)> {
     let own = target();
-    let mut tiny = Target::new(Class::Software, Limits { workgroups_per_dimension: 300, ..own.limits });
+    let mut tiny = own.clone();
+    tiny.limits.workgroups_per_dimension = 300;
     tiny.shapes.workgroup = 8;
     tiny.shapes.serial_terms = 4096;
     tiny.shapes.contract = vec![tiled(2, 2, 2, 3, 4)];
-    let mut teams = Target::new(Class::Discrete, own.limits);
+    // Of the shapes for large GPUs, with the quirks of the device at hand.
+    let mut teams = Target { quirks: own.quirks, ..Target::new(Class::Discrete, own.limits) };
     teams.shapes.serial_terms = 0;
     teams.shapes.blocks = 4;
     teams.shapes.contract = vec![tiled(4, 4, 2, 2, 16)];

@@ -41,6 +41,13 @@ fn chunks_of_every_length() {
 }
 
 #[test]
+fn sums_of_very_many_terms() {
+    // More loop iterations than some devices make.
+    let target = target();
+    check_on(&matrices(1, 2, 3, 70_001, true), Data::Plain, "own", &target);
+}
+
+#[test]
 fn matrices_of_every_shape() {
     for (rows, columns) in [(1, 1), (1, 33), (33, 1), (4, 6), (8, 8), (17, 19)] {
         check(&matrices(3, rows, columns, 20, rows > columns));

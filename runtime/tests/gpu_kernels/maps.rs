@@ -50,21 +50,12 @@ impl Pairs {
     }
 }
 
-/// Whether the scalar library has a definition of the operation by now.
-fn defined(op: UnaryOp) -> bool {
-    loom_ir::numerics::library::definition(op).is_some()
-}
-
-fn is_primitive(op: UnaryOp) -> bool {
-    matches!(op, UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Not | UnaryOp::LeadingZeros)
-}
-
 #[test]
 fn every_unary_operation_is_exact() {
     let mut pairs = Pairs::new();
     for dtype in DType::ALL {
         for &op in UnaryOp::ALL {
-            if unary_type(op, dtype).is_some() && (is_primitive(op) || defined(op)) {
+            if unary_type(op, dtype).is_some() {
                 pairs.add(dtype, Inst::Unary(op, Value(0)));
             }
         }
@@ -77,7 +68,7 @@ fn every_binary_operation_is_exact() {
     let mut pairs = Pairs::new();
     for dtype in DType::ALL {
         for &op in BinaryOp::ALL {
-            if binary_accepts(op, dtype) && !(op == BinaryOp::Div && dtype == DType::F32) {
+            if binary_accepts(op, dtype) {
                 pairs.add(dtype, Inst::Binary(op, Value(0), Value(1)));
             }
         }
@@ -230,11 +221,6 @@ fn empty_tensors_run() {
     let x = build.input(DType::F32, &[0, 4]);
     let y = build.output(DType::F32, &[0, 4]);
     let (load, output) = (build.identity(x, 2), build.identity(y, 2));
-    build.kernel(&[0, 4], vec![load.clone()], Body::Map(Lambda::identity(Arg::Load(0), DType::F32)), output);
-    // A padding of nothing.
-    let z = build.output(DType::F32, &[2, 4]);
-    let output = build.identity(z, 2);
-    let body = Body::Map(Lambda::identity(Arg::Load(0), DType::F32));
-    build.kernel(&[2, 4], vec![guarded(load, 0x3f80_0000)], body, output);
+    build.kernel(&[0, 4], vec![load], Body::Map(Lambda::identity(Arg::Load(0), DType::F32)), output);
     check(&build);
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use loom_codegen_wgsl::{Target, WgslKernel, generate};
 use loom_ir::kernel::{BufferKind, Program, Verified};
@@ -271,30 +271,36 @@ fn encode(encoder: &mut wgpu::CommandEncoder, steps: &[Step]) {
     }
 }
 
+/// How long to wait for a mapping after the device says that all is done.
+const MAPPING_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Maps buffers and waits until they, and all work before them, are done.
 fn map<'a>(
     context: &Context,
     buffers: impl IntoIterator<Item = (&'a wgpu::Buffer, wgpu::MapMode)>,
 ) -> Result<(), ExecuteError> {
-    let failures = Arc::new(AtomicUsize::new(0));
-    context.scoped(|| {
+    let failed = || ExecuteError::Device("memory could not be mapped".to_string());
+    let (sender, answers) = mpsc::channel();
+    let count = context.scoped(|| {
+        let mut count = 0;
         for (buffer, mode) in buffers {
-            // Counted as failed until the callback says otherwise: it may never come.
-            failures.fetch_add(1, Ordering::Relaxed);
-            let failures = Arc::clone(&failures);
-            buffer.map_async(mode, .., move |result| {
-                if result.is_ok() {
-                    failures.fetch_sub(1, Ordering::Relaxed);
-                }
-            });
+            let sender = sender.clone();
+            // Nobody listens any more where an earlier buffer has failed.
+            buffer.map_async(mode, .., move |result| drop(sender.send(result)));
+            count += 1;
         }
+        count
     })?;
+    drop(sender);
     context.wait()?;
-    if failures.load(Ordering::Relaxed) == 0 {
-        Ok(())
-    } else {
-        Err(ExecuteError::Device("memory could not be mapped".to_string()))
+    for _ in 0..count {
+        // Another executor's thread, waiting for the same device, may be the one that calls back, a little later.
+        match answers.recv_timeout(MAPPING_PATIENCE) {
+            Ok(Ok(())) => {}
+            _ => return context.check().and(Err(failed())),
+        }
     }
+    Ok(())
 }
 
 /// Copies a mapped buffer out and unmaps it.
