@@ -172,7 +172,7 @@ fn simplify_guards(guards: &[Guard], extents: &[u64]) -> (Vec<Guard>, bool) {
         match guard.expr.range(&extents) {
             Some((low, high)) if low >= 0 && (high as u64) < guard.extent => {}
             Some((low, high)) => {
-                never |= high < 0 || low >= i64::try_from(guard.extent).unwrap_or(i64::MAX);
+                never |= guard.extent == 0 || high < 0 || low >= i64::try_from(guard.extent).unwrap_or(i64::MAX);
                 if !kept.contains(guard) {
                     kept.push(guard.clone());
                 }

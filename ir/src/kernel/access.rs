@@ -263,6 +263,14 @@ impl Access {
                 return Err(AccessError::Overflow);
             }
         }
+        // What a guard always forbids is never touched: padding alone, or a buffer without elements.
+        let forbidden = |guard: &Guard| {
+            let disjoint = |(low, high): (i64, i64)| high < 0 || (low >= 0 && low as u64 >= guard.extent);
+            guard.extent == 0 || guard.expr.range(extents).is_some_and(disjoint)
+        };
+        if self.guards.iter().any(forbidden) {
+            return Ok(());
+        }
         for (coord, &dim) in self.coords.iter().zip(self.shape.dims()) {
             let (mut low, mut high) = coord.range(extents).ok_or(AccessError::Overflow)?;
             for guard in &self.guards {
@@ -367,6 +375,22 @@ mod tests {
         let mut shifted = window(-1, true);
         shifted.guards[0].expr.offset = 0;
         assert!(shifted.check(&[4, 3], 8).is_err(), "a guard on something else does not help");
+    }
+
+    #[test]
+    fn what_is_never_touched_is_in_bounds() {
+        // Padding alone: no axis moves the coordinate, and its guard never holds.
+        let mut padding = window(-1, true);
+        padding.coords[0].coefficients = vec![0, 0];
+        padding.guards[0].expr.coefficients = vec![0, 0];
+        assert_eq!(padding.check(&[3, 3], 8), Ok(()));
+        padding.guards.clear();
+        assert!(padding.check(&[3, 3], 8).is_err());
+        // A buffer without elements.
+        let mut empty = window(-1, true);
+        empty.shape = Shape::from([0]);
+        empty.guards[0].extent = 0;
+        assert_eq!(empty.check(&[3, 3], 0), Ok(()));
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn biased() -> Lambda {
 }
 
 /// `y[m, n] = x[m, k] · w[n, k] + b[n]`
-fn dense(net: &mut Net, (m, n, k): (u64, u64, u64), weights: bool) {
+pub fn dense(net: &mut Net, (m, n, k): (u64, u64, u64), weights: bool) {
     let x = net.input(&[m, k]);
     let w = if weights { net.weight(&[n, k]) } else { net.input(&[n, k]) };
     let (b, y) = (net.weight(&[n]), net.output(&[m, n]));
@@ -107,20 +107,20 @@ fn batches_and_transposes() {
     }
 }
 
-struct Conv {
-    samples: u64,
-    groups: u64,
-    channels: u64,
-    filters: u64,
-    size: u64,
-    window: u64,
-    stride: u64,
-    pad: u64,
-    channels_last: bool,
+pub struct Conv {
+    pub samples: u64,
+    pub groups: u64,
+    pub channels: u64,
+    pub filters: u64,
+    pub size: u64,
+    pub window: u64,
+    pub stride: u64,
+    pub pad: u64,
+    pub channels_last: bool,
 }
 
 /// Groups are batch axes, filters rows, positions columns; `k = position · C + c`.
-fn convolution(net: &mut Net, c: &Conv) {
+pub fn convolution(net: &mut Net, c: &Conv) {
     let out = (c.size + 2 * c.pad - c.window) / c.stride + 1;
     let (s, p) = (c.stride as i64, c.pad as i64);
     let (in_channels, filters) = (c.channels * c.groups, c.filters * c.groups);

@@ -3,7 +3,9 @@
 
 mod contracts;
 mod maps;
+mod networks;
 mod random;
 mod reductions;
 mod scalars;
+mod speed;
 mod support;

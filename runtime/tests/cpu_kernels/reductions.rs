@@ -52,12 +52,19 @@ fn sums_across_rows_of_every_length() {
                 continue;
             }
             let mut net = Net::new();
-            let (x, y) = (net.input(&[n, rows]), net.output(&[rows]));
-            let loads = vec![net.access(x, &[(0, &[0, 1]), (0, &[1, 0])])];
-            net.kernel(&[rows, n], loads, sum_of(load(), 1), net.access(y, &[(0, &[1, 0])]));
+            sums(&mut net, rows, n, false);
             net.check();
         }
     }
+}
+
+/// Sums of rows that lie along memory or across it.
+pub fn sums(net: &mut Net, rows: u64, n: u64, along: bool) {
+    let (shape, coords): ([u64; 2], [(i64, &[i64]); 2]) =
+        if along { ([rows, n], [(0, &[1, 0]), (0, &[0, 1])]) } else { ([n, rows], [(0, &[0, 1]), (0, &[1, 0])]) };
+    let (x, y) = (net.input(&shape), net.output(&[rows]));
+    let loads = vec![net.access(x, &coords)];
+    net.kernel(&[rows, n], loads, sum_of(load(), 1), net.access(y, &[(0, &[1, 0])]));
 }
 
 #[test]
@@ -79,40 +86,50 @@ fn negative_zeros_sum_to_positive_zero() {
 #[ignore = "two levels of block sums take the interpreter a while: run with --ignored"]
 fn sums_of_three_levels() {
     let n = 4096 * 4096 + 5;
-    for (rows, shape) in [(1, [1, n]), (1, [n, 1])] {
+    for along in [true, false] {
         let mut net = Net::new();
-        let (x, y) = (net.input(&shape), net.output(&[rows]));
-        let coords: [(i64, &[i64]); 2] =
-            if shape[0] == 1 { [(0, &[1, 0]), (0, &[0, 1])] } else { [(0, &[0, 1]), (0, &[1, 0])] };
-        let loads = vec![net.access(x, &coords)];
-        net.kernel(&[rows, n], loads, sum_of(load(), 1), net.access(y, &[(0, &[1, 0])]));
+        sums(&mut net, 1, n, along);
         net.check_with(Values::Ordinary);
     }
+}
+
+/// Average pooling, with padding zeros counted: `(channels, size)`, `(window, stride, pad)`.
+pub fn pooling(net: &mut Net, (channels, size): (u64, u64), (window, stride, pad): (u64, u64, u64)) {
+    let (axes, coords) = windows((channels, size), (window, stride, pad));
+    let x = net.input(&[2, channels, size, size]);
+    let y = net.output(&axes[..4]);
+    let coords: Vec<(i64, &[i64])> = coords.iter().map(|(offset, list)| (*offset, list.as_slice())).collect();
+    let loads = vec![net.padded(x, &coords, 0)];
+    net.kernel(&axes, loads, sum_of(load(), 2), Access::identity(y, Shape::new(&axes[..4]), 6));
+}
+
+type Coords = Vec<(i64, [i64; 6])>;
+
+/// Axes and coordinates of windows over two images: sample, channel, y, x, dy, dx.
+fn windows((channels, size): (u64, u64), (window, stride, pad): (u64, u64, u64)) -> ([u64; 6], Coords) {
+    let out = (size + 2 * pad - window) / stride + 1;
+    let (s, p) = (stride as i64, pad as i64);
+    let coords =
+        vec![(0, [1, 0, 0, 0, 0, 0]), (0, [0, 1, 0, 0, 0, 0]), (-p, [0, 0, s, 0, 1, 0]), (-p, [0, 0, 0, s, 0, 1])];
+    ([2, channels, out, out, window, window], coords)
 }
 
 #[test]
 fn windows_over_images() {
     // Average and maximum pooling, padded, strided, channels first.
     for (size, window, stride, pad) in [(8, 2, 2, 0), (9, 3, 2, 1), (13, 3, 1, 1), (7, 5, 3, 2), (3, 7, 1, 3)] {
-        let out = (size + 2 * pad - window) / stride + 1;
-        let (s, p) = (stride as i64, pad as i64);
         let mut net = Net::new();
+        pooling(&mut net, (3, size), (window, stride, pad));
+        let (axes, coords) = windows((3, size), (window, stride, pad));
         let x = net.input(&[2, 3, size, size]);
-        let axes = [2, 3, out, out, window, window];
-        let coords: [(i64, &[i64]); 4] =
-            [(0, &[1, 0, 0, 0, 0, 0]), (0, &[0, 1, 0, 0, 0, 0]), (-p, &[0, 0, s, 0, 1, 0]), (-p, &[0, 0, 0, s, 0, 1])];
-        let y = net.output(&[2, 3, out, out]);
-        let load_all = vec![net.padded(x, &coords, 0)];
-        let output = Access::identity(y, Shape::from([2, 3, out, out]), 6);
-        net.kernel(&axes, load_all, sum_of(load(), 2), output);
-
-        let z = net.output(&[2, 3, out, out]);
+        let z = net.output(&axes[..4]);
+        let coords: Vec<(i64, &[i64])> = coords.iter().map(|(offset, list)| (*offset, list.as_slice())).collect();
         let loads = vec![net.padded(x, &coords, 0xff80_0000)];
         let input = Lambda { args: vec![Arg::Load(0)], function: order::max_key().clone() };
         let result = Lambda { args: vec![Arg::Reduced(0)], function: order::from_max_key().clone() };
         let stages = vec![Stage { input, op: ReduceOp::Max }];
         let body = Body::Reduce(Reduce { reduced: 2, stages, result, per_element: false });
-        net.kernel(&axes, loads, body, Access::identity(z, Shape::from([2, 3, out, out]), 6));
+        net.kernel(&axes, loads, body, Access::identity(z, Shape::new(&axes[..4]), 6));
         net.check();
     }
 }
@@ -132,7 +149,7 @@ fn means_of_channels_last_images() {
 }
 
 /// softmax: a maximum by keys, a sum of functions of it, a quotient for each element.
-fn softmax(net: &mut Net, rows: u64, n: u64, along: bool) {
+pub fn softmax(net: &mut Net, rows: u64, n: u64, along: bool) {
     let (shape, coords): ([u64; 2], [(i64, &[i64]); 2]) =
         if along { ([rows, n], [(0, &[1, 0]), (0, &[0, 1])]) } else { ([n, rows], [(0, &[0, 1]), (0, &[1, 0])]) };
     let x = net.input(&shape);

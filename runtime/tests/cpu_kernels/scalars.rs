@@ -25,7 +25,7 @@ fn values(dtype: DType) -> Vec<u32> {
 fn check(dtype: DType, insts: &[Inst]) {
     let values = values(dtype);
     let mut pairs: Vec<[u32; 2]> = values.iter().flat_map(|&a| values.iter().map(move |&b| [a, b])).collect();
-    while pairs.len() % 3 != 0 {
+    while !pairs.len().is_multiple_of(3) {
         pairs.push(pairs[0]);
     }
     let n = pairs.len() as u64;

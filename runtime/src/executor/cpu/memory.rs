@@ -22,7 +22,7 @@ unsafe impl Sync for Block {}
 impl Block {
     /// Zeroed memory; `what` says in an error what it's for.
     pub(super) fn new(bytes: u64, what: &str) -> Result<Block, ExecuteError> {
-        let fail = || ExecuteError::Device(format!("out of memory: {bytes} bytes for {what}"));
+        let fail = || ExecuteError::Memory { what: what.to_string(), bytes };
         // At least one line, so that there's always something to allocate.
         let size = usize::try_from(bytes).map_err(|_| fail())?.max(SCRATCH_ALIGNMENT);
         let layout = Layout::from_size_align(size, SCRATCH_ALIGNMENT).map_err(|_| fail())?;

@@ -56,6 +56,9 @@ pub struct CpuExecutor {
     addresses: Addresses,
 }
 
+/// The inputs and outputs of a run.
+type Tensors<'a, 'b> = (&'a [&'a [u32]], &'a mut [&'b mut [u32]]);
+
 /// Where the buffers lie. The addresses hold for the run that filled them in.
 struct Addresses {
     /// By buffer.
@@ -135,7 +138,7 @@ impl CpuExecutor {
     }
 
     /// Fills in all addresses; those of inputs and outputs are null without `tensors`.
-    fn bind(&mut self, mut tensors: Option<(&[&[u32]], &mut [&mut [u32]])>) -> Result<(), ExecuteError> {
+    fn bind(&mut self, mut tensors: Option<Tensors<'_, '_>>) -> Result<(), ExecuteError> {
         let (mut input, mut weight, mut output) = (0, 0, 0);
         for (index, buffer) in self.program.buffers.iter().enumerate() {
             // Generated code writes only outputs and temporaries (verified), although all addresses have one type.

@@ -1,0 +1,129 @@
+//! Text and objects: the same every time, and what must and must not be in them.
+
+use loom_codegen_cpu::{Error, Options, Target, compile, emit_asm, emit_clif, emit_object, layouts};
+use loom_ir::kernel::Affine;
+use loom_ir::kernel::scalar::{ScalarFnBuilder, UnaryOp};
+use loom_ir::kernel::{
+    Access, Arg, Body, Buffer, BufferId, BufferKind, Contract, Kernel, Lambda, Program, Reduce, ReduceOp, Stage,
+    Verified, verify,
+};
+use loom_ir::numerics::reduction::{ContractSpec, SumSpec};
+use loom_ir::types::{DType, Shape};
+
+/// A product with a bias, a softmax-like reduction, an activation.
+fn program() -> Verified {
+    let buffer = |name: &str, kind, shape: &[u64]| Buffer {
+        name: name.to_string(),
+        dtype: DType::F32,
+        shape: Shape::new(shape),
+        kind,
+    };
+    let buffers = vec![
+        buffer("x", BufferKind::Input, &[3, 20]),
+        buffer("w", BufferKind::Weight, &[10, 20]),
+        buffer("h", BufferKind::Temp, &[3, 10]),
+        buffer("s", BufferKind::Temp, &[3]),
+        buffer("y", BufferKind::Output, &[3]),
+    ];
+    let access = |id: u32, axes: &[usize], count: usize| {
+        let mut access = Access::identity(BufferId(id), buffers[id as usize].shape.clone(), count);
+        access.coords = axes.iter().map(|&axis| Affine::axis(axis, count)).collect();
+        access
+    };
+    let load = |number: u32| Lambda::identity(Arg::Load(number), DType::F32);
+    let total = Lambda::identity(Arg::Reduced(0), DType::F32);
+    let mut b = ScalarFnBuilder::new();
+    let x = b.param(DType::F32);
+    let exp = b.unary(UnaryOp::Exp, x);
+    let exp = b.finish(exp);
+    let contract = Contract {
+        batch: 0,
+        rows: 1,
+        columns: 1,
+        lhs: load(0),
+        rhs: load(1),
+        spec: ContractSpec::default(),
+        epilogue: Lambda { args: vec![Arg::Reduced(0)], function: exp.clone() },
+    };
+    let stages = vec![Stage { input: load(0), op: ReduceOp::Sum(SumSpec::default()) }];
+    let kernels = vec![
+        Kernel {
+            name: "dense".to_string(),
+            axes: vec![3, 10, 20],
+            loads: vec![access(0, &[0, 2], 3), access(1, &[1, 2], 3)],
+            body: Body::Contract(contract),
+            output: access(2, &[0, 1], 3),
+        },
+        Kernel {
+            name: "sum".to_string(),
+            axes: vec![3, 10],
+            loads: vec![access(2, &[0, 1], 2)],
+            body: Body::Reduce(Reduce { reduced: 1, stages, result: total, per_element: false }),
+            output: access(3, &[0], 2),
+        },
+        Kernel {
+            name: "exp".to_string(),
+            axes: vec![3],
+            loads: vec![access(3, &[0], 1)],
+            body: Body::Map(Lambda { args: vec![Arg::Load(0)], function: exp }),
+            output: access(4, &[0], 1),
+        },
+    ];
+    verify(Program { name: "test".to_string(), buffers, kernels, plan: None }).unwrap()
+}
+
+#[test]
+fn the_same_bytes_twice() {
+    let program = program();
+    assert_eq!(emit_clif(&program).unwrap(), emit_clif(&program).unwrap());
+    for target in [Target::Host, baseline()] {
+        assert_eq!(emit_asm(&program, &target).unwrap(), emit_asm(&program, &target).unwrap());
+        assert_eq!(emit_object(&program, &target).unwrap(), emit_object(&program, &target).unwrap());
+    }
+}
+
+/// A triple that this build of Cranelift has: the host's architecture.
+fn baseline() -> Target {
+    Target::Triple(format!("{}-unknown-linux-gnu", std::env::consts::ARCH))
+}
+
+#[test]
+fn nothing_is_fused_or_called() {
+    let program = program();
+    let clif = emit_clif(&program).unwrap();
+    let asm = emit_asm(&program, &Target::Host).unwrap();
+    assert!(clif.contains("fmul") && clif.contains("fadd"));
+    for word in ["fma ", "fmin ", "fmax ", "swizzle", "colocated u0:99"] {
+        assert!(!clif.contains(word), "{word} in\n{clif}");
+    }
+    for word in ["vfmadd", "vfnmadd", "vfmsub", "fmla", "fmadd", "LibCall"] {
+        assert!(!asm.contains(word), "{word} in\n{asm}");
+    }
+}
+
+#[test]
+fn objects_export_the_documented_symbols() {
+    let program = program();
+    let object = emit_object(&program, &baseline()).unwrap();
+    let has = |name: &str| object.windows(name.len()).any(|bytes| bytes == name.as_bytes());
+    for name in ["loom_kernel_0\0", "loom_kernel_0_pack_wide\0", "loom_kernel_1\0", "loom_kernel_2\0"] {
+        assert!(has(name), "{name} is missing");
+    }
+    assert!(!has("loom has no"), "a library function is called");
+}
+
+#[test]
+fn layouts_are_those_of_compiled_kernels() {
+    let program = program();
+    let compiled = compile(&program, &Options::default()).unwrap();
+    let found: Vec<_> = compiled.kernels().iter().map(|kernel| kernel.layout.clone()).collect();
+    assert_eq!(found, layouts(&program).unwrap());
+    assert_eq!(found.len(), 3);
+    assert!(found[0].panels.is_some() && found[1].panels.is_none());
+}
+
+#[test]
+fn other_targets_are_refused_by_name() {
+    let error = emit_object(&program(), &Target::Triple("wasm32-unknown-unknown".to_string()));
+    assert!(matches!(error, Err(Error::Target(_))), "{error:?}");
+}
