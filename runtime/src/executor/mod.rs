@@ -4,6 +4,8 @@ use std::ops::ControlFlow;
 
 use loom_ir::kernel::Program;
 
+#[cfg(feature = "cpu")]
+pub mod cpu;
 pub mod flip;
 #[cfg(feature = "gpu")]
 pub mod gpu;

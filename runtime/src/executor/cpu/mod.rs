@@ -1,0 +1,298 @@
+//! The processor, running generated code.
+//!
+//! Everything is prepared once: code, the arena of temporary buffers, packed weights, scratch memory of each thread and
+//! the tables of addresses. A run fills in where the caller's tensors lie and calls the kernels in order; on one thread
+//! it allocates nothing and makes no system call. The number of threads doesn't change a bit.
+
+mod memory;
+mod parallel;
+
+use std::ops::ControlFlow;
+use std::ptr;
+use std::sync::Arc;
+
+use loom_codegen_cpu::abi::PackTime;
+use loom_codegen_cpu::{JitProgram, Options, compile};
+use loom_ir::kernel::verify::ARENA_ALIGNMENT;
+use loom_ir::kernel::{Buffer, BufferKind, Program, Verified};
+use rayon::ThreadPool;
+
+use super::{ExecuteError, Executor, WeightBits};
+use memory::Block;
+use parallel::{Job, Target};
+
+/// How a program runs on the processor. None of it changes a bit.
+#[derive(Debug, Clone)]
+pub struct CpuOptions {
+    /// Number of threads; as many as the machine has where there's none given.
+    pub threads: Option<usize>,
+    /// A kernel of fewer scalar operations (`KernelLayout::cost`) stays on one thread.
+    pub worth_threads: u64,
+    /// For the code generator.
+    pub codegen: Options,
+}
+
+impl Default for CpuOptions {
+    /// The threshold is about 20 microseconds of work: below it, waking other threads costs more than they save.
+    fn default() -> CpuOptions {
+        CpuOptions { threads: None, worth_threads: 1 << 17, codegen: Options::default() }
+    }
+}
+
+/// A program on the processor.
+pub struct CpuExecutor {
+    program: Arc<Verified>,
+    weights: Arc<dyn WeightBits>,
+    code: JitProgram,
+    arena: Block,
+    /// By buffer: the offset of a temporary one in the arena.
+    offsets: Vec<Option<u64>>,
+    /// By kernel: its packed operand.
+    panels: Vec<Option<Block>>,
+    /// One a thread.
+    scratch: Vec<Block>,
+    pool: Option<ThreadPool>,
+    worth_threads: u64,
+    addresses: Addresses,
+}
+
+/// Where the buffers lie. The addresses hold for the run that filled them in.
+struct Addresses {
+    /// By buffer.
+    buffers: Vec<*mut u8>,
+    /// By kernel: the buffers in the order of its table.
+    order: Vec<Vec<usize>>,
+    /// By kernel: the table that its code is called with, the panels last.
+    tables: Vec<Vec<*mut u8>>,
+}
+
+// SAFETY: the addresses are written before each use, from what the run was given; nobody else uses them.
+unsafe impl Send for Addresses {}
+
+impl CpuExecutor {
+    /// Compiles the program, packs its weights and allocates all that its runs will need.
+    ///
+    /// Without a number of `threads`, there are as many as the machine has; with one, nothing is spawned.
+    pub fn new(
+        program: Arc<Verified>,
+        weights: Arc<dyn WeightBits>,
+        threads: Option<usize>,
+    ) -> Result<CpuExecutor, ExecuteError> {
+        CpuExecutor::with_options(program, weights, &CpuOptions { threads, ..CpuOptions::default() })
+    }
+
+    /// The same, with all options.
+    pub fn with_options(
+        program: Arc<Verified>,
+        weights: Arc<dyn WeightBits>,
+        options: &CpuOptions,
+    ) -> Result<CpuExecutor, ExecuteError> {
+        let code = compile(&program, &options.codegen).map_err(|error| match error {
+            loom_codegen_cpu::Error::Target(why) => ExecuteError::NoDevice(why),
+            other => ExecuteError::Internal(other.to_string()),
+        })?;
+        let (offsets, arena_bytes) = place_buffers(&program);
+        let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = options.threads.unwrap_or_else(machine).max(1);
+        let pool = match threads {
+            1 => None,
+            _ => {
+                let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                let named = builder.thread_name(|index| format!("loom-{index}"));
+                Some(named.build().map_err(|error| ExecuteError::Device(error.to_string()))?)
+            }
+        };
+        let layouts = || code.kernels().iter().map(|kernel| &kernel.layout);
+        let scratch_bytes = layouts().map(|layout| layout.scratch_bytes).max().unwrap_or(0);
+        let scratch: Result<_, _> = (0..threads).map(|_| Block::new(scratch_bytes, "scratch memory")).collect();
+        let panels: Result<_, _> = layouts()
+            .map(|layout| layout.panels.map(|panels| Block::new(panels.bytes(), "packed operands")).transpose())
+            .collect();
+        let order: Vec<Vec<usize>> = program
+            .kernels
+            .iter()
+            .map(|kernel| kernel.buffers().iter().map(|buffer| buffer.index()).collect())
+            .collect();
+        let tables = order.iter().map(|order| vec![ptr::null_mut(); order.len() + 1]).collect();
+        let mut executor = CpuExecutor {
+            addresses: Addresses { buffers: vec![ptr::null_mut(); program.buffers.len()], order, tables },
+            arena: Block::new(arena_bytes, "temporary buffers")?,
+            panels: panels?,
+            scratch: scratch?,
+            program,
+            weights,
+            code,
+            offsets,
+            pool,
+            worth_threads: options.worth_threads,
+        };
+        executor.bind(None)?;
+        for kernel in 0..executor.program.kernels.len() {
+            // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
+            unsafe { executor.pack(kernel, PackTime::Load) };
+        }
+        Ok(executor)
+    }
+
+    /// Fills in all addresses; those of inputs and outputs are null without `tensors`.
+    fn bind(&mut self, mut tensors: Option<(&[&[u32]], &mut [&mut [u32]])>) -> Result<(), ExecuteError> {
+        let (mut input, mut weight, mut output) = (0, 0, 0);
+        for (index, buffer) in self.program.buffers.iter().enumerate() {
+            // Generated code writes only outputs and temporaries (verified), although all addresses have one type.
+            let (address, found) = match &buffer.kind {
+                BufferKind::Constant(bits) => (bits.as_ptr().cast_mut(), Some(bits.len())),
+                BufferKind::Weight => {
+                    let bits = self.weights.bits(weight);
+                    weight += 1;
+                    (bits.as_ptr().cast_mut(), Some(bits.len()))
+                }
+                BufferKind::Input => {
+                    let bits = tensors.as_ref().map(|(inputs, _)| inputs.get(input).copied().unwrap_or_default());
+                    input += 1;
+                    (bits.map_or(ptr::null_mut(), |bits| bits.as_ptr().cast_mut()), bits.map(<[u32]>::len))
+                }
+                BufferKind::Output => {
+                    let bits = tensors.as_mut().and_then(|(_, outputs)| outputs.get_mut(output));
+                    output += 1;
+                    match bits {
+                        Some(bits) => (bits.as_mut_ptr(), Some(bits.len())),
+                        None => (ptr::null_mut(), None),
+                    }
+                }
+                BufferKind::Temp => {
+                    let offset = self.offsets[index].unwrap_or(0) as usize;
+                    (self.arena.address().wrapping_add(offset).cast(), None)
+                }
+            };
+            if let Some(found) = found
+                && found as u64 != buffer.shape.elements()
+            {
+                let name = &buffer.name;
+                return Err(ExecuteError::Internal(format!("the tensor `{name}` came with {found} elements")));
+            }
+            self.addresses.buffers[index] = address.cast();
+        }
+        if let Some((inputs, outputs)) = tensors
+            && (inputs.len(), outputs.len()) != (input, output)
+        {
+            let (inputs, outputs) = (inputs.len(), outputs.len());
+            return Err(ExecuteError::Internal(format!(
+                "{input} inputs and {output} outputs are needed, {inputs} and {outputs} were given"
+            )));
+        }
+        let Addresses { buffers, order, tables } = &mut self.addresses;
+        for ((table, order), panels) in tables.iter_mut().zip(order).zip(&self.panels) {
+            let all = order.iter().map(|&buffer| buffers[buffer]);
+            let panels = panels.as_ref().map_or(ptr::null_mut(), Block::address);
+            for (entry, address) in table.iter_mut().zip(all.chain([panels])) {
+                *entry = address;
+            }
+        }
+        Ok(())
+    }
+
+    /// Packs a kernel's panels, if it has any that are packed at this time.
+    ///
+    /// # Safety
+    /// The kernel's table is filled in with all that the pack function reads, for memory that nobody writes to.
+    unsafe fn pack(&self, kernel: usize, time: PackTime) {
+        let code = &self.code.kernels()[kernel];
+        let (Some(panels), Some(pack), Some(block)) = (code.layout.panels, code.pack, &self.panels[kernel]) else {
+            return;
+        };
+        if panels.when != time {
+            return;
+        }
+        let job = Job {
+            code: pack,
+            table: self.addresses.tables[kernel].as_ptr(),
+            items: panels.panels,
+            cost: panels.bytes(),
+            target: Target::Panels { start: block.address(), bytes: panels.panel_bytes },
+            scratch: &self.scratch,
+            worth_threads: self.worth_threads,
+        };
+        // SAFETY: the caller's promise; the panels are this executor's own and large enough.
+        unsafe { job.run(self.pool.as_ref()) };
+    }
+
+    /// Runs one kernel.
+    ///
+    /// # Safety
+    /// All addresses are filled in, for memory that nobody else writes to, or reads if the kernel writes it.
+    unsafe fn run_kernel(&self, kernel: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.pack(kernel, PackTime::Run) };
+        let code = &self.code.kernels()[kernel];
+        let job = Job {
+            code: code.entry,
+            table: self.addresses.tables[kernel].as_ptr(),
+            items: code.layout.items,
+            cost: code.layout.cost,
+            target: Target::Scratch,
+            scratch: &self.scratch,
+            worth_threads: self.worth_threads,
+        };
+        // SAFETY: the caller's promise; each thread's scratch memory is large enough for every kernel.
+        unsafe { job.run(self.pool.as_ref()) };
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn program(&self) -> &Program {
+        &self.program
+    }
+
+    fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
+        self.bind(Some((inputs, outputs)))?;
+        for kernel in 0..self.program.kernels.len() {
+            // SAFETY: `bind` has filled in memory of the right sizes: the caller's tensors, borrowed for this call and
+            // the outputs mutably; the weights, borrowed from what this executor holds; the rest is its own. The verifier
+            // has proved every access in bounds and the temporaries apart from each other.
+            unsafe { self.run_kernel(kernel) };
+        }
+        Ok(())
+    }
+
+    fn trace(
+        &mut self,
+        inputs: &[&[u32]],
+        observe: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
+    ) -> Result<(), ExecuteError> {
+        let mut outputs: Vec<Vec<u32>> =
+            self.program.outputs().map(|(_, buffer)| vec![0; buffer.shape.elements() as usize]).collect();
+        let mut slices: Vec<&mut [u32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        self.bind(Some((inputs, &mut slices)))?;
+        for (number, kernel) in self.program.kernels.iter().enumerate() {
+            // SAFETY: as in `run`.
+            unsafe { self.run_kernel(number) };
+            let buffer = kernel.output.buffer;
+            let elements = self.program.buffer(buffer).shape.elements() as usize;
+            let address = self.addresses.buffers[buffer.index()].cast::<u32>();
+            // SAFETY: the kernel's output: an aligned buffer of that many elements, all written (they were zero before),
+            // which nothing writes to while `observe` looks at it.
+            let bits = unsafe { std::slice::from_raw_parts(address, elements) };
+            if observe(number, bits).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The offset of every temporary buffer and the size of the arena: the program's plan, or one place after another.
+fn place_buffers(program: &Program) -> (Vec<Option<u64>>, u64) {
+    if let Some(plan) = &program.plan {
+        return (plan.offsets.clone(), plan.arena_bytes);
+    }
+    let mut bytes = 0;
+    let place = |buffer: &Buffer| {
+        (buffer.kind == BufferKind::Temp).then(|| {
+            let offset = bytes;
+            bytes += buffer.bytes().next_multiple_of(ARENA_ALIGNMENT);
+            offset
+        })
+    };
+    let offsets = program.buffers.iter().map(place).collect();
+    (offsets, bytes)
+}

@@ -1,0 +1,9 @@
+//! The processor's generated code gives the interpreter's bits: every kernel kind, odd shapes, special values, any split
+//! of the work.
+
+mod contracts;
+mod maps;
+mod random;
+mod reductions;
+mod scalars;
+mod support;
