@@ -51,10 +51,8 @@ pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> R
         }
     };
     limit(kernel, "invocations a workgroup", grid.size.into(), target.limits.invocations_per_workgroup.into())?;
-    let bindings = buffers
-        .into_iter()
-        .map(|buffer| Binding { buffer, read_only: buffer != kernel.output.buffer })
-        .collect();
+    let bindings =
+        buffers.into_iter().map(|buffer| Binding { buffer, read_only: buffer != kernel.output.buffer }).collect();
     Ok(WgslKernel {
         name: kernel.name.clone(),
         source: module.finish()?,

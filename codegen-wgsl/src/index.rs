@@ -99,8 +99,7 @@ impl Guarded {
     pub fn of(kernel: &str, access: &Access, extents: &[u64]) -> Result<Guarded, Error> {
         let mut checks = Vec::new();
         for guard in &access.guards {
-            let wide =
-                || Error::IndexRange { kernel: kernel.to_string(), expression: guard.expr.to_string() };
+            let wide = || Error::IndexRange { kernel: kernel.to_string(), expression: guard.expr.to_string() };
             let (low, high) = range(guard, extents).ok_or_else(wide)?;
             let extent = i128::from(guard.extent);
             if high < 0 || low >= extent {
@@ -206,9 +205,8 @@ mod tests {
 
     #[test]
     fn guards_are_decided_where_they_can_be() {
-        let guarded = |offset, coefficient, extent, axis| {
-            Guarded::of("k", &access(offset, vec![coefficient], extent), &[axis])
-        };
+        let guarded =
+            |offset, coefficient, extent, axis| Guarded::of("k", &access(offset, vec![coefficient], extent), &[axis]);
         assert_eq!(guarded(0, 1, 9, 9), Ok(Guarded::Always));
         assert_eq!(guarded(9, 1, 9, 9), Ok(Guarded::Never));
         assert_eq!(guarded(-9, 1, 9, 9), Ok(Guarded::Never));
@@ -220,9 +218,6 @@ mod tests {
     fn flat_indices_come_apart() {
         let mut text = Text::default();
         unflatten(&mut text, "n", &[4, 1, 5, 6], 0..4, &BTreeSet::from([0, 3]));
-        assert_eq!(
-            text.finish(),
-            "let i3 = n % 6u;\nlet n_3 = n / 6u;\nlet n_2 = n_3 / 5u;\nlet i0 = n_2;\n"
-        );
+        assert_eq!(text.finish(), "let i3 = n % 6u;\nlet n_3 = n / 6u;\nlet n_2 = n_3 / 5u;\nlet i0 = n_2;\n");
     }
 }

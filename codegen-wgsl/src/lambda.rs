@@ -59,9 +59,7 @@ impl<'a> Module<'a> {
     /// Writes the head of the entry point.
     pub fn open_main(&mut self, workgroup_size: u32) {
         self.text.line(format!("@compute @workgroup_size({workgroup_size})"));
-        self.text.open(
-            "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32)",
-        );
+        self.text.open("fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32)");
         if let Some(prologue) = self.operations.prologue() {
             self.text.line(prologue);
         }
@@ -71,8 +69,7 @@ impl<'a> Module<'a> {
     pub fn function(&mut self, name: &str, lambda: &Lambda, reduced: &[DType]) -> Result<Function, Error> {
         let result = lambda.function.result_type().map_err(|error| Error::Invalid(error.to_string()))?;
         let extents = &self.kernel.axes;
-        let mut function =
-            Function { name: name.to_string(), axes: BTreeSet::new(), reduced: BTreeSet::new(), result };
+        let mut function = Function { name: name.to_string(), axes: BTreeSet::new(), reduced: BTreeSet::new(), result };
         let mut loads = BTreeSet::new();
         for &arg in &lambda.args {
             match arg {
@@ -170,9 +167,7 @@ impl<'a> Module<'a> {
             let mode = if id == self.kernel.output.buffer { "read_write" } else { "read" };
             let element = storage_type(buffer.dtype);
             let what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
-            head.line(format!(
-                "@group(0) @binding({binding}) var<storage, {mode}> {id}: array<{element}>; // {what}"
-            ));
+            head.line(format!("@group(0) @binding({binding}) var<storage, {mode}> {id}: array<{element}>; // {what}"));
         }
         head.line("");
         self.operations.define(&mut head)?;

@@ -166,12 +166,7 @@ impl Operations {
         format!("{}({})", operation.name(), args.join(", "))
     }
 
-    fn expression(
-        &mut self,
-        inst: &Inst,
-        name: &impl Fn(Value) -> String,
-        type_of: impl Fn(Value) -> DType,
-    ) -> String {
+    fn expression(&mut self, inst: &Inst, name: &impl Fn(Value) -> String, type_of: impl Fn(Value) -> DType) -> String {
         match *inst {
             Inst::Const(..) => unreachable!("constants are statements"),
             Inst::Unary(op, a) => self.unary(op, type_of(a), &name(a)),

@@ -103,8 +103,7 @@ pub fn strict_spirv(validated: &Validated, controls: Controls) -> Result<Vec<u32
         binding_map: bindings(validated),
         ..spv::Options::default()
     };
-    let pipeline =
-        spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".to_string() };
+    let pipeline = spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".to_string() };
     let words = spv::write_vec(&validated.module, &validated.info, &options, Some(&pipeline))
         .map_err(|error| Error::NotStrict(error.to_string()))?;
     let strict = make_strict(&words, controls)?;

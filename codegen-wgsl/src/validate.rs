@@ -18,8 +18,7 @@ pub struct Validated {
 ///
 /// The check is on naga's module rather than on the text: no spelling gets around it.
 pub fn validate(source: &str) -> Result<Validated, Error> {
-    let module =
-        naga::front::wgsl::parse_str(source).map_err(|error| Error::Invalid(error.emit_to_string(source)))?;
+    let module = naga::front::wgsl::parse_str(source).map_err(|error| Error::Invalid(error.emit_to_string(source)))?;
     let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
         .validate(&module)
         .map_err(|error| Error::Invalid(error.emit_to_string(source)))?;
@@ -34,10 +33,7 @@ pub fn validate(source: &str) -> Result<Validated, Error> {
     Ok(Validated { module, info })
 }
 
-fn check_function(
-    function: &Function,
-    is_float: impl Fn(naga::Handle<Expression>) -> bool,
-) -> Result<(), Error> {
+fn check_function(function: &Function, is_float: impl Fn(naga::Handle<Expression>) -> bool) -> Result<(), Error> {
     let forbidden = |what: String| Err(Error::Forbidden(what));
     for (_, expression) in function.expressions.iter() {
         match *expression {

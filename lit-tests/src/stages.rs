@@ -1,11 +1,47 @@
 //! The stages behind the passes, as text.
 
+use std::fmt::Write;
+
+use loom_codegen_wgsl::{Controls, Target, generate, strict_spirv, validate};
 use loom_ir::kernel::Verified;
 
 /// The text of a stage for a program.
 pub fn render(stage: &str, program: &Verified) -> Result<String, String> {
     match stage {
         "clif" => loom_codegen_cpu::emit_clif(program).map_err(|error| error.to_string()),
+        "wgsl" => wgsl(program),
         _ => Err(format!("there is no stage `{stage}`")),
     }
+}
+
+/// What no shader may hold: arithmetic that a device rounds as it likes, and comparisons that compilers fold.
+const ABSENT: [&str; 14] = [
+    "fma(",
+    "dot(",
+    "mix(",
+    "pow(",
+    " exp(",
+    " log(",
+    " tanh(",
+    " sqrt(",
+    "inverseSqrt(",
+    "length(",
+    "normalize(",
+    "smoothstep(",
+    "!= f",
+    "%f",
+];
+
+/// Every kernel for the portable target, accepted by naga and free of what LN1 forbids.
+fn wgsl(program: &Verified) -> Result<String, String> {
+    let mut text = String::new();
+    for kernel in generate(program, &Target::portable()).map_err(|error| error.to_string())? {
+        let validated = validate(&kernel.source).map_err(|error| format!("{error}\n{}", kernel.source))?;
+        strict_spirv(&validated, Controls::ALL).map_err(|error| error.to_string())?;
+        if let Some(found) = ABSENT.iter().find(|pattern| kernel.source.contains(**pattern)) {
+            return Err(format!("`{found}` must not be in\n{}", kernel.source));
+        }
+        let _ = write!(text, "// kernel {:?}, workgroups {:?}\n{}", kernel.name, kernel.workgroups, kernel.source);
+    }
+    Ok(text)
 }

@@ -18,9 +18,7 @@ pub(super) fn generate(module: &mut Module<'_>, rows: &Rows, target: &Target) ->
     let blocks = rows.terms.div_ceil(BLOCK);
     let mut teams = blocks.min(target.shapes.blocks.into()).next_power_of_two() as u32;
     let most = target.quirks.loop_iterations;
-    while rows.iterations(teams) > most
-        && teams < LANES
-        && 2 * teams * LANES <= target.limits.invocations_per_workgroup
+    while rows.iterations(teams) > most && teams < LANES && 2 * teams * LANES <= target.limits.invocations_per_workgroup
     {
         teams *= 2;
     }
@@ -82,9 +80,10 @@ impl Rows {
         let step = BLOCK.min(self.terms).div_ceil(LANES.into()) + folds + u64::from(teams) + 1;
         // The levels above the blocks: one step and one fold for each block of sums, far fewer than the steps below.
         let above = blocks.div_ceil(BLOCK) * 2 * (folds + 1);
-        let stages = self.stages.iter().map(|stage| {
-            if stage.is_ordered() { steps * step + above } else { self.terms.div_ceil(size) + folds }
-        });
+        let stages = self
+            .stages
+            .iter()
+            .map(|stage| if stage.is_ordered() { steps * step + above } else { self.terms.div_ceil(size) + folds });
         stages.sum::<u64>() + if self.per_element { self.terms.div_ceil(size) } else { 0 }
     }
 }
@@ -169,7 +168,7 @@ impl Team<'_> {
         let (terms, size) = (self.rows.terms, self.teams * LANES);
         let dtype = stage.input.result;
         let empty = stage.empty(module);
-            module.text.line(format!("var all = {empty};"));
+        module.text.line(format!("var all = {empty};"));
         module.text.open(format!("for (var k = local; k < {terms}u; k += {size}u)"));
         self.rows.term(module, stage);
         module.text.line(format!("all = {};", stage.combine(&format!("all"), "term")));

@@ -98,9 +98,30 @@ impl Numbers {
 
 /// Bits of floats that arithmetic goes wrong on.
 pub const SPECIAL: [u32; 24] = [
-    0x0000_0000, 0x8000_0000, 0x0000_0001, 0x8000_0001, 0x007f_ffff, 0x807f_ffff, 0x0080_0000, 0x8080_0000,
-    0x3f80_0000, 0xbf80_0000, 0x3f00_0000, 0x4020_0000, 0xc020_0000, 0x3eaa_aaab, 0x4b00_0000, 0xcb00_0001,
-    0x4eff_ffff, 0x4f00_0000, 0xcf00_0000, 0x4f7f_ffff, 0x7f7f_ffff, 0x7f80_0000, 0xff80_0000, 0x7fc0_0000,
+    0x0000_0000,
+    0x8000_0000,
+    0x0000_0001,
+    0x8000_0001,
+    0x007f_ffff,
+    0x807f_ffff,
+    0x0080_0000,
+    0x8080_0000,
+    0x3f80_0000,
+    0xbf80_0000,
+    0x3f00_0000,
+    0x4020_0000,
+    0xc020_0000,
+    0x3eaa_aaab,
+    0x4b00_0000,
+    0xcb00_0001,
+    0x4eff_ffff,
+    0x4f00_0000,
+    0xcf00_0000,
+    0x4f7f_ffff,
+    0x7f7f_ffff,
+    0x7f80_0000,
+    0xff80_0000,
+    0x7fc0_0000,
 ];
 
 /// What floats an input holds.
@@ -181,8 +202,7 @@ pub fn check_on(build: &Build, data: Data, name: &str, target: &Target) {
     let mut memory = Memory::new(&program);
     for (id, buffer) in program.buffers_where(|kind| !kind.is_written()) {
         if !matches!(buffer.kind, BufferKind::Constant(_)) {
-            memory.buffers[id.index()] =
-                elements(buffer.dtype, buffer.shape.elements(), data, 1000 + u64::from(id.0));
+            memory.buffers[id.index()] = elements(buffer.dtype, buffer.shape.elements(), data, 1000 + u64::from(id.0));
         }
     }
     let inputs: Vec<Vec<u32>> = program.inputs().map(|(id, _)| memory.buffers[id.index()].clone()).collect();

@@ -13,7 +13,9 @@ fn operands(dtype: DType) -> Vec<u32> {
     match dtype {
         DType::F32 => SPECIAL.to_vec(),
         DType::Bool => vec![0, 1],
-        _ => vec![0, 1, 2, 3, 5, 31, 32, 33, 0x7fff_ffff, 0x8000_0000, 0x8000_0001, u32::MAX, u32::MAX - 1, 0x1234_5678],
+        _ => {
+            vec![0, 1, 2, 3, 5, 31, 32, 33, 0x7fff_ffff, 0x8000_0000, 0x8000_0001, u32::MAX, u32::MAX - 1, 0x1234_5678]
+        }
     }
 }
 

@@ -44,8 +44,7 @@ fn sums_over_windows() {
         let mut build = Build::new();
         let x = build.input(DType::F32, &[rows, length, channels]);
         let y = build.output(DType::F32, &[rows, places]);
-        let access =
-            build.access(x, &[(0, &[1, 0, 0, 0]), (-padding, &[0, stride, 1, 0]), (0, &[0, 0, 0, 1])]);
+        let access = build.access(x, &[(0, &[1, 0, 0, 0]), (-padding, &[0, stride, 1, 0]), (0, &[0, 0, 0, 1])]);
         let output = build.access(y, &[(0, &[1, 0, 0, 0]), (0, &[0, 1, 0, 0])]);
         let sum = ReduceOp::Sum(SumSpec::default());
         let body = Body::Reduce(Reduce {

@@ -115,12 +115,11 @@ fn staged(rows: u64, terms: u64) -> Build {
         let most = most(f, v[1]);
         f.sub(v[0], most)
     });
-    let weighted =
-        lambda(&[element, (Arg::Reduced(1), DType::F32), (Arg::Index(1), DType::U32)], |f, v| {
-            let number = f.convert(DType::F32, v[2]);
-            let sum = f.add(v[0], v[1]);
-            f.mul(sum, number)
-        });
+    let weighted = lambda(&[element, (Arg::Reduced(1), DType::F32), (Arg::Index(1), DType::U32)], |f, v| {
+        let number = f.convert(DType::F32, v[2]);
+        let sum = f.add(v[0], v[1]);
+        f.mul(sum, number)
+    });
     let args = [element, (Arg::Reduced(0), DType::U32), (Arg::Reduced(1), DType::F32), (Arg::Reduced(2), DType::F32)];
     let result = lambda(&args, |f, v| {
         let most = most(f, v[1]);

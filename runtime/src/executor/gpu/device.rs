@@ -225,9 +225,7 @@ impl Context {
 
     /// The strict SPIR-V of a kernel.
     pub fn spirv(&self, kernel: &WgslKernel) -> Result<Vec<u32>, ExecuteError> {
-        validate(&kernel.source)
-            .and_then(|validated| strict_spirv(&validated, self.controls))
-            .map_err(codegen_error)
+        validate(&kernel.source).and_then(|validated| strict_spirv(&validated, self.controls)).map_err(codegen_error)
     }
 
     /// Makes the pipeline of strict SPIR-V for bindings that are read only, or not.

@@ -245,8 +245,7 @@ fn make_steps(
                 resource: memory.place(binding.buffer).binding(),
             })
             .collect();
-        let descriptor =
-            wgpu::BindGroupDescriptor { label: Some(&kernel.name), layout: &layout, entries: &entries };
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(&kernel.name), layout: &layout, entries: &entries };
         let bindings = context.scoped(|| context.device.create_bind_group(&descriptor))?;
         steps.push(Step { pipeline, bindings, workgroups: kernel.workgroups });
     }
@@ -259,8 +258,8 @@ fn encoder(context: &Context) -> wgpu::CommandEncoder {
 
 /// Encodes dispatches as one pass; wgpu puts the barriers between them.
 fn encode(encoder: &mut wgpu::CommandEncoder, steps: &[Step]) {
-    let mut pass = encoder
-        .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("loom"), timestamp_writes: None });
+    let mut pass =
+        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("loom"), timestamp_writes: None });
     for step in steps {
         let [x, y, z] = step.workgroups;
         if x > 0 {

@@ -1,0 +1,88 @@
+//! Interpreter, processor and GPU give the same bits: random networks, special values, any number of threads.
+//!
+//! A machine without a GPU adapter fails these tests; software Vulkan is enough.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use loom_lit_tests::network::random_network;
+use loom_lit_tests::values::Random;
+use loom_passes::{PipelineOptions, compile};
+use loom_runtime::artifact::{Artifact, Target};
+use loom_runtime::session::{Device, Session, SessionOptions};
+use loom_runtime::tensors::{Tensor, TensorFile};
+use loom_runtime::weights::Weights;
+use loom_runtime::{compare, tensors};
+
+/// A compiled random network whose weights hold special values too: one element in `special` (0: none).
+fn artifact(source: &str, seed: u64, special: u64) -> Artifact {
+    let network = loom_ir::config::parse(source).unwrap_or_else(|errors| panic!("{errors}\n{source}"));
+    let program = compile(&network, &PipelineOptions::default()).unwrap_or_else(|error| panic!("{error}\n{source}"));
+    let mut random = Random(seed);
+    let weights: Vec<Tensor> = program
+        .weights()
+        .map(|(_, buffer)| {
+            let bits = random.floats(buffer.shape.elements() as usize, special);
+            Tensor::new(&buffer.name, buffer.dtype, buffer.shape.clone(), bits).unwrap()
+        })
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    tensors::write_tensors(&path, &weights).unwrap();
+    let file = TensorFile::from_bytes(Path::new("weights"), std::fs::read(&path).unwrap()).unwrap();
+    let weights = Weights::from_tensors(&file, &program).unwrap();
+    Artifact::new(Arc::new(program), weights, Target::Cpu, Vec::new())
+}
+
+fn input(artifact: &Artifact, samples: u64, seed: u64, special: u64) -> Tensor {
+    let (_, buffer) = artifact.program().inputs().next().unwrap();
+    let mut dims = buffer.shape.dims().to_vec();
+    dims[0] = samples;
+    let shape = loom_ir::types::Shape::from(dims);
+    let bits = Random(seed ^ 0x5eed).floats(shape.elements() as usize, special);
+    Tensor::new(&buffer.name, buffer.dtype, shape, bits).unwrap()
+}
+
+fn run(artifact: &Artifact, options: SessionOptions, input: &Tensor) -> Vec<u32> {
+    let mut session = Session::new(artifact, options).unwrap();
+    session.run_tensors(std::slice::from_ref(input)).unwrap()[0].bits().to_vec()
+}
+
+fn cases(default: u64) -> u64 {
+    std::env::var("LOOM_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn every_device_gives_the_same_bits() {
+    for seed in 0..cases(60) {
+        let special = if seed % 2 == 0 { 0 } else { 7 };
+        let source = random_network(seed, 5, 2);
+        let artifact = artifact(&source, seed, special);
+        let input = input(&artifact, 3, seed, special);
+        let expected = run(&artifact, SessionOptions::on(Device::Interp), &input);
+        for (name, options) in [
+            ("cpu, 1 thread", SessionOptions { threads: Some(1), ..SessionOptions::on(Device::Cpu) }),
+            ("cpu, 2 threads", SessionOptions { threads: Some(2), ..SessionOptions::on(Device::Cpu) }),
+            ("gpu", SessionOptions::on(Device::Gpu)),
+        ] {
+            if run(&artifact, options.clone(), &input) != expected {
+                let devices = [SessionOptions::on(Device::Interp), options];
+                let comparison = compare::verify(&artifact, &devices, std::slice::from_ref(&input)).unwrap();
+                panic!("{name} differs: {comparison:?}\n{source}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_batch_size_changes_no_row() {
+    for seed in 0..cases(40) {
+        let alone = artifact(&random_network(seed, 6, 1), seed, 9);
+        let batched = artifact(&random_network(seed, 6, 4), seed, 9);
+        let input = input(&alone, 6, seed, 9);
+        for device in [Device::Interp, Device::Cpu] {
+            let rows = run(&alone, SessionOptions::on(device), &input);
+            assert_eq!(rows, run(&batched, SessionOptions::on(device), &input), "seed {seed} on {device}");
+        }
+    }
+}
