@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use loom_codegen_wgsl::{Controls, Error as CodegenError, Limits, Target, WgslKernel, strict_spirv, validate};
+use loom_codegen_wgsl::{Controls, Error as CodegenError, Limits, Target, WgslKernel, strict_spirv_for, validate};
 use serde::Serialize;
 
 use super::adapter::{self, AdapterInfo, Tier};
@@ -226,7 +226,7 @@ impl Context {
     /// The strict SPIR-V of a kernel.
     pub fn spirv(&self, kernel: &WgslKernel) -> Result<Vec<u32>, ExecuteError> {
         validate(&kernel.source)
-            .and_then(|validated| strict_spirv(&validated, self.controls))
+            .and_then(|validated| strict_spirv_for(&validated, self.controls))
             .map_err(codegen_error)
     }
 
@@ -290,12 +290,10 @@ fn shader_module(device: &wgpu::Device, name: &str, words: &[u32], size: u32) ->
     unsafe { device.create_shader_module_passthrough(descriptor) }
 }
 
-/// A code generator's error as the user sees it.
+/// A code generator's error as the user sees it: what a device has too little of is not the program's fault.
 pub(super) fn codegen_error(error: CodegenError) -> ExecuteError {
     match error {
-        CodegenError::Limit { kernel, what, need, limit } => {
-            ExecuteError::Limit { what: format!("kernel `{kernel}` ({what})"), need, limit }
-        }
+        CodegenError::Limit { .. } => ExecuteError::Device(error.to_string()),
         other => ExecuteError::Internal(other.to_string()),
     }
 }
