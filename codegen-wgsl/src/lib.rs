@@ -40,6 +40,6 @@ mod validate;
 
 pub use error::Error;
 pub use generate::{Binding, WgslKernel, generate, generate_kernel};
-pub use spirv::{Controls, check_strict, strict_spirv};
+pub use spirv::{Controls, check_strict, strict_spirv, strict_spirv_for};
 pub use target::{Class, ContractShape, Limits, Quirks, Shapes, Target, Tile};
 pub use validate::{Validated, validate};

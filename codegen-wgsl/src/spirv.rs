@@ -85,7 +85,12 @@ const CONTROLS: [Control; 3] = [
 const VERSION: (u8, u8) = (1, 3);
 
 /// The strict SPIR-V of a validated module with the entry point `main`.
-pub fn strict_spirv(validated: &Validated, controls: Controls) -> Result<Vec<u32>, Error> {
+pub fn strict_spirv(validated: &Validated) -> Result<Vec<u32>, Error> {
+    strict_spirv_for(validated, Controls::ALL)
+}
+
+/// The same for a device that has only some of the float controls.
+pub fn strict_spirv_for(validated: &Validated, controls: Controls) -> Result<Vec<u32>, Error> {
     let options = spv::Options {
         lang_version: VERSION,
         flags: spv::WriterFlags::empty(),
