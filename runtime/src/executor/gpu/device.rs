@@ -288,12 +288,10 @@ fn shader_module(device: &wgpu::Device, name: &str, words: &[u32], size: u32) ->
     unsafe { device.create_shader_module_passthrough(descriptor) }
 }
 
-/// A code generator's error as the user sees it.
+/// A code generator's error as the user sees it: what a device has too little of is not the program's fault.
 pub(super) fn codegen_error(error: CodegenError) -> ExecuteError {
     match error {
-        CodegenError::Limit { kernel, what, need, limit } => {
-            ExecuteError::Limit { what: format!("kernel `{kernel}` ({what})"), need, limit }
-        }
+        CodegenError::Limit { .. } => ExecuteError::Device(error.to_string()),
         other => ExecuteError::Internal(other.to_string()),
     }
 }
