@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::adapter::{self, AdapterInfo, Tier};
 use super::probe::{self, Probe};
 use crate::executor::ExecuteError;
+use crate::fp_env::FpEnv;
 
 /// The environment variable that [`GpuOptions::default`] takes the adapter's name from.
 const ADAPTER_VARIABLE: &str = "LOOM_ADAPTER";
@@ -55,7 +56,8 @@ impl GpuDevice {
         for adapter in adapter::adapters(name) {
             let info = adapter::describe(&adapter);
             let name = info.name.clone();
-            match GpuDevice::open_adapter(&adapter, info) {
+            // A software device computes on threads that it starts now, and they take this thread's environment.
+            match FpEnv::run(|| GpuDevice::open_adapter(&adapter, info)) {
                 Ok(device) => return Ok(Arc::new(device)),
                 Err(reason) => refusals.push(format!("{name} {reason}")),
             }
