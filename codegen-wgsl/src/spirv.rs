@@ -269,3 +269,112 @@ pub fn check_strict(words: &[u32], controls: Controls) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validate::validate;
+
+    const SOURCE: &str = "
+        @group(0) @binding(0) var<storage, read> x: array<f32>;
+        @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+        fn sum(a: f32, b: f32) -> f32 { return a * b + a; }
+        @compute @workgroup_size(1)
+        fn main() {
+            let a = x[0];
+            y[0] = select(sum(a, x[1]), a, a < x[2]) - a;
+        }";
+
+    fn strict(controls: Controls) -> Vec<u32> {
+        let validated = validate(SOURCE).unwrap_or_else(|error| panic!("{error}"));
+        strict_spirv(&validated, controls).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The preamble that the pass adds to, as the specification's assembler would write it.
+    fn preamble(words: &[u32]) -> Vec<String> {
+        let list = instructions(words).unwrap_or_else(|error| panic!("{error}"));
+        let mut lines = Vec::new();
+        for instruction in list {
+            let operands = instruction.operands;
+            match instruction.opcode {
+                OP_CAPABILITY => lines.push(format!("OpCapability {}", operands[0])),
+                OP_EXTENSION => {
+                    let bytes: Vec<u8> = operands.iter().flat_map(|word| word.to_le_bytes()).collect();
+                    let text = String::from_utf8_lossy(&bytes);
+                    lines.push(format!("OpExtension {}", text.trim_end_matches('\0')));
+                }
+                OP_EXECUTION_MODE => lines.push(format!("OpExecutionMode {:?}", &operands[1..])),
+                OP_DECORATE if operands[1] == DECORATION_NO_CONTRACTION => lines.push("NoContraction".to_string()),
+                opcode if is_marked_operation(opcode) => lines.push(format!("operation {opcode}")),
+                _ => {}
+            }
+        }
+        lines
+    }
+
+    #[test]
+    fn the_strict_form_looks_like_this() {
+        let expected = [
+            "OpCapability 1",
+            "OpCapability 4464",
+            "OpCapability 4466",
+            "OpCapability 4467",
+            "OpExtension SPV_KHR_float_controls",
+            "OpExecutionMode [17, 1, 1, 1]",
+            "OpExecutionMode [4459, 32]",
+            "OpExecutionMode [4461, 32]",
+            "OpExecutionMode [4462, 32]",
+            "NoContraction",
+            "NoContraction",
+            "NoContraction",
+            "NoContraction",
+            "operation 133",
+            "operation 129",
+            "operation 184",
+            "operation 131",
+        ];
+        assert_eq!(preamble(&strict(Controls::ALL)), expected);
+        let without = preamble(&strict(Controls { denorm_preserve: false }));
+        let left: Vec<&str> =
+            expected.into_iter().filter(|line| !line.contains("4464") && !line.contains("4459")).collect();
+        assert_eq!(without, left);
+    }
+
+    #[test]
+    fn whatever_is_missing_is_noticed() {
+        let words = strict(Controls::ALL);
+        assert_eq!(check_strict(&words, Controls::ALL), Ok(()));
+        let list = instructions(&words).unwrap_or_else(|error| panic!("{error}"));
+        let added = list.iter().enumerate().filter(|(_, instruction)| match instruction.opcode {
+            OP_CAPABILITY => instruction.operands[0] > 4000,
+            OP_EXECUTION_MODE => instruction.operands[1] > 4000,
+            OP_DECORATE => instruction.operands[1] == DECORATION_NO_CONTRACTION,
+            _ => false,
+        });
+        let mut count = 0;
+        for (dropped, _) in added {
+            let mut less = words[..HEADER_WORDS].to_vec();
+            for (index, instruction) in list.iter().enumerate() {
+                if index != dropped {
+                    less.extend(instruction.words);
+                }
+            }
+            let result = check_strict(&less, Controls::ALL);
+            assert!(matches!(result, Err(Error::NotStrict(_))), "{result:?}");
+            count += 1;
+        }
+        assert_eq!(count, 3 + 3 + 4);
+    }
+
+    #[test]
+    fn modules_that_are_none_are_refused() {
+        let words = strict(Controls::ALL);
+        for broken in [&words[..0], &words[1..], &words[..3], &words[..HEADER_WORDS + 1]] {
+            let result = check_strict(broken, Controls::ALL);
+            assert!(matches!(result, Err(Error::NotStrict(_))), "{result:?}");
+        }
+        let mut zero_length = words.clone();
+        zero_length[HEADER_WORDS] &= 0xffff;
+        assert!(check_strict(&zero_length, Controls::ALL).is_err());
+    }
+}

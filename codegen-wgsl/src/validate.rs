@@ -89,3 +89,59 @@ fn check_block(block: &naga::Block) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A module whose entry point stores an expression of `a` and `b`.
+    fn module(expression: &str) -> String {
+        format!(
+            "@group(0) @binding(0) var<storage, read> x: array<f32>;
+             @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+             @compute @workgroup_size(1)
+             fn main() {{
+                 let a = x[0];
+                 let b = x[1];
+                 y[0] = {expression};
+             }}"
+        )
+    }
+
+    #[test]
+    fn exact_operations_pass() {
+        for expression in ["a + b * a - b", "select(a, b, a < b)", "f32(min(u32(a), 3u))", "select(a, b, !(a == b))"] {
+            assert!(validate(&module(expression)).is_ok(), "{expression}");
+        }
+    }
+
+    #[test]
+    fn inexact_operations_are_forbidden() {
+        for expression in [
+            "a / b",
+            "a % b",
+            "-a",
+            "exp(a)",
+            "sqrt(a)",
+            "fma(a, b, a)",
+            "max(a, b)",
+            "mix(a, b, a)",
+            "dot(vec2(a, b), vec2(b, a))",
+            "floor(a)",
+            "select(a, b, a != b)",
+            "select(a, b, a == a)",
+            "(vec2(a, b) / vec2(b, a)).x",
+        ] {
+            let result = validate(&module(expression));
+            assert!(matches!(result, Err(Error::Forbidden(_))), "{expression}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn broken_text_is_invalid() {
+        for expression in ["a +", "c", "1u", "1.0 / 0.0"] {
+            let result = validate(&module(expression));
+            assert!(matches!(result, Err(Error::Invalid(_))), "{expression}: {result:?}");
+        }
+    }
+}

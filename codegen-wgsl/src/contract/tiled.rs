@@ -135,10 +135,10 @@ impl Strip<'_> {
         text.line(format!("let line = {} + own_line;", self.first));
         text.line("let k = step + own_term;");
         let mut inside = Vec::new();
-        if self.extent % u64::from(lines) != 0 {
+        if !self.extent.is_multiple_of(u64::from(lines)) {
             inside.push(format!("(line < {}u)", self.extent));
         }
-        if matrices.terms % u64::from(step) != 0 {
+        if !matrices.terms.is_multiple_of(u64::from(step)) {
             inside.push(format!("(k < {}u)", matrices.terms));
         }
         if !inside.is_empty() {
@@ -189,8 +189,8 @@ fn products(module: &mut Module<'_>, tile: Tile) {
 /// Stores the totals of the outputs that lie inside the matrices.
 fn stores(module: &mut Module<'_>, matrices: &Matrices, tile: Tile, store: &str, total: &str) {
     let text = &mut module.text;
-    let ragged_rows = matrices.rows % u64::from(tile.height()) != 0;
-    let ragged_columns = matrices.columns % u64::from(tile.width()) != 0;
+    let ragged_rows = !matrices.rows.is_multiple_of(u64::from(tile.height()));
+    let ragged_columns = !matrices.columns.is_multiple_of(u64::from(tile.width()));
     for row in 0..tile.rows {
         text.line(format!("let row_{row} = first_row + row + {}u;", row * tile.threads_rows));
     }

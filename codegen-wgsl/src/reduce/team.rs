@@ -171,7 +171,7 @@ impl Team<'_> {
         module.text.line(format!("var all = {empty};"));
         module.text.open(format!("for (var k = local; k < {terms}u; k += {size}u)"));
         self.rows.term(module, stage);
-        module.text.line(format!("all = {};", stage.combine(&format!("all"), "term")));
+        module.text.line(format!("all = {};", stage.combine("all", "term")));
         module.text.close();
         module.text.line(format!("lanes_{dtype}[local] = all;"));
         self.fold(module, stage, size);

@@ -141,7 +141,7 @@ pub fn elements(dtype: DType, count: u64, data: Data, seed: u64) -> Vec<u32> {
     (0..count)
         .map(|_| {
             let bits = numbers.next();
-            let rare = numbers.next() % 16 == 0;
+            let rare = numbers.next().is_multiple_of(16);
             match dtype {
                 DType::Bool => bits & 1,
                 DType::I32 | DType::U32 if rare => [0, 1, u32::MAX, 1 << 31, i32::MAX as u32][bits as usize % 5],

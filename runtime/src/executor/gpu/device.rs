@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::adapter::{self, AdapterInfo, Tier};
 use super::probe::{self, Probe};
 use crate::executor::ExecuteError;
+use crate::fp_env::FpEnv;
 
 /// The environment variable that [`GpuOptions::default`] takes the adapter's name from.
 const ADAPTER_VARIABLE: &str = "LOOM_ADAPTER";
@@ -55,7 +56,8 @@ impl GpuDevice {
         for adapter in adapter::adapters(name) {
             let info = adapter::describe(&adapter);
             let name = info.name.clone();
-            match GpuDevice::open_adapter(&adapter, info) {
+            // A software device computes on threads that it starts now, and they take this thread's environment.
+            match FpEnv::run(|| GpuDevice::open_adapter(&adapter, info)) {
                 Ok(device) => return Ok(Arc::new(device)),
                 Err(reason) => refusals.push(format!("{name} {reason}")),
             }
@@ -288,12 +290,10 @@ fn shader_module(device: &wgpu::Device, name: &str, words: &[u32], size: u32) ->
     unsafe { device.create_shader_module_passthrough(descriptor) }
 }
 
-/// A code generator's error as the user sees it.
+/// A code generator's error as the user sees it: what a device has too little of is not the program's fault.
 pub(super) fn codegen_error(error: CodegenError) -> ExecuteError {
     match error {
-        CodegenError::Limit { kernel, what, need, limit } => {
-            ExecuteError::Limit { what: format!("kernel `{kernel}` ({what})"), need, limit }
-        }
+        CodegenError::Limit { .. } => ExecuteError::Device(error.to_string()),
         other => ExecuteError::Internal(other.to_string()),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loom_codegen_wgsl::{Target, WgslKernel, generate};
 use loom_ir::kernel::{BufferKind, Program, Verified};
@@ -232,7 +232,9 @@ fn make_steps(
         let Pipeline { pipeline, layout } = match pipelines.get(&key) {
             Some(pipeline) => pipeline.clone(),
             None => {
+                let begin = Instant::now();
                 let pipeline = context.pipeline(&kernel.name, &key.0, kernel.workgroup_size, &key.1)?;
+                tracing::debug!(kernel = kernel.name, words = key.0.len(), time = ?begin.elapsed(), "pipeline");
                 pipelines.entry(key).or_insert(pipeline).clone()
             }
         };

@@ -1,0 +1,161 @@
+//! Small programs of every kind of kernel.
+
+use loom_ir::kernel::scalar::{BinaryOp, CompareOp, ScalarFnBuilder, UnaryOp, Value};
+use loom_ir::kernel::{
+    Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Contract, Guard, Kernel, Lambda, Program, Reduce,
+    ReduceOp, Stage, Verified, verify,
+};
+use loom_ir::numerics::reduction::{ContractSpec, SumSpec};
+use loom_ir::types::{DType, Shape};
+
+fn buffer(name: &str, kind: BufferKind, dtype: DType, dims: &[u64]) -> Buffer {
+    Buffer { name: name.to_string(), dtype, shape: Shape::new(dims), kind }
+}
+
+fn program(buffers: Vec<Buffer>, kernel: Kernel) -> Verified {
+    let program = Program { name: "test".to_string(), buffers, kernels: vec![kernel], plan: None };
+    verify(program).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn lambda(args: &[(Arg, DType)], body: impl FnOnce(&mut ScalarFnBuilder, &[Value]) -> Value) -> Lambda {
+    let mut builder = ScalarFnBuilder::new();
+    let params: Vec<Value> = args.iter().map(|&(_, dtype)| builder.param(dtype)).collect();
+    let result = body(&mut builder, &params);
+    Lambda { args: args.iter().map(|&(arg, _)| arg).collect(), function: builder.finish(result) }
+}
+
+const X: (Arg, DType) = (Arg::Load(0), DType::F32);
+
+/// A map over a window, with every operation that needs care.
+pub fn map() -> Verified {
+    let coord = Affine { offset: -1, coefficients: vec![0, 2] };
+    let load = Access {
+        buffer: BufferId(0),
+        shape: Shape::from([3, 8]),
+        coords: vec![Affine::axis(0, 2), coord.clone()],
+        guards: vec![Guard { expr: coord, extent: 8 }],
+        fill: 0x3f80_0000,
+    };
+    let body = lambda(&[X, (Arg::Index(1), DType::U32)], |f, v| {
+        let index = f.convert(DType::F32, v[1]);
+        let sum = f.add(v[0], index);
+        let negative = f.unary(UnaryOp::Neg, sum);
+        let most = f.binary(BinaryOp::Max, negative, v[0]);
+        let other = f.compare(CompareOp::Ne, most, sum);
+        f.select(other, most, index)
+    });
+    let output = Access::identity(BufferId(1), Shape::from([3, 5]), 2);
+    let kernel = Kernel { name: "pad".to_string(), axes: vec![3, 5], loads: vec![load], body: Body::Map(body), output };
+    let buffers =
+        vec![buffer("x", BufferKind::Input, DType::F32, &[3, 8]), buffer("y", BufferKind::Output, DType::F32, &[3, 5])];
+    program(buffers, kernel)
+}
+
+/// A map of the exact and the library operations.
+pub fn library() -> Verified {
+    let body = lambda(&[X], |f, v| {
+        let mut value = v[0];
+        for &op in UnaryOp::ALL {
+            if op != UnaryOp::Not && op != UnaryOp::LeadingZeros {
+                value = f.unary(op, value);
+            }
+        }
+        let quotient = f.div(value, v[0]);
+        let whole = f.convert(DType::I32, quotient);
+        let unsigned = f.convert(DType::U32, value);
+        let unsigned = f.bitcast(DType::I32, unsigned);
+        let sum = f.add(whole, unsigned);
+        f.convert(DType::F32, sum)
+    });
+    let access = |buffer| Access::identity(BufferId(buffer), Shape::from([100]), 1);
+    let kernel = Kernel {
+        // A name must not end the comment that it stands in.
+        name: "all\n} evil\u{2028}".to_string(),
+        axes: vec![100],
+        loads: vec![access(0)],
+        body: Body::Map(body),
+        output: access(1),
+    };
+    let buffers = vec![
+        buffer("x\r\n", BufferKind::Input, DType::F32, &[100]),
+        buffer("y", BufferKind::Output, DType::F32, &[100]),
+    ];
+    program(buffers, kernel)
+}
+
+/// Rows reduced in two stages, one result an element.
+pub fn reduce(rows: u64, terms: u64) -> Verified {
+    let bits = lambda(&[X], |f, v| f.bitcast(DType::U32, v[0]));
+    let term = lambda(&[X, (Arg::Reduced(0), DType::U32)], |f, v| {
+        let most = f.bitcast(DType::F32, v[1]);
+        f.sub(v[0], most)
+    });
+    let result = lambda(&[X, (Arg::Reduced(1), DType::F32)], |f, v| f.mul(v[0], v[1]));
+    let body = Body::Reduce(Reduce {
+        reduced: 1,
+        stages: vec![
+            Stage { input: bits, op: ReduceOp::Max },
+            Stage { input: term, op: ReduceOp::Sum(SumSpec::default()) },
+        ],
+        result,
+        per_element: true,
+    });
+    let access = |buffer| Access::identity(BufferId(buffer), Shape::from([rows, terms]), 2);
+    let kernel =
+        Kernel { name: "rows".to_string(), axes: vec![rows, terms], loads: vec![access(0)], body, output: access(1) };
+    let buffers = vec![
+        buffer("x", BufferKind::Input, DType::F32, &[rows, terms]),
+        buffer("y", BufferKind::Output, DType::F32, &[rows, terms]),
+    ];
+    program(buffers, kernel)
+}
+
+/// A product of matrices.
+pub fn contract(rows: u64, columns: u64, terms: u64) -> Verified {
+    let access = |buffer, dims: [u64; 2], axes: [usize; 2]| Access {
+        buffer: BufferId(buffer),
+        shape: Shape::from(dims),
+        coords: axes.iter().map(|&axis| Affine::axis(axis, 3)).collect(),
+        guards: Vec::new(),
+        fill: 0,
+    };
+    let body = Body::Contract(Contract {
+        batch: 0,
+        rows: 1,
+        columns: 1,
+        lhs: Lambda::identity(Arg::Load(0), DType::F32),
+        rhs: Lambda::identity(Arg::Load(1), DType::F32),
+        spec: ContractSpec::default(),
+        epilogue: Lambda::identity(Arg::Reduced(0), DType::F32),
+    });
+    let kernel = Kernel {
+        name: "matmul".to_string(),
+        axes: vec![rows, columns, terms],
+        loads: vec![access(0, [rows, terms], [0, 2]), access(1, [terms, columns], [2, 1])],
+        body,
+        output: access(2, [rows, columns], [0, 1]),
+    };
+    let buffers = vec![
+        buffer("a", BufferKind::Input, DType::F32, &[rows, terms]),
+        buffer("b", BufferKind::Weight, DType::F32, &[terms, columns]),
+        buffer("y", BufferKind::Output, DType::F32, &[rows, columns]),
+    ];
+    program(buffers, kernel)
+}
+
+/// All of them, in the sizes that reach every template.
+pub fn all() -> Vec<Verified> {
+    vec![
+        map(),
+        library(),
+        reduce(3, 40),
+        reduce(3, 5000),
+        reduce(1, 20_000_000),
+        reduce(70_000, 2000),
+        contract(5, 7, 300),
+        contract(300, 300, 1000),
+        contract(100, 64, 256),
+        contract(300, 300, 0),
+        contract(0, 4, 4),
+    ]
+}
