@@ -20,6 +20,13 @@ pub struct Options {
     pub microkernels: Vec<Microkernel>,
 }
 
+impl Options {
+    /// The fastest code for this processor. Without it, all code comes from Cranelift.
+    pub fn native() -> Options {
+        Options { microkernels: crate::simd::microkernels() }
+    }
+}
+
 /// The code of one kernel. It's valid as long as its [`JitProgram`].
 #[derive(Debug, Clone)]
 pub struct KernelCode {

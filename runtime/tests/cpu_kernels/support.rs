@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use loom_codegen_cpu::Options;
 use loom_ir::eval::program::{Memory, run};
 use loom_ir::kernel::scalar::{ScalarFn, ScalarFnBuilder, Value};
 use loom_ir::kernel::{
@@ -152,7 +153,8 @@ impl Random {
     }
 }
 
-/// Compares every kernel's output and the program's outputs: interpreter, one thread, two threads.
+/// Compares every kernel's output and the program's outputs: interpreter; one thread, with and without microkernels for
+/// this processor; two threads.
 pub fn check_program(program: &Arc<Verified>, values: Values) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut memory = Memory::new(program);
@@ -172,9 +174,9 @@ pub fn check_program(program: &Arc<Verified>, values: Values) {
     run(program, &mut memory);
 
     let inputs: Vec<&[u32]> = inputs.iter().map(Vec::as_slice).collect();
-    for threads in [1, 2] {
+    for (threads, codegen) in [(1, Options::default()), (1, Options::native()), (2, Options::native())] {
         // Every kernel is worth threads here.
-        let options = CpuOptions { threads: Some(threads), worth_threads: 0, ..CpuOptions::default() };
+        let options = CpuOptions { threads: Some(threads), worth_threads: 0, codegen };
         let mut executor = match CpuExecutor::with_options(program.clone(), weights.clone(), &options) {
             Ok(executor) => executor,
             Err(error) => panic!("{error}\n{}", ***program),

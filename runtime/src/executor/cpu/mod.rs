@@ -35,7 +35,7 @@ pub struct CpuOptions {
 impl Default for CpuOptions {
     /// The threshold is about 20 microseconds of work: below it, waking other threads costs more than they save.
     fn default() -> CpuOptions {
-        CpuOptions { threads: None, worth_threads: 1 << 17, codegen: Options::default() }
+        CpuOptions { threads: None, worth_threads: 1 << 17, codegen: Options::native() }
     }
 }
 
