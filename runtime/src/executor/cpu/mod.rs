@@ -92,6 +92,9 @@ impl CpuExecutor {
     ) -> Result<CpuExecutor, ExecuteError> {
         let code = compile(&program, &options.codegen).map_err(|error| match error {
             loom_codegen_cpu::Error::Target(why) => ExecuteError::NoDevice(why),
+            loom_codegen_cpu::Error::Memory { kernel, what, bytes } => {
+                ExecuteError::Memory { what: format!("{what} of kernel `{kernel}`"), bytes }
+            }
             other => ExecuteError::Internal(other.to_string()),
         })?;
         let (offsets, arena_bytes) = place_buffers(&program);
