@@ -18,6 +18,16 @@ pub struct Options {
     /// Microkernels that may stand in for generated ones. The caller answers for their bits, and that this processor
     /// has their instructions.
     pub microkernels: Vec<Microkernel>,
+    /// Whether to use only instructions that every supported processor of this architecture has: see
+    /// [`Target::Triple`]. The bits are the same.
+    pub baseline: bool,
+}
+
+impl Options {
+    /// The fastest code for this processor. Without it, all code comes from Cranelift.
+    pub fn native() -> Options {
+        Options { microkernels: crate::simd::microkernels(), baseline: false }
+    }
 }
 
 /// The code of one kernel. It's valid as long as its [`JitProgram`].
@@ -67,7 +77,11 @@ impl Drop for JitProgram {
 
 /// Compiles a program for this processor.
 pub fn compile(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
-    let isa = isa(&Target::Host, Form::Jit)?;
+    let target = match options.baseline {
+        true => Target::Triple(target_lexicon::Triple::host().to_string()),
+        false => Target::Host,
+    };
+    let isa = isa(&target, Form::Jit)?;
     // Not colocated: memory for code comes in pieces that may lie further apart than a near call reaches.
     let module = functions::generate(program, &options.microkernels, isa.frontend_config(), false)?;
     let mut builder = JITBuilder::with_isa(isa, Box::new(libcall_name));

@@ -15,6 +15,7 @@ mod emit;
 mod error;
 mod functions;
 mod jit;
+pub mod simd;
 mod target;
 mod text;
 mod view;

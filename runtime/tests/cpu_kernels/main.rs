@@ -2,6 +2,7 @@
 //! of the work.
 
 mod contracts;
+mod environment;
 mod maps;
 mod networks;
 mod random;

@@ -27,8 +27,14 @@ fn measure(name: &str, program: &Arc<Verified>, work: f64) {
     };
     let (inputs, weights) = (fill(program, BufferKind::Input), Arc::new(fill(program, BufferKind::Weight)));
     let inputs: Vec<&[u32]> = inputs.iter().map(Vec::as_slice).collect();
-    let begun = Instant::now();
     let options = CpuOptions { threads: Some(1), ..CpuOptions::default() };
+    let code = (0..5).map(|_| {
+        let begun = Instant::now();
+        loom_codegen_cpu::compile(program, &options.codegen).unwrap();
+        begun.elapsed()
+    });
+    let code = code.min().unwrap_or_default().as_secs_f64() * 1e3;
+    let begun = Instant::now();
     let mut executor = CpuExecutor::with_options(program.clone(), weights, &options).unwrap();
     let ready = begun.elapsed();
     let mut outputs: Vec<Vec<u32>> =
@@ -43,10 +49,32 @@ fn measure(name: &str, program: &Arc<Verified>, work: f64) {
     }
     let (kernels, ready) = (program.kernels.len(), ready.as_secs_f64() * 1e3);
     println!(
-        "{name:34} {kernels:3} kernels ready in {ready:6.2} ms, run {:9.1} µs, {:6.2} Gop/s",
+        "{name:34} {kernels:2} kernels: code in {code:5.2} ms, ready in {ready:5.2} ms, run {:8.1} µs, {:5.2} Gop/s",
         best * 1e6,
         work / best / 1e9
     );
+}
+
+/// Prints what each kernel takes.
+fn by_kernel(program: &Arc<Verified>) {
+    let inputs: Vec<Vec<u32>> = program.inputs().map(|(_, b)| vec![0x3f80_0000; b.shape.elements() as usize]).collect();
+    let weights: Vec<Vec<u32>> = program.weights().map(|(_, b)| vec![0; b.shape.elements() as usize]).collect();
+    let options = CpuOptions { threads: Some(1), ..CpuOptions::default() };
+    let mut executor = CpuExecutor::with_options(program.clone(), Arc::new(weights), &options).unwrap();
+    let inputs: Vec<&[u32]> = inputs.iter().map(Vec::as_slice).collect();
+    let mut best = vec![f64::INFINITY; program.kernels.len()];
+    for _ in 0..20 {
+        let mut last = Instant::now();
+        let mut observe = |kernel: usize, _: &[u32]| {
+            best[kernel] = best[kernel].min(last.elapsed().as_secs_f64());
+            last = Instant::now();
+            std::ops::ControlFlow::Continue(())
+        };
+        executor.trace(&inputs, &mut observe).unwrap();
+    }
+    for (kernel, time) in program.kernels.iter().zip(best) {
+        println!("  {:30} {:9} {:8.1} µs  {:?}", kernel.name, kernel.body.name(), time * 1e6, kernel.axes);
+    }
 }
 
 fn verified(net: Net) -> Arc<Verified> {
@@ -57,6 +85,7 @@ fn verified(net: Net) -> Arc<Verified> {
 #[ignore = "prints figures"]
 fn speed() {
     measure("digits network", &networks::digits(), 1.0);
+    by_kernel(&networks::digits());
     for (m, n, k) in [(1, 4096, 1024), (2, 512, 512), (64, 512, 512), (512, 512, 512), (1024, 1024, 1024)] {
         let mut net = Net::new();
         contracts::dense(&mut net, (m, n, k), true);

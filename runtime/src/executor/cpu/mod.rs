@@ -35,7 +35,7 @@ pub struct CpuOptions {
 impl Default for CpuOptions {
     /// The threshold is about 20 microseconds of work: below it, waking other threads costs more than they save.
     fn default() -> CpuOptions {
-        CpuOptions { threads: None, worth_threads: 1 << 17, codegen: Options::default() }
+        CpuOptions { threads: None, worth_threads: 1 << 17, codegen: Options::native() }
     }
 }
 
@@ -92,6 +92,9 @@ impl CpuExecutor {
     ) -> Result<CpuExecutor, ExecuteError> {
         let code = compile(&program, &options.codegen).map_err(|error| match error {
             loom_codegen_cpu::Error::Target(why) => ExecuteError::NoDevice(why),
+            loom_codegen_cpu::Error::Memory { kernel, what, bytes } => {
+                ExecuteError::Memory { what: format!("{what} of kernel `{kernel}`"), bytes }
+            }
             other => ExecuteError::Internal(other.to_string()),
         })?;
         let (offsets, arena_bytes) = place_buffers(&program);
