@@ -7,6 +7,7 @@ use loom_ir::eval::program::{Memory, run_kernel};
 use loom_ir::kernel::{BufferId, BufferKind, Program, Verified};
 
 use super::{ExecuteError, Executor, WeightBits};
+use crate::fp_env::FpEnv;
 
 /// Runs a program in the interpreter. Unlike on the other devices, a run allocates as the interpreter likes.
 #[derive(Debug)]
@@ -61,9 +62,11 @@ impl Executor for InterpExecutor {
 
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
         self.set_inputs(inputs);
-        for kernel in &self.program.kernels {
-            run_kernel(&self.program, kernel, &mut self.memory);
-        }
+        FpEnv::run(|| {
+            for kernel in &self.program.kernels {
+                run_kernel(&self.program, kernel, &mut self.memory);
+            }
+        });
         for (id, output) in self.outputs.iter().zip(outputs) {
             output.copy_from_slice(&self.memory.buffers[id.index()]);
         }
@@ -77,7 +80,7 @@ impl Executor for InterpExecutor {
     ) -> Result<(), ExecuteError> {
         self.set_inputs(inputs);
         for (index, kernel) in self.program.kernels.iter().enumerate() {
-            run_kernel(&self.program, kernel, &mut self.memory);
+            FpEnv::run(|| run_kernel(&self.program, kernel, &mut self.memory));
             if observe(index, &self.memory.buffers[kernel.output.buffer.index()]).is_break() {
                 break;
             }

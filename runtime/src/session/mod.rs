@@ -91,7 +91,8 @@ pub struct SessionOptions {
     pub device: Device,
     /// CPU: how many threads; left out, one a processor. No number changes a bit.
     pub threads: Option<usize>,
-    /// GPU: which adapter, by a part of its name; left out, the fastest.
+    /// GPU: which adapter, by a part of its name; left out, the one that the environment variable `LOOM_ADAPTER` names,
+    /// or else the fastest.
     pub adapter: Option<String>,
     /// A fault put in on purpose, for tests of comparisons.
     pub flip: Option<Flip>,
@@ -128,9 +129,15 @@ impl Session {
                 None => return Err(SessionError::NoFlip(flip.clone())),
             };
         }
+        Ok(Session::with_executor(artifact, options.device, executor))
+    }
+
+    /// A session on an executor that was made elsewhere from the artifact's program and weights: to share a device
+    /// between sessions, say. `device` is what messages call it.
+    pub fn with_executor(artifact: &Artifact, device: Device, executor: Box<dyn Executor>) -> Session {
         let program = Arc::clone(artifact.program());
         let batch = slices::batch(&program);
-        Ok(Session { executor, program, device: options.device, batch })
+        Session { executor, program, device, batch }
     }
 
     /// The device.

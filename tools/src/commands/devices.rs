@@ -6,7 +6,7 @@ use loom_runtime::session::Device;
 use serde::Serialize;
 
 use crate::cli::Devices;
-use crate::failure::Failure;
+use crate::failure::{Failure, printable};
 use crate::stdout;
 
 /// The fields of `loomc devices --json`, schema 1.
@@ -15,47 +15,118 @@ struct Report {
     devices: Vec<DeviceReport>,
 }
 
-#[derive(Serialize)]
+/// One device; for the device gpu, one adapter.
+#[derive(Default, Serialize)]
 struct DeviceReport {
     /// What `--device` takes.
     device: &'static str,
-    /// What it is.
+    /// What it is. For an adapter the name that `--adapter` takes a part of.
     name: String,
     /// Whether networks can run on it.
     usable: bool,
-    /// Its tier of the numerics contract.
-    tier: Option<String>,
-    /// Why it can't be used.
+    /// Why not.
     reason: Option<String>,
+    /// By which means it is exact, by the tiers of the numerics contract.
+    tier: Option<String>,
+    /// Adapters: the driver and its version.
+    driver: Option<String>,
+    /// Adapters: `discrete`, `integrated` or `software`.
+    class: Option<&'static str>,
+    /// Adapters: how they answered.
+    probes: Vec<ProbeReport>,
+}
+
+#[derive(Serialize)]
+struct ProbeReport {
+    name: &'static str,
+    passed: bool,
 }
 
 pub fn devices(args: &Devices) -> Result<(), Failure> {
-    let report = Report { devices: Device::ALL.into_iter().map(describe).collect() };
+    let devices: Vec<DeviceReport> = [cpu()].into_iter().chain(gpus()).chain([interp()]).collect();
     if args.json {
-        return stdout::json("devices", &report);
+        return stdout::json("devices", &Report { devices });
     }
     let mut text = String::new();
-    for device in &report.devices {
-        let state = match (&device.tier, &device.reason) {
-            (Some(tier), _) => tier.clone(),
-            (None, Some(reason)) => format!("not usable: {reason}"),
-            (None, None) => "exact".to_string(),
+    for device in &devices {
+        let _ = write!(text, "{:<8}{}", device.device, printable(&device.name));
+        if let Some(driver) = &device.driver {
+            let _ = write!(text, ", {}", printable(driver));
+        }
+        let _ = match (&device.tier, &device.reason) {
+            (_, Some(reason)) => writeln!(text, "\n        not usable: {}", printable(reason)),
+            (Some(tier), None) => writeln!(text, "\n        {tier}"),
+            (None, None) => writeln!(text),
         };
-        let _ = writeln!(text, "{:<8}{}: {state}", device.device, device.name);
+        if !device.probes.is_empty() {
+            let passed = device.probes.iter().filter(|probe| probe.passed).count();
+            let _ = writeln!(text, "        {passed} of {} probes exact", device.probes.len());
+            for probe in device.probes.iter().filter(|probe| !probe.passed) {
+                let _ = writeln!(text, "        not exact: {}", probe.name);
+            }
+        }
     }
     stdout::print(&text)
 }
 
-fn describe(device: Device) -> DeviceReport {
-    let usable = device.is_compiled_in();
-    let name = match device {
-        Device::Interp => "reference interpreter".to_string(),
-        Device::Cpu => {
-            let threads = std::thread::available_parallelism().map_or(1, usize::from);
-            format!("{}, {threads} threads", std::env::consts::ARCH)
-        }
-        Device::Gpu => "Vulkan".to_string(),
+fn interp() -> DeviceReport {
+    let name = "reference interpreter".to_string();
+    DeviceReport { device: Device::Interp.name(), name, usable: true, ..DeviceReport::default() }
+}
+
+fn cpu() -> DeviceReport {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let device = DeviceReport {
+        device: Device::Cpu.name(),
+        name: format!("{}, {threads} threads", std::env::consts::ARCH),
+        ..DeviceReport::default()
     };
-    let reason = (!usable).then(|| "not in this build".to_string());
-    DeviceReport { device: device.name(), name, usable, tier: None, reason }
+    if Device::Cpu.is_compiled_in() { DeviceReport { usable: true, ..device } } else { not_in_this_build(device) }
+}
+
+/// All adapters; one entry without a name where there are none.
+#[cfg(feature = "gpu")]
+fn gpus() -> Vec<DeviceReport> {
+    use loom_runtime::executor::gpu::{GpuDevice, GpuOptions, list_adapters};
+    let adapters = list_adapters();
+    if adapters.is_empty() {
+        let reason = Some("there is no Vulkan adapter".to_string());
+        return vec![DeviceReport {
+            device: Device::Gpu.name(),
+            name: "none".to_string(),
+            reason,
+            ..Default::default()
+        }];
+    }
+    let describe = |adapter: loom_runtime::executor::gpu::AdapterInfo| {
+        let mut report = DeviceReport {
+            device: Device::Gpu.name(),
+            driver: Some(format!("{} {}", adapter.driver, adapter.driver_info).trim().to_string()),
+            class: Some(adapter.class.name()),
+            tier: adapter.tier.map(|tier| tier.name().to_string()),
+            name: adapter.name,
+            ..DeviceReport::default()
+        };
+        match GpuDevice::open(&GpuOptions { adapter: Some(report.name.clone()) }) {
+            Ok(device) => {
+                let probe =
+                    |probe: &loom_runtime::executor::gpu::Probe| ProbeReport { name: probe.name, passed: probe.passed };
+                report.usable = true;
+                report.probes = device.info().probes.iter().map(probe).collect();
+            }
+            Err(error) => report.reason = Some(error.to_string()),
+        }
+        report
+    };
+    adapters.into_iter().map(describe).collect()
+}
+
+#[cfg(not(feature = "gpu"))]
+fn gpus() -> Vec<DeviceReport> {
+    let device = DeviceReport { device: Device::Gpu.name(), name: "Vulkan".to_string(), ..DeviceReport::default() };
+    vec![not_in_this_build(device)]
+}
+
+fn not_in_this_build(device: DeviceReport) -> DeviceReport {
+    DeviceReport { reason: Some("not in this build".to_string()), ..device }
 }
