@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use loom_codegen_wgsl::{Controls, Target, generate, strict_spirv, validate};
+use loom_codegen_wgsl::{Target, generate, strict_spirv, validate};
 use loom_ir::kernel::Verified;
 
 /// The text of a stage for a program.
@@ -37,7 +37,7 @@ fn wgsl(program: &Verified) -> Result<String, String> {
     let mut text = String::new();
     for kernel in generate(program, &Target::portable()).map_err(|error| error.to_string())? {
         let validated = validate(&kernel.source).map_err(|error| format!("{error}\n{}", kernel.source))?;
-        strict_spirv(&validated, Controls::ALL).map_err(|error| error.to_string())?;
+        strict_spirv(&validated).map_err(|error| error.to_string())?;
         if let Some(found) = ABSENT.iter().find(|pattern| kernel.source.contains(**pattern)) {
             return Err(format!("`{found}` must not be in\n{}", kernel.source));
         }

@@ -33,7 +33,7 @@ pub fn spirv(program: &Verified) -> Result<String, Failure> {
     let mut text = String::new();
     for kernel in wgsl_kernels(program)? {
         let words = loom_codegen_wgsl::validate(&kernel.source)
-            .and_then(|validated| loom_codegen_wgsl::strict_spirv(&validated, loom_codegen_wgsl::Controls::ALL))
+            .and_then(|validated| loom_codegen_wgsl::strict_spirv(&validated))
             .map_err(wgsl_failure)?;
         text.push_str(&format!("; kernel \"{}\", {} words\n", kernel.name, words.len()));
         for line in words.chunks(8) {

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use loom_codegen_wgsl::{Controls, Error as CodegenError, Limits, Target, WgslKernel, strict_spirv, validate};
+use loom_codegen_wgsl::{Controls, Error as CodegenError, Limits, Target, WgslKernel, strict_spirv_for, validate};
 use serde::Serialize;
 
 use super::adapter::{self, AdapterInfo, Tier};
@@ -227,7 +227,9 @@ impl Context {
 
     /// The strict SPIR-V of a kernel.
     pub fn spirv(&self, kernel: &WgslKernel) -> Result<Vec<u32>, ExecuteError> {
-        validate(&kernel.source).and_then(|validated| strict_spirv(&validated, self.controls)).map_err(codegen_error)
+        validate(&kernel.source)
+            .and_then(|validated| strict_spirv_for(&validated, self.controls))
+            .map_err(codegen_error)
     }
 
     /// Makes the pipeline of strict SPIR-V for bindings that are read only, or not.
