@@ -48,7 +48,8 @@ impl Folder {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loomc"));
         command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
-        command.env_remove("LOOM_DEBUG_FLIP_BIT");
+        // Without this variable, Mesa's drivers complain on standard error.
+        command.env_remove("LOOM_DEBUG_FLIP_BIT").env("XDG_RUNTIME_DIR", self.0.path());
         command
     }
 
@@ -169,6 +170,19 @@ fn stages() {
     assert!(program.starts_with("program \"small\""));
     folder.loomc(&["compile", "net.json", "--emit", "program", "-o", "program.txt"]).fine();
     assert_eq!(fs::read_to_string(folder.path("program.txt")).unwrap(), program);
+    for (emit, feature, begin) in [
+        ("wgsl", cfg!(feature = "gpu"), "// kernel"),
+        ("spirv", cfg!(feature = "gpu"), "; kernel"),
+        ("clif", cfg!(feature = "cpu"), "; u0:0 kernel"),
+        ("asm", cfg!(feature = "cpu"), "; "),
+    ] {
+        let outcome = folder.loomc(&["compile", "net.json", "--emit", emit]);
+        if feature {
+            assert!(outcome.fine().starts_with(begin), "{emit}");
+        } else {
+            assert!(outcome.refused(3).contains("built without the feature"), "{emit}");
+        }
+    }
     let printed = folder.loomc(&["compile", "net.json", "--emit", "program", "--print-ir-after", "all"]);
     assert_eq!((printed.code, printed.out), (0, program));
     assert!(printed.err.contains("// after infer-shapes") && printed.err.contains("// after plan"));
@@ -258,6 +272,10 @@ fn verify_answers_by_its_exit_code() {
     let verify = ["verify", "net.json", "--devices", "interp,interp"];
     let text = folder.loomc(&verify).fine();
     assert!(text.contains("interp = interp: the same bits"), "{text}");
+    if cfg!(feature = "cpu") {
+        let text = folder.loomc(&["verify", "net.json", "--devices", "cpu,interp"]).fine();
+        assert!(text.contains("cpu = interp: the same bits"), "{text}");
+    }
     let flipped = |args: &[&str], value: &str| {
         Outcome::of(folder.command(args).env("LOOM_DEBUG_FLIP_BIT", value).output().unwrap())
     };
