@@ -3,12 +3,13 @@
 //! A machine without a GPU adapter fails these tests; software Vulkan is enough.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use loom_lit_tests::network::random_network;
 use loom_lit_tests::values::Random;
 use loom_passes::{PipelineOptions, compile};
 use loom_runtime::artifact::{Artifact, Target};
+use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions};
 use loom_runtime::session::{Device, Session, SessionOptions};
 use loom_runtime::tensors::{Tensor, TensorFile};
 use loom_runtime::weights::Weights;
@@ -43,8 +44,23 @@ fn input(artifact: &Artifact, samples: u64, seed: u64, special: u64) -> Tensor {
     Tensor::new(&buffer.name, buffer.dtype, shape, bits).unwrap()
 }
 
+/// The GPU is opened and probed once for all tests.
+fn gpu() -> Arc<GpuDevice> {
+    static DEVICE: OnceLock<Arc<GpuDevice>> = OnceLock::new();
+    Arc::clone(DEVICE.get_or_init(|| GpuDevice::open(&GpuOptions::default()).unwrap()))
+}
+
+fn session(artifact: &Artifact, options: &SessionOptions) -> Session {
+    if options.device != Device::Gpu {
+        return Session::new(artifact, options.clone()).unwrap();
+    }
+    let weights = artifact.weights().clone();
+    let executor = GpuExecutor::new(gpu(), Arc::clone(artifact.program()), weights).unwrap();
+    Session::with_executor(artifact, Device::Gpu, Box::new(executor))
+}
+
 fn run(artifact: &Artifact, options: SessionOptions, input: &Tensor) -> Vec<u32> {
-    let mut session = Session::new(artifact, options).unwrap();
+    let mut session = session(artifact, &options);
     session.run_tensors(std::slice::from_ref(input)).unwrap()[0].bits().to_vec()
 }
 
