@@ -31,7 +31,7 @@ struct Case {
     function: fn(&mut ScalarFnBuilder, Value, Value, Value) -> Value,
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 12] = [
     Case {
         name: "a product is rounded before it is added",
         function: |f, a, b, c| {
@@ -107,20 +107,48 @@ const CASES: [Case; 9] = [
         name: "a choice by comparison is no maximum: it keeps NaN and the order of zeros",
         function: |f, a, b, c| {
             // Infinities, NaN (infinity times zero) and zeros of both signs.
-            let (infinity, one) = (f.f32(f32::INFINITY), f.f32(1.0));
-            let (zero, negative_zero) = (f.f32(0.0), f.f32(-0.0));
-            let a_small = f.compare(CompareOp::Lt, a, one);
-            let b_small = f.compare(CompareOp::Lt, b, one);
-            let x = f.select(a_small, negative_zero, a);
-            let y = f.select(b_small, zero, infinity);
+            let (x, y) = (extreme(f, a, b), extreme(f, b, c));
             let x = f.mul(x, y);
+            let zero = f.f32(0.0);
             let less = f.compare(CompareOp::Lt, x, zero);
             let most = f.select(less, zero, x);
             let less = f.compare(CompareOp::Lt, most, c);
             f.select(less, c, most)
         },
     },
+    Case {
+        name: "a constant +0.0 is added",
+        function: |f, a, b, _| {
+            let x = extreme(f, a, b);
+            let zero = f.f32(0.0);
+            f.add(x, zero)
+        },
+    },
+    Case {
+        name: "a product with a constant zero is computed",
+        function: |f, a, b, _| {
+            let x = extreme(f, a, b);
+            let zero = f.f32(0.0);
+            f.mul(x, zero)
+        },
+    },
+    Case {
+        name: "the difference of a value and itself is computed",
+        function: |f, a, b, _| {
+            let x = extreme(f, a, b);
+            f.sub(x, x)
+        },
+    },
 ];
+
+/// -0.0, infinity or a number.
+fn extreme(f: &mut ScalarFnBuilder, a: Value, b: Value) -> Value {
+    let (one, infinity, negative_zero) = (f.f32(1.0), f.f32(f32::INFINITY), f.f32(-0.0));
+    let a_small = f.compare(CompareOp::Lt, a, one);
+    let b_small = f.compare(CompareOp::Lt, b, one);
+    let x = f.select(b_small, infinity, a);
+    f.select(a_small, negative_zero, x)
+}
 
 /// Values a parameter of the probe.
 const VALUES: u64 = 256;
