@@ -287,7 +287,7 @@ mod tests {
 
     fn strict(controls: Controls) -> Vec<u32> {
         let validated = validate(SOURCE).unwrap_or_else(|error| panic!("{error}"));
-        strict_spirv(&validated, controls).unwrap_or_else(|error| panic!("{error}"))
+        strict_spirv_for(&validated, controls).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The preamble that the pass adds to, as the specification's assembler would write it.

@@ -2,7 +2,7 @@
 
 mod programs;
 
-use loom_codegen_wgsl::{Class, Controls, Error, Limits, Target, generate, strict_spirv, validate};
+use loom_codegen_wgsl::{Class, Error, Limits, Target, generate, strict_spirv, validate};
 
 fn targets() -> Vec<Target> {
     let large = Limits { workgroup_storage: 49152, invocations_per_workgroup: 1024, ..Limits::PORTABLE };
@@ -36,7 +36,7 @@ fn kernels() -> Vec<loom_codegen_wgsl::WgslKernel> {
 fn all_text_is_valid_and_strict() {
     for kernel in kernels() {
         let validated = validate(&kernel.source).unwrap_or_else(|error| panic!("{error}\n{}", kernel.source));
-        strict_spirv(&validated, Controls::ALL).unwrap_or_else(|error| panic!("{error}\n{}", kernel.source));
+        strict_spirv(&validated).unwrap_or_else(|error| panic!("{error}\n{}", kernel.source));
         assert!(kernel.workgroups.iter().all(|&count| count <= 65535));
         assert!(kernel.workgroup_size <= 1024);
     }
