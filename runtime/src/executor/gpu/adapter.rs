@@ -31,8 +31,8 @@ pub struct AdapterInfo {
 pub enum Tier {
     /// The SPIR-V and Vulkan specifications: all float controls.
     Strict,
-    /// The same, but for subnormals the probe alone: a software device, whose arithmetic is the CPU's, that does not
-    /// know `shaderDenormPreserveFloat32`.
+    /// The same, but for subnormals the probe alone: the driver does not list `shaderDenormPreserveFloat32`, as Mesa's
+    /// lavapipe and NVIDIA's driver don't, though both keep subnormals.
     Probed,
 }
 
@@ -85,7 +85,7 @@ pub(super) fn class(info: &wgpu::AdapterInfo) -> Class {
 pub(super) fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
     let info = adapter.get_info();
     let class = class(&info);
-    let tier = tier(adapter, class);
+    let tier = tier(adapter);
     AdapterInfo {
         name: info.name,
         driver: info.driver,
@@ -98,7 +98,7 @@ pub(super) fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
 }
 
 /// The tier of an adapter, or what it lacks.
-fn tier(adapter: &wgpu::Adapter, class: Class) -> Result<Tier, &'static str> {
+fn tier(adapter: &wgpu::Adapter) -> Result<Tier, &'static str> {
     if !adapter.features().contains(wgpu::Features::PASSTHROUGH_SHADERS) {
         return Err("passthrough shaders");
     }
@@ -109,9 +109,7 @@ fn tier(adapter: &wgpu::Adapter, class: Class) -> Result<Tier, &'static str> {
         Err("shaderSignedZeroInfNanPreserveFloat32")
     } else if controls.denorm_preserve {
         Ok(Tier::Strict)
-    } else if class == Class::Software {
-        Ok(Tier::Probed)
     } else {
-        Err("shaderDenormPreserveFloat32")
+        Ok(Tier::Probed)
     }
 }
