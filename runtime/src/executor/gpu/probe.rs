@@ -203,7 +203,7 @@ fn pinned(parameter: u32) -> Vec<u32> {
         .map(|index| {
             state = state.wrapping_mul(0x915f_77f5).wrapping_add(1);
             if state >> 29 == 0 || index.is_multiple_of(16) {
-                return RARE[((index / 16 >> parameter) + parameter) as usize % RARE.len()];
+                return RARE[(((index / 16) >> parameter) + parameter) as usize % RARE.len()];
             }
             // An exponent near that of 1, any mantissa: contraction and reassociation then show in the last bits.
             let exponent = 126 + index % 4;
