@@ -30,6 +30,7 @@ mod error;
 mod generate;
 mod index;
 mod lambda;
+mod listing;
 mod map;
 mod reduce;
 mod scalar;
@@ -40,6 +41,7 @@ mod validate;
 
 pub use error::Error;
 pub use generate::{Binding, WgslKernel, generate, generate_kernel};
+pub use listing::listing;
 pub use spirv::{Controls, check_strict, strict_spirv, strict_spirv_for};
 pub use target::{Class, ContractShape, Limits, Quirks, Shapes, Target, Tile};
 pub use validate::{Validated, validate};

@@ -30,7 +30,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -40,7 +40,7 @@ impl Random {
 
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.word() % bound
     }
 
     /// `count` floats in [-1, 1), one in `special` of them from [`SPECIAL`] (0: none).
@@ -50,7 +50,7 @@ impl Random {
                 if special > 0 && self.below(special) == 0 {
                     return SPECIAL[self.below(SPECIAL.len() as u64) as usize];
                 }
-                ((self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).to_bits()
+                ((self.word() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).to_bits()
             })
             .collect()
     }

@@ -13,11 +13,11 @@ pub fn kernel_texts(program: &Verified, target: Target) -> Result<Vec<KernelText
     }
 }
 
-/// All shaders of a program.
+/// All shaders of a program, as one module.
+#[cfg(feature = "gpu")]
 pub fn wgsl(program: &Verified) -> Result<String, Failure> {
-    let kernels = wgsl_kernels(program)?;
-    let texts = kernels.iter().map(|kernel| format!("// kernel \"{}\"\n{}", kernel.name, kernel.source));
-    Ok(texts.collect::<Vec<_>>().join("\n"))
+    let kernels = loom_codegen_wgsl::generate(program, &loom_codegen_wgsl::Target::portable()).map_err(wgsl_failure)?;
+    Ok(loom_codegen_wgsl::listing(&kernels))
 }
 
 #[cfg(feature = "gpu")]
@@ -55,6 +55,12 @@ fn wgsl_failure(error: loom_codegen_wgsl::Error) -> Failure {
 
 #[cfg(not(feature = "gpu"))]
 fn wgsl_kernels(_: &Verified) -> Result<Vec<KernelText>, Failure> {
+    Err(no_backend("WGSL", "gpu"))
+}
+
+/// All shaders of a program, as one module.
+#[cfg(not(feature = "gpu"))]
+pub fn wgsl(_: &Verified) -> Result<String, Failure> {
     Err(no_backend("WGSL", "gpu"))
 }
 
