@@ -96,7 +96,7 @@ fn the_batch_size_changes_no_row() {
         let alone = artifact(&random_network(seed, 6, 1), seed, 9);
         let batched = artifact(&random_network(seed, 6, 4), seed, 9);
         let input = input(&alone, 6, seed, 9);
-        for device in [Device::Interp, Device::Cpu] {
+        for device in Device::ALL {
             let rows = run(&alone, SessionOptions::on(device), &input);
             assert_eq!(rows, run(&batched, SessionOptions::on(device), &input), "seed {seed} on {device}");
         }
