@@ -81,6 +81,16 @@ pub enum RunError {
         /// The tensor's.
         found: Shape,
     },
+    /// A bool that is neither 0 nor 1.
+    #[error("input `{name}`: element {index} is a bool of the bits {found:#x}, only 0 and 1 are allowed")]
+    NotABool {
+        /// The input.
+        name: String,
+        /// The element's place, row-major.
+        index: usize,
+        /// Its bits.
+        found: u32,
+    },
     /// Inputs of different numbers of samples.
     #[error("input `{name}` has {found} samples, the input before it {expected}")]
     Samples {

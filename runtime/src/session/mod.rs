@@ -213,7 +213,7 @@ impl Session {
     /// Runs exactly one batch without allocating: bits in and out, in the order and with the lengths of the program's
     /// inputs and outputs.
     pub fn run_into(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), RunError> {
-        self.check_lengths(inputs, Some(outputs))?;
+        self.check(inputs, Some(outputs))?;
         self.executor.run(inputs, outputs)?;
         for ((_, buffer), bits) in self.program.outputs().zip(outputs) {
             canonicalise(buffer.dtype, bits);
@@ -228,7 +228,7 @@ impl Session {
         inputs: &[&[u32]],
         observe: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
     ) -> Result<(), RunError> {
-        self.check_lengths(inputs, None)?;
+        self.check(inputs, None)?;
         Ok(self.executor.trace(inputs, observe)?)
     }
 
@@ -237,7 +237,8 @@ impl Session {
         Slices::new(&self.program, self.batch, inputs)
     }
 
-    fn check_lengths(&self, inputs: &[&[u32]], outputs: Option<&[&mut [u32]]>) -> Result<(), RunError> {
+    /// Checks the bits of one batch: the lengths, and that bools are bools.
+    fn check(&self, inputs: &[&[u32]], outputs: Option<&[&mut [u32]]>) -> Result<(), RunError> {
         let wrong = |buffer: &loom_ir::kernel::Buffer, found: usize| RunError::Length {
             tensor: buffer.name.clone(),
             expected: buffer.shape.elements(),
@@ -248,6 +249,7 @@ impl Session {
             if bits.len() as u64 != buffer.shape.elements() {
                 return Err(wrong(buffer, bits.len()));
             }
+            slices::check_bools(buffer, bits)?;
             count += 1;
         }
         let needed = self.program.inputs().count();

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use loom_ir::kernel::Program;
-use loom_ir::types::Shape;
+use loom_ir::kernel::{Buffer, Program};
+use loom_ir::types::{DType, Shape};
 
 use super::{RunError, with_samples};
 use crate::tensors::Tensor;
@@ -32,6 +32,17 @@ pub(super) fn shape_of(shape: &Shape, batch: Option<u64>, elements: u64) -> Resu
     match elements.checked_div(sample) {
         Some(samples) if samples * sample == elements => Ok(with_samples(shape, samples)),
         _ => Err(RunError::NotWhole { found: elements, sample }),
+    }
+}
+
+/// Code may take any bits but 0 for true, or only the lowest: devices would differ.
+pub(super) fn check_bools(buffer: &Buffer, bits: &[u32]) -> Result<(), RunError> {
+    if buffer.dtype != DType::Bool {
+        return Ok(());
+    }
+    match bits.iter().position(|&bits| bits > 1) {
+        Some(index) => Err(RunError::NotABool { name: buffer.name.clone(), index, found: bits[index] }),
+        None => Ok(()),
     }
 }
 
@@ -66,6 +77,7 @@ impl Slices {
             if batch.is_some() && expected != found {
                 return Err(RunError::Samples { name: name(), expected, found });
             }
+            check_bools(buffer, tensor.bits())?;
             inputs.push(tensor.clone());
         }
         if let Some(extra) =
@@ -165,5 +177,60 @@ impl Slices {
             None => 0..buffer.shape.elements() as usize,
         };
         program.outputs().map(range).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use loom_ir::kernel::{Access, Affine, Arg, Body, BufferId, BufferKind, Kernel, Lambda, verify};
+
+    use super::*;
+    use crate::artifact::{Artifact, Target};
+    use crate::session::{Device, Session, SessionOptions};
+    use crate::weights::Weights;
+
+    /// Copies two bools.
+    fn session() -> Session {
+        let buffer = |name: &str, kind| Buffer { name: name.to_string(), dtype: DType::Bool, shape: [2].into(), kind };
+        let access = |index| Access {
+            buffer: BufferId(index),
+            shape: [2].into(),
+            coords: vec![Affine::axis(0, 1)],
+            guards: Vec::new(),
+            fill: 0,
+        };
+        let program = Program {
+            name: "bools".to_string(),
+            buffers: vec![buffer("input", BufferKind::Input), buffer("output", BufferKind::Output)],
+            kernels: vec![Kernel {
+                name: "copy".to_string(),
+                axes: vec![2],
+                loads: vec![access(0)],
+                body: Body::Map(Lambda::identity(Arg::Load(0), DType::Bool)),
+                output: access(1),
+            }],
+            plan: None,
+        };
+        let program = Arc::new(verify(program).expect("the program is well formed"));
+        let weights = Weights::initialise(&program, 0).expect("there are none");
+        let artifact = Artifact::new(program, weights, Target::Cpu, Vec::new());
+        Session::new(&artifact, SessionOptions::on(Device::Interp)).expect("the interpreter takes every program")
+    }
+
+    #[test]
+    fn bools_are_0_or_1() {
+        let mut session = session();
+        let mut output = [7; 2];
+        session.run_into(&[&[1, 0]], &mut [&mut output]).expect("bools");
+        assert_eq!(output, [1, 0]);
+        let error = session.run_into(&[&[1, 2]], &mut [&mut output]).expect_err("no bool");
+        assert!(matches!(error, RunError::NotABool { index: 1, found: 2, .. }), "{error}");
+        assert_eq!(output, [1, 0], "nothing is written");
+        let tensor = Tensor::new("input", DType::Bool, [3].into(), vec![0, 1, u32::MAX]).expect("three elements");
+        let error = session.run_tensors(&[tensor]).expect_err("no bool");
+        assert!(matches!(error, RunError::NotABool { index: 2, found: u32::MAX, .. }), "{error}");
+        assert!(session.trace(&[&[3, 0]], &mut |_, _| std::ops::ControlFlow::Continue(())).is_err());
     }
 }
