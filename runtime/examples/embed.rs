@@ -7,13 +7,20 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use loom_runtime::artifact::Artifact;
 use loom_runtime::digest::digest;
 use loom_runtime::session::{Session, SessionOptions};
 use loom_runtime::tensors::read_tensor;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let mut paths = std::env::args_os().skip(1).map(PathBuf::from);
     let (Some(network), Some(input)) = (paths.next(), paths.next()) else {
         return Err("usage: embed NETWORK.loom INPUT.safetensors".into());
