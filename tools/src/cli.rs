@@ -277,7 +277,7 @@ pub struct Eval {
     pub labels: PathBuf,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// How many samples to draw, where they are images of one channel; mistakes come first
+    /// How many samples to draw, where they are images of one channel: right ones and up to half of them mistakes
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub show: usize,
     /// Print the result as JSON

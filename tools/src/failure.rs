@@ -1,19 +1,21 @@
 //! What ends a command, and with which exit code.
 
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use codespan_reporting::diagnostic::{self, Label};
-use codespan_reporting::files::SimpleFile;
+use codespan_reporting::diagnostic::{self, Label, LabelStyle};
 use codespan_reporting::term;
 use codespan_reporting::term::termcolor::{ColorChoice, StandardStream};
-use loom_ir::diagnostics::Diagnostic;
+use loom_ir::diagnostics::{Diagnostic, Span};
 use loom_runtime::artifact::ArtifactError;
 use loom_runtime::compare::CompareError;
 use loom_runtime::executor::ExecuteError;
 use loom_runtime::session::{RunError, SessionError};
 use loom_runtime::tensors::TensorError;
 use loom_runtime::weights::{InitialiseError, WeightsError};
+
+use crate::excerpt::Excerpt;
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
@@ -58,12 +60,12 @@ impl Failure {
         match self {
             Failure::No | Failure::ReaderGone => {}
             Failure::Config { path, text, diagnostics, left_out } => {
-                let file = SimpleFile::new(path.display().to_string(), printable(text));
+                let text = printable(text);
                 for diagnostic in diagnostics {
-                    emit(&file, &located(diagnostic, text));
+                    located(path, &text, diagnostic);
                 }
                 if *left_out > 0 {
-                    emit(&file, &diagnostic::Diagnostic::error().with_message(format!("and {left_out} more mistakes")));
+                    plain(&format!("and {left_out} more mistakes"));
                 }
             }
             Failure::User(message) | Failure::NoDevice(message) => plain(message),
@@ -75,11 +77,11 @@ impl Failure {
 }
 
 fn plain(message: &str) {
-    let none = SimpleFile::new(String::new(), String::new());
+    let none = Excerpt::new(String::new(), "", &[]);
     emit(&none, &diagnostic::Diagnostic::error().with_message(printable(message)));
 }
 
-fn emit(file: &SimpleFile<String, String>, diagnostic: &diagnostic::Diagnostic<()>) {
+fn emit(file: &Excerpt, diagnostic: &diagnostic::Diagnostic<()>) {
     let mut stream = StandardStream::stderr(color());
     let config = term::Config::default();
     // Where standard error is gone there is nowhere left to complain.
@@ -92,19 +94,27 @@ fn color() -> ColorChoice {
     if wanted { ColorChoice::Auto } else { ColorChoice::Never }
 }
 
-fn located(diagnostic: &Diagnostic, text: &str) -> diagnostic::Diagnostic<()> {
+/// Shows a mistake in its place.
+fn located(path: &Path, text: &str, diagnostic: &Diagnostic) {
     // A place at the very end is shown as the last character: there is nothing after it to underline.
-    let range = |span: loom_ir::diagnostics::Span| span.start.min(text.len())..span.end.min(text.len());
-    let primary =
-        diagnostic.primary.iter().map(|(span, words)| Label::primary((), range(*span)).with_message(printable(words)));
-    let secondary = diagnostic
-        .secondary
-        .iter()
-        .map(|(span, words)| Label::secondary((), range(*span)).with_message(printable(words)));
-    diagnostic::Diagnostic::error()
-        .with_message(printable(&diagnostic.message))
-        .with_labels(primary.chain(secondary).collect())
-        .with_notes(diagnostic.help.iter().map(|help| format!("help: {}", printable(help))).collect())
+    let range = |span: Span| span.start.min(text.len())..span.end.min(text.len());
+    let labels = || diagnostic.primary.iter().chain(&diagnostic.secondary);
+    let places: Vec<Range<usize>> = labels().map(|(span, _)| range(*span)).collect();
+    let name = printable(&path.display().to_string());
+    let message = printable(&diagnostic.message);
+    // Without a place, nothing else would name the file.
+    let message = if places.is_empty() { format!("{name}: {message}") } else { message };
+    let excerpt = Excerpt::new(name, text, &places);
+    let first = usize::from(diagnostic.primary.is_some());
+    let label = |(index, (span, words)): (usize, &(Span, String))| {
+        let style = if index < first { LabelStyle::Primary } else { LabelStyle::Secondary };
+        Label::new(style, (), excerpt.range(range(*span))).with_message(printable(words))
+    };
+    let shown = diagnostic::Diagnostic::error()
+        .with_message(message)
+        .with_labels(labels().enumerate().map(label).collect())
+        .with_notes(diagnostic.help.iter().map(|help| format!("help: {}", printable(help))).collect());
+    emit(&excerpt, &shown);
 }
 
 /// Text without characters that could steer a terminal; as many bytes as before, so that places stay right.

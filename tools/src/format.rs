@@ -15,6 +15,11 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// `1 sample`, `12,345 samples`.
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// `1.5 MiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
@@ -85,6 +90,7 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([count(0), count(999), count(1000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([counted(1, "run"), counted(2000, "run")], ["1 run", "2,000 runs"]);
         assert_eq!([bytes(1023), bytes(1536), bytes(3 << 30)], ["1023 bytes", "1.5 KiB", "3.0 GiB"]);
         assert_eq!(time(Duration::from_micros(1500)), "1.50 ms");
         assert_eq!([float(0.5), float(-1e-9), float(f32::NAN)], ["    0.5000", "  -1.00e-9", "       NaN"]);

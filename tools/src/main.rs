@@ -10,6 +10,7 @@ use clap::Parser;
 mod cli;
 mod codegen;
 mod commands;
+mod excerpt;
 mod failure;
 mod flops;
 mod format;
@@ -20,6 +21,7 @@ mod progress;
 mod stdout;
 
 fn main() -> ExitCode {
+    model::start_clock();
     interrupt::install();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,

@@ -2,15 +2,15 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use loom_ir::kernel::Verified;
 use loom_ir::limits;
 use loom_passes::shapes::ShapedNetwork;
 use loom_runtime::artifact::{Artifact, Target};
-use loom_runtime::session::{Session, SessionOptions};
+use loom_runtime::session::{Session, SessionOptions, Slices};
 use loom_runtime::tensors::{Tensor, read_tensor};
 use loom_runtime::weights::{Weights, draw_inputs};
 use serde::Serialize;
@@ -51,6 +51,16 @@ pub struct Seconds {
     load: f64,
     codegen: f64,
     run: f64,
+    /// From the beginning of the process to this report, with all that is in none of the parts.
+    total: f64,
+}
+
+/// When the process began.
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The process begins.
+pub fn start_clock() {
+    LazyLock::force(&BEGUN);
 }
 
 impl From<Times> for Seconds {
@@ -61,6 +71,7 @@ impl From<Times> for Seconds {
             load: times.load.as_secs_f64(),
             codegen: times.codegen.as_secs_f64(),
             run: times.run.as_secs_f64(),
+            total: BEGUN.elapsed().as_secs_f64(),
         }
     }
 }
@@ -167,6 +178,25 @@ impl Model {
         self.times.codegen = begun.elapsed();
         Ok(session)
     }
+}
+
+/// Checks an input against the network and cuts it into batches.
+pub fn slices(session: &Session, input: &[Tensor], path: Option<&Path>) -> Result<Slices, Failure> {
+    session.slices(input).map_err(|error| match path {
+        Some(path) => Failure::User(format!("{}: {error}", path.display())),
+        None => error.into(),
+    })
+}
+
+/// A result must not replace a file that it is made from.
+pub fn keep_sources(output: &Path, sources: &[Option<&Path>]) -> Result<(), Failure> {
+    let file = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
+    let Some(place) = file(output) else { return Ok(()) };
+    if sources.iter().flatten().filter_map(|source| file(source)).any(|source: PathBuf| source == place) {
+        let path = output.display();
+        return Err(Failure::User(format!("{path}: the output would replace a file that it is made from")));
+    }
+    Ok(())
 }
 
 /// Weights from a file or from a seed.

@@ -1,5 +1,6 @@
 //! From a config's text to a program, with the places of mistakes kept.
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -55,7 +56,8 @@ pub fn compile(path: &Path, text: &str, network: &Network, hooks: &Hooks<'_>) ->
     let (mut shaped, mut graph) = (None, None);
     let mut observe = |pass: &str, ir: &Ir| {
         if hooks.print_after.is_some_and(|name| name == "all" || name == pass) {
-            eprintln!("// after {pass}\n{ir}");
+            // Whoever read it may have gone; the passes go on all the same.
+            let _ = io::stderr().lock().write_all(format!("// after {pass}\n{ir}\n").as_bytes());
         }
         match ir {
             Ir::Network(network) => shaped = Some(network.clone()),

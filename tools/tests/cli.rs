@@ -170,15 +170,15 @@ fn stages() {
     assert!(program.starts_with("program \"small\""));
     folder.loomc(&["compile", "net.json", "--emit", "program", "-o", "program.txt"]).fine();
     assert_eq!(fs::read_to_string(folder.path("program.txt")).unwrap(), program);
-    for (emit, feature, begin) in [
-        ("wgsl", cfg!(feature = "gpu"), "// kernel"),
+    for (emit, feature, mark) in [
+        ("wgsl", cfg!(feature = "gpu"), "fn k1_main("),
         ("spirv", cfg!(feature = "gpu"), "; kernel"),
         ("clif", cfg!(feature = "cpu"), "; u0:0 kernel"),
-        ("asm", cfg!(feature = "cpu"), "; "),
+        ("asm", cfg!(feature = "cpu"), "; u0:0 kernel"),
     ] {
         let outcome = folder.loomc(&["compile", "net.json", "--emit", emit]);
         if feature {
-            assert!(outcome.fine().starts_with(begin), "{emit}");
+            assert!(outcome.fine().contains(mark), "{emit}");
         } else {
             assert!(outcome.refused(3).contains("built without the feature"), "{emit}");
         }
@@ -209,6 +209,12 @@ fn mistakes_in_configs_are_shown_in_their_place() {
     assert!(folder.loomc(&["inspect", "bad.json"]).refused(2).contains("not valid JSON"));
     folder.write("bad.json", b"{\n\"id\": \"\xff\"}");
     assert!(folder.loomc(&["run", "bad.json"]).refused(2).contains("bad.json:2: not UTF-8"));
+    folder.write("bad.json", " \n");
+    assert!(folder.loomc(&["run", "bad.json"]).refused(2).contains("bad.json: the file is empty"));
+    folder.write("bad.json", format!("{{\"layers\": [{}{{\"type\": \"dens\"}}]}}", " ".repeat(100_000)));
+    let text = folder.loomc(&["run", "bad.json"]).refused(2);
+    assert!(text.contains("bad.json:1:100022") && text.contains("\"type\": \"dens\""), "{}", text.len());
+    assert!(text.len() < 1000, "of a long line only a part is shown");
     folder.write("bad.json", NET.replace("small", "\u{9b}31m"));
     assert!(!folder.loomc(&["inspect", "bad.json"]).fine().contains('\u{9b}'), "terminals are not steered");
     assert!(folder.loomc(&["run", "none.json"]).refused(2).contains("none.json: can't be read"));
@@ -224,10 +230,13 @@ fn wrong_files_are_told() {
         &[("layers.0.weight", &[6, 8], &[0.0; 48]), ("layer.0.bias", &[6], &[0.0; 6])],
     );
     let run = |option: &str, file: &str| folder.loomc(&["run", "net.json", option, file]).refused(2);
-    assert!(run("--input", "wide.safetensors").contains("has shape [2, 9], the network takes [any number, 8]"));
+    let text = run("--input", "wide.safetensors");
+    assert!(text.contains("wide.safetensors: input `input` has shape [2, 9], the network takes [any number, 8]"));
     assert!(run("--input", "w.safetensors").contains("there is no tensor `input`"));
     assert!(run("--input", "net.json").contains("not a safetensors file"));
     assert!(run("--input", ".").contains("not a regular file"));
+    let wrong = ["compile", "net.json", "--emit", "program", "--weights", "w.safetensors"];
+    assert!(folder.loomc(&wrong).refused(2).contains("is missing"), "weights are checked though no text holds them");
     let text = run("--weights", "w.safetensors");
     for expected in
         ["`layers.0.bias` f32 [6] is missing (is it `layer.0.bias`?)", "`layers.1.weight` f32 [4, 6] is missing"]
@@ -259,6 +268,19 @@ fn outputs_appear_whole_or_not_at_all() {
     folder.loomc(&["compile", "bad.json"]).refused(2);
     fs::remove_file(folder.path("bad.json")).unwrap();
     assert_eq!(folder.names(), before);
+    // What a result is made from is not replaced by it.
+    folder.write("net.loom", NET);
+    write_input(&folder.path("in.safetensors"), 2);
+    for args in [
+        &["compile", "net.loom"][..],
+        &["compile", "net.loom", "--emit", "program", "-o", "./net.loom"],
+        &["run", "net.json", "-o", "net.json"],
+        &["run", "net.json", "--input", "in.safetensors", "-o", "in.safetensors"],
+    ] {
+        let text = folder.loomc(args).refused(2);
+        assert!(text.contains("would replace a file that it is made from"), "{args:?}: {text}");
+    }
+    assert_eq!(fs::read_to_string(folder.path("net.loom")).unwrap(), NET);
     #[cfg(target_os = "linux")]
     {
         let text = folder.loomc(&["run", "net.json", "-o", "/dev/full"]).refused(2);
@@ -295,7 +317,7 @@ fn verify_answers_by_its_exit_code() {
     assert_eq!((&report["same"], &report["difference"]["element"]), (&false.into(), &0.into()));
     flipped(&verify, "nonsense").refused(2);
     flipped(&verify, "interp:nothing:0").refused(2);
-    assert!(folder.loomc(&["verify", "net.json", "--devices", "interp"]).refused(3).contains("fewer than two"));
+    assert!(folder.loomc(&["verify", "net.json", "--devices", "interp"]).refused(2).contains("nothing to compare"));
 }
 
 #[test]
@@ -356,6 +378,14 @@ fn readers_may_leave() {
     drop(child.stdout.take());
     let outcome = Outcome::of(child.wait_with_output().unwrap());
     assert_eq!((outcome.code, outcome.err.as_str()), (0, ""));
+    // The same where the IR goes to standard error.
+    let mut child = folder
+        .command(&["compile", "net.json", "--target", "cpu", "--print-ir-after", "all"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
 }
 
 /// The example of the README: its accuracy, and the digest that every machine gives.

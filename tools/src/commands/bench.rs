@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::Bench;
 use crate::failure::Failure;
-use crate::model::{Model, Seconds};
+use crate::model::{self, Model, Seconds};
 use crate::progress::Progress;
 use crate::{flops, format, stdout};
 
@@ -40,7 +40,7 @@ pub fn bench(args: &Bench) -> Result<(), Failure> {
     let mut model = Model::load(&args.model)?;
     let input = model.input(args.input.as_deref())?;
     let mut session = model.session(&args.device)?;
-    let slices = session.slices(&input)?;
+    let slices = model::slices(&session, &input, args.input.as_deref())?;
     let (samples, batches) = (slices.samples(), slices.count() as u64);
 
     let begun = Instant::now();
@@ -65,13 +65,13 @@ pub fn bench(args: &Bench) -> Result<(), Failure> {
         return stdout::json("bench", &report);
     }
     stdout::print(&format!(
-        "{} on {}: median {}, fastest {} of {} runs of {} samples\n{}samples/s, {}flop/s; code made in {}\n",
+        "{} on {}: median {}, fastest {} of {} of {}\n{}samples/s, {}flop/s; code made in {}\n",
         if report.network.is_empty() { "network" } else { report.network },
         report.device,
         format::time(median),
         format::time(min),
-        report.runs,
-        format::count(samples),
+        format::counted(report.runs as u64, "run"),
+        format::counted(samples, "sample"),
         format::rate(report.samples_per_second),
         format::rate(report.flops_per_second),
         format::time(model.times.codegen),

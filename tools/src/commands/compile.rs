@@ -9,7 +9,7 @@ use loom_runtime::tensors::write_atomically;
 
 use crate::cli::{Compile, Dialect, Emit};
 use crate::failure::Failure;
-use crate::model::{load_weights, read_config};
+use crate::model::{keep_sources, load_weights, read_config};
 use crate::pipeline::{self, Hooks};
 use crate::{codegen, stdout};
 
@@ -18,6 +18,9 @@ pub fn compile(args: &Compile) -> Result<(), Failure> {
         return Err(Failure::User("the dialect `loom-0.0.8` is not read by this release".to_string()));
     }
     let path = &args.network;
+    if let Some(output) = output(args) {
+        keep_sources(&output, &[Some(path), args.weights.as_deref()])?;
+    }
     let text = read_config(path)?;
     let network = pipeline::parse(path, &text)?;
     let hooks = Hooks { print_after: args.print_ir_after.as_deref(), stop_after: args.stop_after.as_deref() };
@@ -28,6 +31,10 @@ pub fn compile(args: &Compile) -> Result<(), Failure> {
     let (Some(program), Some(graph)) = (compiled.program, compiled.graph) else {
         return Err(Failure::Internal("the passes gave no program".to_string()));
     };
+    // Text holds no weights, but those that are given must be right all the same.
+    if args.emit != Emit::Artifact && args.weights.is_some() {
+        load_weights(&program, args.weights.as_deref(), network.seed)?;
+    }
     match args.emit {
         Emit::Graph => write_text(args.output.as_deref(), &graph.to_string()),
         Emit::Program => write_text(args.output.as_deref(), &program.to_string()),
@@ -48,6 +55,12 @@ fn artifact(args: &Compile, program: Verified, seed: u64) -> Result<(), Failure>
 
 fn artifact_path(args: &Compile) -> PathBuf {
     args.output.clone().unwrap_or_else(|| args.network.with_extension("loom"))
+}
+
+/// The file that is written, if any.
+fn output(args: &Compile) -> Option<PathBuf> {
+    let artifact = args.emit == Emit::Artifact && args.stop_after.is_none();
+    if artifact { Some(artifact_path(args)) } else { args.output.clone() }
 }
 
 fn write_text(path: Option<&Path>, text: &str) -> Result<(), Failure> {

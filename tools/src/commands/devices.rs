@@ -28,6 +28,9 @@ struct DeviceReport {
     reason: Option<String>,
     /// By which means it is exact, by the tiers of the numerics contract.
     tier: Option<String>,
+    /// What that means.
+    #[serde(skip)]
+    meaning: &'static str,
     /// Adapters: the driver and its version.
     driver: Option<String>,
     /// Adapters: `discrete`, `integrated` or `software`.
@@ -55,7 +58,7 @@ pub fn devices(args: &Devices) -> Result<(), Failure> {
         }
         let _ = match (&device.tier, &device.reason) {
             (_, Some(reason)) => writeln!(text, "\n        not usable: {}", printable(reason)),
-            (Some(tier), None) => writeln!(text, "\n        {tier}"),
+            (Some(tier), None) => writeln!(text, "\n        {tier}: {}", device.meaning),
             (None, None) => writeln!(text),
         };
         if !device.probes.is_empty() {
@@ -104,6 +107,7 @@ fn gpus() -> Vec<DeviceReport> {
             driver: Some(format!("{} {}", adapter.driver, adapter.driver_info).trim().to_string()),
             class: Some(adapter.class.name()),
             tier: adapter.tier.map(|tier| tier.name().to_string()),
+            meaning: adapter.tier.map_or("", meaning),
             name: adapter.name,
             ..DeviceReport::default()
         };
@@ -119,6 +123,16 @@ fn gpus() -> Vec<DeviceReport> {
         report
     };
     adapters.into_iter().map(describe).collect()
+}
+
+/// What the exactness of an adapter rests on, where its probes are exact.
+#[cfg(feature = "gpu")]
+fn meaning(tier: loom_runtime::executor::gpu::Tier) -> &'static str {
+    use loom_runtime::executor::gpu::Tier;
+    match tier {
+        Tier::Strict => "the driver lists every float control that exact results need",
+        Tier::Probed => "the driver does not list shaderDenormPreserveFloat32; subnormals were seen to be kept",
+    }
 }
 
 #[cfg(not(feature = "gpu"))]

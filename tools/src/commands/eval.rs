@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::cli::Eval;
 use crate::failure::Failure;
-use crate::model::{Model, Seconds};
+use crate::model::{Model, Seconds, slices};
 use crate::progress::Progress;
 use crate::{format, stdout};
 
@@ -40,7 +40,7 @@ pub fn eval(args: &Eval) -> Result<(), Failure> {
     let input = model.input(Some(&args.input))?;
     let labels = TensorFile::open(&args.labels)?.integers("labels")?;
     let mut session = model.session(&args.device)?;
-    let samples = session.slices(&input)?.samples() as usize;
+    let samples = slices(&session, &input, Some(&args.input))?.samples() as usize;
     if labels.len() != samples {
         return Err(Failure::User(format!("{}: {} labels for {samples} samples", args.labels.display(), labels.len())));
     }
@@ -136,7 +136,7 @@ fn confusion_table(confusion: &[Vec<usize>]) -> String {
     format::table(&rows, &columns) + "\n"
 }
 
-/// A few samples drawn as text, the mistakes first; nothing if they are not images of one channel.
+/// A few samples drawn as text, the last ones mistakes; nothing if they are not images of one channel.
 fn gallery(images: &Tensor, scores: &[f32], labels: &[usize], predictions: &[usize], count: usize) -> String {
     let &[_, 1, height, width] = images.shape().dims() else { return String::new() };
     let (height, width) = (height as usize, width as usize);

@@ -213,9 +213,9 @@ fn describe(report: &NetworkReport<'_>) -> String {
     let memory = &report.memory;
     let _ = writeln!(
         text,
-        "\n{} parameters in {} tensors, {}flop a batch\nmemory: weights {}, constants {}, arena {}, input {}, output {}",
-        format::count(report.parameters),
-        report.weights.len(),
+        "\n{} in {}, {}flop a batch\nmemory: weights {}, constants {}, arena {}, input {}, output {}",
+        format::counted(report.parameters, "parameter"),
+        format::counted(report.weights.len() as u64, "tensor"),
         format::rate(report.flops as f64),
         format::bytes(memory.weights),
         format::bytes(memory.constants),
@@ -249,6 +249,12 @@ fn tensors(args: &Inspect, file: &TensorFile) -> Result<(), Failure> {
     );
     let mut text = format::table(&rows, &[]);
     let count = report.tensors.len();
-    let _ = writeln!(text, "{} elements in {count} tensors, {}", format::count(elements), format::bytes(report.bytes));
+    let _ = writeln!(
+        text,
+        "{} in {}, {}",
+        format::counted(elements, "element"),
+        format::counted(count as u64, "tensor"),
+        format::bytes(report.bytes)
+    );
     stdout::print(&text)
 }

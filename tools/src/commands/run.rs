@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::cli::Run;
 use crate::failure::Failure;
-use crate::model::{Model, Seconds};
+use crate::model::{Model, Seconds, keep_sources, slices};
 use crate::progress::Progress;
 use crate::{format, stdout};
 
@@ -38,10 +38,13 @@ struct TensorReport<'a> {
 }
 
 pub fn run(args: &Run) -> Result<(), Failure> {
+    if let Some(output) = &args.output {
+        keep_sources(output, &[Some(&args.model.network), args.model.weights.as_deref(), args.input.as_deref()])?;
+    }
     let mut model = Model::load(&args.model)?;
     let input = model.input(args.input.as_deref())?;
     let mut session = model.session(&args.device)?;
-    let samples = session.slices(&input)?.samples();
+    let samples = slices(&session, &input, args.input.as_deref())?.samples();
     let mut progress = Progress::new("run");
     let begun = Instant::now();
     let outputs = session.run_tensors_with(&input, &mut |done, total| progress.step(done, total))?;
@@ -65,9 +68,8 @@ pub fn run(args: &Run) -> Result<(), Failure> {
     if args.digest {
         return stdout::print(&(digest(&outputs) + "\n"));
     }
-    let (plural, device) = (if samples == 1 { "" } else { "s" }, session.device());
-    let mut text =
-        format!("{} sample{plural} on {device} in {}\n", format::count(samples), format::time(model.times.run));
+    let (samples, time) = (format::counted(samples, "sample"), format::time(model.times.run));
+    let mut text = format!("{samples} on {} in {time}\n", session.device());
     for output in &outputs {
         let _ = writeln!(text, "{} {} {}", output.name(), output.dtype(), output.shape());
         if args.output.is_none() {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::cli::Verify;
 use crate::failure::Failure;
-use crate::model::{Model, with_details};
+use crate::model::{Model, slices, with_details};
 use crate::progress::Progress;
 use crate::{format, stdout};
 
@@ -64,6 +64,9 @@ struct DifferenceReport<'a> {
 }
 
 pub fn verify(args: &Verify) -> Result<(), Failure> {
+    if args.devices.len() == 1 {
+        return Err(Failure::User("there is nothing to compare: --devices names only one".to_string()));
+    }
     let mut model = Model::load(&args.model)?;
     let input = model.input(args.input.as_deref())?;
     let flip = flip()?;
@@ -87,6 +90,7 @@ pub fn verify(args: &Verify) -> Result<(), Failure> {
         let reasons: String = skipped.iter().map(|reason| format!("\n  {reason}")).collect();
         return Err(Failure::NoDevice(format!("there is nothing to compare: fewer than two devices{reasons}")));
     }
+    slices(&sessions[0], &input, args.input.as_deref())?;
     let mut progress = Progress::new("verify");
     let comparison = compare(&mut sessions, &input, &mut |done, total| progress.step(done, total))?;
     drop(progress);
@@ -148,11 +152,11 @@ fn describe(comparison: &Comparison, skipped: &[String]) -> String {
         None => {
             let _ = writeln!(
                 text,
-                "{}: the same bits, {} elements of {} kernels for {} samples",
+                "{}: the same bits, {} of {} for {}",
                 names.join(" = "),
-                format::count(comparison.elements),
-                comparison.kernels,
-                format::count(comparison.samples),
+                format::counted(comparison.elements, "element"),
+                format::counted(comparison.kernels as u64, "kernel"),
+                format::counted(comparison.samples, "sample"),
             );
             if let Some((_, digest)) = comparison.digests.first() {
                 let _ = writeln!(text, "output {digest}");
