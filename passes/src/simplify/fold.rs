@@ -7,6 +7,7 @@ use loom_ir::eval::program::{self, Memory};
 use loom_ir::graph::{Graph, NodeId, Op};
 use loom_ir::kernel::{BufferKind, verify};
 
+use super::splat;
 use crate::schedule::schedule;
 
 /// Larger results are left to the run: they'd only make the artifact larger.
@@ -31,20 +32,6 @@ pub fn fold_constants(mut graph: Graph) -> Graph {
         }
     }
     graph
-}
-
-/// The bits that a constant, or a broadcast or reshape of one, repeats.
-fn splat(graph: &Graph, id: NodeId) -> Option<u32> {
-    match &graph.node(id).op {
-        Op::Constant(bits) => match **bits {
-            [bits] => Some(bits),
-            _ => None,
-        },
-        Op::Broadcast { .. } | Op::Reshape(_) | Op::Transpose(_) | Op::Slice { .. } => {
-            splat(graph, graph.operands(id)[0])
-        }
-        _ => None,
-    }
 }
 
 /// A constant that stands for node `id`; where `scalar`, computed for one element and repeated.
