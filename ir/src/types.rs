@@ -87,14 +87,11 @@ impl Shape {
         self.0.len()
     }
 
-    /// The product of the extents, or `None` where it reaches [`limits::MAX_ELEMENTS`].
+    /// The product of the extents, or `None` where it reaches [`limits::MAX_ELEMENTS`]. Where an extent is 0 the product of
+    /// the others must stay below the limit all the same, so that strides and parts of the product do.
     pub fn checked_elements(&self) -> Option<u64> {
-        // An axis of extent 0 makes the tensor empty, whatever stands beside it, so it's looked for first.
-        if self.0.contains(&0) {
-            return Some(0);
-        }
-        let product = self.0.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim))?;
-        (product < limits::MAX_ELEMENTS).then_some(product)
+        let product = self.0.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim.max(1)))?;
+        (product < limits::MAX_ELEMENTS).then(|| self.elements())
     }
 
     /// The product of the extents of a shape that was [`checked`](Self::checked).
@@ -144,7 +141,7 @@ pub enum ShapeLimit {
     /// More than [`limits::MAX_RANK`] axes.
     #[error("a tensor has at most {max} axes, this one has {0}", max = limits::MAX_RANK)]
     Rank(usize),
-    /// [`limits::MAX_ELEMENTS`] elements or more.
+    /// [`limits::MAX_ELEMENTS`] elements or more, extents of 0 left out.
     #[error("a tensor has fewer than 2^31 elements, {0} has more")]
     Elements(Shape),
 }
@@ -158,7 +155,8 @@ mod tests {
         assert_eq!(Shape::from([limits::MAX_ELEMENTS - 1]).checked_elements(), Some(limits::MAX_ELEMENTS - 1));
         assert_eq!(Shape::from([limits::MAX_ELEMENTS]).checked_elements(), None);
         assert_eq!(Shape::from([u64::MAX, u64::MAX]).checked_elements(), None);
-        assert_eq!(Shape::from([u64::MAX, u64::MAX, 0]).checked_elements(), Some(0));
+        assert_eq!(Shape::from([u64::MAX, u64::MAX, 0]).checked_elements(), None);
+        assert_eq!(Shape::from([limits::MAX_ELEMENTS - 1, 0]).checked_elements(), Some(0));
         assert_eq!(Shape::from([]).checked_elements(), Some(1));
         assert_eq!(Shape::from([u64::MAX, u64::MAX, 0]).elements(), 0);
         assert_eq!(Shape::from([0, u64::MAX, u64::MAX]).strides(), [u64::MAX, u64::MAX, 1]);

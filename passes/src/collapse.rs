@@ -129,7 +129,7 @@ fn merge(kernel: &mut Kernel, axis: usize) -> bool {
 fn merged_access(access: &Access, axis: usize, extent: i64, count: usize) -> Option<Access> {
     let merged = |affine: &Affine| {
         let inner = affine.coefficients[axis + 1];
-        if affine.coefficients[axis] != inner * extent {
+        if inner.checked_mul(extent) != Some(affine.coefficients[axis]) {
             return None;
         }
         let mut coefficients = affine.coefficients.clone();

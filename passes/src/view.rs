@@ -72,9 +72,8 @@ impl View {
     }
 
     fn slice(&self, result: &Shape, starts: &[u64], steps: &[u64]) -> View {
-        let axes: Vec<Affine> = (0..result.rank())
-            .map(|axis| Affine::axis(axis, result.rank()).scaled(steps[axis] as i64).shifted(starts[axis] as i64))
-            .collect();
+        let axes: Vec<Affine> =
+            (0..result.rank()).map(|axis| stepped(axis, result, steps[axis]).shifted(starts[axis] as i64)).collect();
         self.substitute(result, &axes)
     }
 
@@ -112,8 +111,8 @@ impl View {
         let (rank, count) = (self.shape.rank(), result.rank());
         let mut axes: Vec<Affine> = (0..rank).map(|axis| Affine::axis(axis, count)).collect();
         for (i, &axis) in window.axes.iter().enumerate() {
-            let position = Affine::axis(axis, count).scaled(window.stride[i] as i64);
-            let inside = Affine::axis(rank + i, count).scaled(window.dilation[i] as i64);
+            let position = stepped(axis, result, window.stride[i]);
+            let inside = stepped(rank + i, result, window.dilation[i]);
             axes[axis] = position.plus(&inside).shifted(-(window.low[i] as i64));
         }
         self.guarded(result, &axes, window.fill)
@@ -156,6 +155,12 @@ impl View {
         let split = access.substitute(&substitution, count);
         Some(View { shape: result.clone(), access: refine_shape(split, result) })
     }
+}
+
+/// An axis of the result in steps. The step of an axis of extent 1 is never taken, and may be of any size.
+fn stepped(axis: usize, result: &Shape, step: u64) -> Affine {
+    let moves = result.dims()[axis] != 1;
+    Affine::axis(axis, result.rank()).scaled(if moves { step as i64 } else { 1 })
 }
 
 type Groups = Vec<(std::ops::Range<usize>, std::ops::Range<usize>)>;
@@ -202,7 +207,7 @@ fn merge(access: &Access, dims: &[u64], group: std::ops::Range<usize>) -> Option
             let coefficient = affine.coefficients[axis];
             match last {
                 None => last = Some(coefficient),
-                Some(last) if coefficient == last * stride => {}
+                Some(last) if last.checked_mul(stride) == Some(coefficient) => {}
                 Some(_) => return None,
             }
             stride *= dims[axis] as i64;

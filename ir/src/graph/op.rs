@@ -261,8 +261,14 @@ impl Op {
             Op::Reshape(shape) => moved(reshape_shape(&operands[0].shape, shape)),
             Op::Transpose(permutation) => moved(transpose_shape(&operands[0].shape, permutation)),
             Op::Slice { starts, ends, steps } => moved(slice_shape(&operands[0].shape, starts, ends, steps)),
-            Op::Pad { low, high, .. } => moved(pad_shape(&operands[0].shape, low, high)),
-            Op::Window(window) => moved(window.shape(&operands[0].shape)),
+            Op::Pad { low, high, value } => {
+                fill_fits(*value, operands[0])?;
+                moved(pad_shape(&operands[0].shape, low, high))
+            }
+            Op::Window(window) => {
+                fill_fits(window.fill, operands[0])?;
+                moved(window.shape(&operands[0].shape))
+            }
             Op::Contract(axes) => {
                 if operands.iter().any(|operand| operand.dtype != DType::F32) {
                     return Err(refused());
@@ -323,6 +329,10 @@ fn slice_shape(operand: &Shape, starts: &[u64], ends: &[u64], steps: &[u64]) -> 
         .collect()
 }
 
+fn fill_fits(fill: u32, operand: &TensorType) -> Result<(), OpError> {
+    rule(operand.dtype != DType::Bool || fill <= 1, "a bool is filled up with 0 or 1", &operand.shape)
+}
+
 fn pad_shape(operand: &Shape, low: &[u64], high: &[u64]) -> Result<Vec<u64>, OpError> {
     let rank = operand.rank();
     rule(low.len() == rank && high.len() == rank, "padding has one count an axis and side", operand)?;
@@ -359,7 +369,7 @@ impl Window {
         rule(ascending(&self.axes, operand.rank()), "windowed axes ascend and exist", operand)?;
         let small = self.stride.iter().chain(&self.dilation).all(|&step| (1..1 << 31).contains(&step));
         rule(small, "strides and dilations are at least 1", operand)?;
-        let mut dims = operand.dims().to_vec();
+        let (mut dims, mut covered) = (operand.dims().to_vec(), operand.dims().to_vec());
         for (i, &axis) in self.axes.iter().enumerate() {
             let positions = Window::positions(
                 dims[axis],
@@ -372,6 +382,11 @@ impl Window {
             dims[axis] = positions
                 .ok_or(OpError::Attribute { rule: "a window fits into its padded axis", shape: operand.clone() })?;
         }
+        // What windows may cover is limited as a tensor is, so that places in it are small numbers.
+        for (i, &axis) in self.axes.iter().enumerate() {
+            covered[axis] = padded(covered[axis], self.low[i], self.high[i]).ok_or_else(|| too_large(operand))?;
+        }
+        Shape::checked(covered)?;
         dims.extend(&self.size);
         Ok(dims)
     }

@@ -55,12 +55,12 @@ impl Affine {
         Some((low, high))
     }
 
-    /// `self · factor`.
+    /// `self · factor`. Saturates, like the next two: what comes out is too large for [`Access::check`] then.
     #[must_use]
     pub fn scaled(&self, factor: i64) -> Affine {
         Affine {
-            offset: self.offset * factor,
-            coefficients: self.coefficients.iter().map(|coefficient| coefficient * factor).collect(),
+            offset: self.offset.saturating_mul(factor),
+            coefficients: self.coefficients.iter().map(|coefficient| coefficient.saturating_mul(factor)).collect(),
         }
     }
 
@@ -69,15 +69,20 @@ impl Affine {
     pub fn plus(&self, other: &Affine) -> Affine {
         debug_assert_eq!(self.coefficients.len(), other.coefficients.len());
         Affine {
-            offset: self.offset + other.offset,
-            coefficients: self.coefficients.iter().zip(&other.coefficients).map(|(a, b)| a + b).collect(),
+            offset: self.offset.saturating_add(other.offset),
+            coefficients: self
+                .coefficients
+                .iter()
+                .zip(&other.coefficients)
+                .map(|(a, b)| a.saturating_add(*b))
+                .collect(),
         }
     }
 
     /// `self + offset`.
     #[must_use]
     pub fn shifted(&self, offset: i64) -> Affine {
-        Affine { offset: self.offset + offset, coefficients: self.coefficients.clone() }
+        Affine { offset: self.offset.saturating_add(offset), coefficients: self.coefficients.clone() }
     }
 
     /// The same expression with each axis index replaced: `axes[i]` stands for axis `i`, over `count` new axes.

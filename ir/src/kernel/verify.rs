@@ -309,10 +309,10 @@ fn check_axes(kernel: &Kernel) -> Result<(), VerifyErrorKind> {
     }
     let small = |axes: &[u64]| {
         axes.iter()
-            .try_fold(1u64, |product, &extent| product.checked_mul(extent))
+            .try_fold(1u64, |product, &extent| product.checked_mul(extent.max(1)))
             .is_some_and(|product| product < limits::MAX_ELEMENTS)
     };
-    // An extent of 0 empties its own product only, so that each group stays small on its own.
+    // Extents of 0 are left out of the products, so that those of any group of axes stay small.
     let parallel = match &kernel.body {
         Body::Reduce(reduce) => kernel.axes.len() - reduce.reduced,
         _ => kernel.output_axes(),

@@ -14,7 +14,7 @@ pub fn fuse(program: &Program, readers: &Readers, consumer: usize) -> Option<Ker
         let producer = &program.kernels[readers.producer(program, buffer)?];
         let whole = !matches!(producer.body, Body::Map(_)) && plain_output(producer);
         // One load, so that one result is all that the map needs.
-        if !whole || readers.loads(buffer) != [(consumer, load)] {
+        if !whole || !readers.loads(buffer).eq([(consumer, load)]) {
             return None;
         }
         let nest = SharedNest::find(producer, kernel, &kernel.loads[load])?;

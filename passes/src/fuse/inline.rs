@@ -21,10 +21,9 @@ pub fn fuse(program: &Program, readers: &Readers, consumer: usize) -> Option<Ker
             // Only if the producer goes away for it.
             readers
                 .loads(producer.output.buffer)
-                .iter()
-                .all(|&(reader, load)| can_inline(&program.kernels[reader], load, producer))
+                .all(|(reader, load)| can_inline(&program.kernels[reader], load, producer))
         } else {
-            readers.loads(producer.output.buffer).len() == 1 && read_once(program, kernel, load)
+            readers.loads(producer.output.buffer).count() == 1 && read_once(program, kernel, load)
         };
         (allowed && can_inline(kernel, load, producer)).then(|| inlined(kernel, load, producer, lambda))
     })

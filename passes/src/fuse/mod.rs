@@ -18,21 +18,24 @@ mod epilogue;
 mod inline;
 mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use loom_ir::kernel::{Access, Affine, BufferId, BufferKind, Kernel, Program};
 use loom_ir::limits;
 
 /// Applies the rules until none does. The program must be verified and not yet planned.
 pub fn fuse(mut program: Program) -> Program {
+    let mut readers = Readers::of(&program);
     loop {
-        let mut changed = run_rule(&mut program, epilogue::fuse);
-        changed |= run_rule(&mut program, inline::fuse);
-        changed |= run_rule(&mut program, rows::fuse);
+        let mut changed = run_rule(&mut program, &mut readers, epilogue::fuse);
+        changed |= run_rule(&mut program, &mut readers, inline::fuse);
+        changed |= run_rule(&mut program, &mut readers, rows::fuse);
         if !changed {
             break;
         }
     }
+    let mut numbers = 0..;
+    program.kernels.retain(|_| numbers.next().is_some_and(|number| !readers.dead[number]));
     remove_unread(&mut program);
     unique_names(&mut program);
     program
@@ -41,15 +44,14 @@ pub fn fuse(mut program: Program) -> Program {
 /// A rule: the kernel that replaces consumer number `consumer`, having taken over a producer of one of its loads.
 type Rule = fn(&Program, &Readers, consumer: usize) -> Option<Kernel>;
 
-fn run_rule(program: &mut Program, rule: Rule) -> bool {
+fn run_rule(program: &mut Program, readers: &mut Readers, rule: Rule) -> bool {
     let mut changed = false;
     let mut consumer = 0;
     while consumer < program.kernels.len() {
-        let readers = Readers::of(program);
-        match rule(program, &readers, consumer) {
+        let fused = if readers.dead[consumer] { None } else { rule(program, readers, consumer) };
+        match fused {
             Some(fused) if fits(&fused) => {
-                let before = std::mem::replace(&mut program.kernels[consumer], fused);
-                consumer -= remove_dead_producers(program, &before);
+                readers.replace(program, consumer, fused);
                 changed = true;
             }
             _ => consumer += 1,
@@ -58,30 +60,64 @@ fn run_rule(program: &mut Program, rule: Rule) -> bool {
     changed
 }
 
+/// Instructions of a fused function, at most. Beyond that a load and a store more are lost in the noise, but code generators
+/// expand library calls some fiftyfold, and each step of fusion walks through the whole function.
+const LONGEST_FUNCTION: usize = 256;
+
 /// Whether a fused kernel is within the limits that every device has.
 fn fits(kernel: &Kernel) -> bool {
     kernel.buffers().len() <= limits::MAX_KERNEL_BUFFERS
         && kernel.axes.len() <= limits::MAX_KERNEL_AXES
-        && kernel.lambdas().iter().all(|lambda| lambda.function.insts.len() <= limits::MAX_SCALAR_OPS / 4)
+        && kernel.lambdas().iter().all(|lambda| lambda.function.insts.len() <= LONGEST_FUNCTION)
 }
 
-/// Who reads and who writes each buffer.
+/// Who reads and who writes each buffer. Kernels keep their numbers until all rules are done: those that nobody needs
+/// any more are dead.
 pub(crate) struct Readers {
-    readers: BTreeMap<BufferId, Vec<(usize, usize)>>,
+    /// Kernel and number of the load, in order.
+    readers: BTreeMap<BufferId, BTreeSet<(usize, usize)>>,
     writers: BTreeMap<BufferId, usize>,
+    dead: Vec<bool>,
 }
 
 impl Readers {
     fn of(program: &Program) -> Readers {
-        let mut readers: BTreeMap<BufferId, Vec<(usize, usize)>> = BTreeMap::new();
-        let mut writers = BTreeMap::new();
+        let mut readers =
+            Readers { readers: BTreeMap::new(), writers: BTreeMap::new(), dead: vec![false; program.kernels.len()] };
         for (index, kernel) in program.kernels.iter().enumerate() {
-            for (load, access) in kernel.loads.iter().enumerate() {
-                readers.entry(access.buffer).or_default().push((index, load));
-            }
-            writers.insert(kernel.output.buffer, index);
+            readers.add(index, kernel);
+            readers.writers.insert(kernel.output.buffer, index);
         }
-        Readers { readers, writers }
+        readers
+    }
+
+    fn add(&mut self, index: usize, kernel: &Kernel) {
+        for (load, access) in kernel.loads.iter().enumerate() {
+            self.readers.entry(access.buffer).or_default().insert((index, load));
+        }
+    }
+
+    fn remove(&mut self, index: usize, kernel: &Kernel) {
+        for (load, access) in kernel.loads.iter().enumerate() {
+            if let Some(loads) = self.readers.get_mut(&access.buffer) {
+                loads.remove(&(index, load));
+            }
+        }
+    }
+
+    /// Puts a fused kernel in a kernel's place. Producers that the kernel read before and that nobody reads now are
+    /// dead: they'd count as readers of their own operands.
+    fn replace(&mut self, program: &mut Program, index: usize, fused: Kernel) {
+        let before = std::mem::replace(&mut program.kernels[index], fused);
+        self.remove(index, &before);
+        self.add(index, &program.kernels[index]);
+        self.writers.insert(program.kernels[index].output.buffer, index);
+        for load in &before.loads {
+            let Some(producer) = self.producer(program, load.buffer) else { continue };
+            if self.loads(load.buffer).next().is_none() && !std::mem::replace(&mut self.dead[producer], true) {
+                self.remove(producer, &program.kernels[producer]);
+            }
+        }
     }
 
     /// The kernel that writes a temporary buffer.
@@ -91,13 +127,13 @@ impl Readers {
     }
 
     /// The loads of a buffer: kernel and number.
-    fn loads(&self, buffer: BufferId) -> &[(usize, usize)] {
-        self.readers.get(&buffer).map_or(&[], Vec::as_slice)
+    fn loads(&self, buffer: BufferId) -> impl Iterator<Item = (usize, usize)> + Clone + '_ {
+        self.readers.get(&buffer).into_iter().flatten().copied()
     }
 
     /// Whether only this kernel reads the buffer.
     fn only(&self, buffer: BufferId, kernel: usize) -> bool {
-        self.loads(buffer).iter().all(|&(reader, _)| reader == kernel)
+        self.loads(buffer).all(|(reader, _)| reader == kernel)
     }
 }
 
@@ -119,20 +155,6 @@ fn bare_axes(access: &Access, extents: &[u64]) -> Option<Vec<usize>> {
         axes.push(axis);
     }
     Some(axes)
-}
-
-/// Removes the producers that a kernel read before it was fused and that nobody reads now: they'd count as readers of
-/// their own operands. Gives how many, all of them before the kernel.
-fn remove_dead_producers(program: &mut Program, before: &Kernel) -> usize {
-    let dead: Vec<BufferId> = before
-        .buffers()
-        .into_iter()
-        .filter(|&buffer| program.buffer(buffer).kind == BufferKind::Temp && buffer != before.output.buffer)
-        .filter(|&buffer| !program.kernels.iter().flat_map(|kernel| &kernel.loads).any(|load| load.buffer == buffer))
-        .collect();
-    let count = program.kernels.len();
-    program.kernels.retain(|kernel| !dead.contains(&kernel.output.buffer));
-    count - program.kernels.len()
 }
 
 /// Removes temporary buffers that no kernel writes and renumbers the others.

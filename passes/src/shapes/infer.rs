@@ -92,7 +92,7 @@ impl At<'_> {
         }
     }
 
-    fn limit(&self, what: &'static str, source: ShapeLimit) -> ShapeError {
+    pub(super) fn limit(&self, what: &'static str, source: ShapeLimit) -> ShapeError {
         ShapeError::Limit { path: self.layer.path.clone(), what, source, span: self.layer.type_span }
     }
 

@@ -42,14 +42,14 @@ pub(super) fn input_shape(at: &At<'_>, shape: &Shape, declared: &Declared) -> Re
     Err(at.rank(expected))
 }
 
-/// The extents of window positions.
+/// The extents of window positions. The padded input is limited as a tensor is.
 pub(super) fn positions(
     at: &At<'_>,
     input: &Shape,
     window: &SpatialWindow,
     span: Span,
 ) -> Result<Vec<u64>, ShapeError> {
-    (0..window.size.len())
+    let positions: Result<Vec<u64>, ShapeError> = (0..window.size.len())
         .map(|axis| {
             let extent = input.dims()[axis + 2];
             let (size, dilation, padding) = (window.size[axis], window.dilation[axis], window.padding[axis]);
@@ -57,5 +57,12 @@ pub(super) fn positions(
                 ShapeError::Window { path: at.layer.path.clone(), size, dilation, extent, padding, span }
             })
         })
-        .collect()
+        .collect();
+    let positions = positions?;
+    let mut padded = input.dims().to_vec();
+    for (extent, padding) in padded[2..].iter_mut().zip(&window.padding) {
+        *extent = extent.saturating_add(padding.saturating_mul(2));
+    }
+    Shape::checked(padded).map_err(|source| at.limit("the padded input:", source))?;
+    Ok(positions)
 }

@@ -6,10 +6,13 @@
 use loom_ir::eval::program::{self, Memory};
 use loom_ir::graph::{Graph, NodeId, Op};
 use loom_ir::kernel::{BufferKind, verify};
+use loom_ir::types::Shape;
 
+use super::splat;
 use crate::schedule::schedule;
 
-/// Larger results are left to the run: they'd only make the artifact larger.
+/// What takes more than so many terms is left to the run, as are results with more elements: they'd only make compiling
+/// slower and the artifact larger.
 const MAX_ELEMENTS: u64 = 1 << 12;
 
 /// Folds every node whose operands are constants. Views of one-element constants stay: they cost nothing.
@@ -23,7 +26,9 @@ pub fn fold_constants(mut graph: Graph) -> Graph {
         }
         // An elementwise operation on repeated scalars repeats the result of the scalars.
         let elementwise = !matches!(node.op, Op::Contract(_) | Op::Reduce { .. });
-        if !elementwise && node.ty.shape.elements() > MAX_ELEMENTS {
+        let large = |shape: &Shape| shape.elements() > MAX_ELEMENTS;
+        let work = || operands.iter().any(|&operand| large(graph.shape(operand))) || large(&node.ty.shape);
+        if !elementwise && work() {
             continue;
         }
         if let Some(folded) = folded(&mut graph, id, elementwise) {
@@ -31,20 +36,6 @@ pub fn fold_constants(mut graph: Graph) -> Graph {
         }
     }
     graph
-}
-
-/// The bits that a constant, or a broadcast or reshape of one, repeats.
-fn splat(graph: &Graph, id: NodeId) -> Option<u32> {
-    match &graph.node(id).op {
-        Op::Constant(bits) => match **bits {
-            [bits] => Some(bits),
-            _ => None,
-        },
-        Op::Broadcast { .. } | Op::Reshape(_) | Op::Transpose(_) | Op::Slice { .. } => {
-            splat(graph, graph.operands(id)[0])
-        }
-        _ => None,
-    }
 }
 
 /// A constant that stands for node `id`; where `scalar`, computed for one element and repeated.

@@ -17,6 +17,8 @@ use loom_ir::graph::{Graph, NodeId, Op};
 use loom_ir::kernel::scalar::{BinaryOp, UnaryOp};
 use loom_ir::types::DType;
 
+use super::splat;
+
 /// Applies the table until nothing changes.
 pub fn simplify_identities(mut graph: Graph) -> Graph {
     for id in graph.topological() {
@@ -113,18 +115,6 @@ fn exact_inverse(x: f32) -> Option<f32> {
     let power_of_two = x.is_normal() && x.to_bits() & 0x007f_ffff == 0;
     let inverse = 1.0 / x;
     (power_of_two && inverse.is_normal()).then_some(inverse)
-}
-
-/// The bits that a one-element constant repeats under broadcasts.
-fn splat(graph: &Graph, id: NodeId) -> Option<u32> {
-    match &graph.node(id).op {
-        Op::Constant(bits) => match **bits {
-            [bits] => Some(bits),
-            _ => None,
-        },
-        Op::Broadcast { .. } => splat(graph, graph.operands(id)[0]),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,101 @@
+//! Sizes at the edges: every network and every graph compiles or is refused, none makes a pass panic.
+
+use loom_ir::config;
+use loom_ir::graph::parse::parse;
+use loom_passes::{PipelineOptions, compile, compile_graph};
+
+fn network(text: &str) -> Result<(), String> {
+    let network = config::parse(text).map_err(|error| format!("{error:?}"))?;
+    compile(&network, &PipelineOptions::default()).map(drop).map_err(|error| error.to_string())
+}
+
+fn graph(body: &str) -> Result<(), String> {
+    let graph = parse(&format!("graph \"g\" {{\n{body}\n}}")).map_err(|error| error.to_string())?;
+    compile_graph(graph, &PipelineOptions::default()).map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_stride_beyond_the_only_window_does_not_matter() {
+    let text = r#"{"input_shape":[1,4,4096],"layers":[
+        {"type":"conv2d","filters":1,"kernel_size":1,"stride":[1073741824,1]}]}"#;
+    assert_eq!(network(text), Ok(()));
+}
+
+#[test]
+fn a_dilation_of_a_single_element_does_not_matter() {
+    let text = r#"{"input_shape":[1,4,4096],"layers":[
+        {"type":"conv2d","filters":1,"kernel_size":1,"dilation":[1073741824,1]}]}"#;
+    assert_eq!(network(text), Ok(()));
+}
+
+#[test]
+fn padding_beyond_all_tensors_is_refused() {
+    let text = r#"{"input_shape":[1,4,4096],"layers":[
+        {"type":"conv2d","filters":1,"kernel_size":1,"padding":[536870912,0],"stride":[536870912,1]}]}"#;
+    assert!(network(text).unwrap_err().contains("2^31"), "{:?}", network(text));
+}
+
+#[test]
+fn extents_beside_an_extent_of_zero_are_limited_too() {
+    let sliced = "%0 = input \"x\" : f32[0, 70368744177664]
+        %1 = slice %0 starts=[0, 35184372088832] ends=[0, 70368744177664] steps=[1, 1] : f32[0, 35184372088832]
+        output \"y\" %1";
+    assert!(graph(sliced).is_err());
+    let moved = "%0 = input \"x\" : f32[0, 1073741824, 1073741824, 1073741824]
+        %1 = transpose %0 permutation=[3, 2, 1, 0] : f32[1073741824, 1073741824, 1073741824, 0]
+        output \"y\" %1";
+    assert!(graph(moved).is_err());
+    let small = "%0 = input \"x\" : f32[0, 7]\n%1 = neg %0 : f32[0, 7]\noutput \"y\" %1";
+    assert_eq!(graph(small), Ok(()));
+}
+
+#[test]
+fn steps_of_steps_do_not_overflow() {
+    let body = "%0 = input \"x\" : f32[5]
+        %1 = slice %0 starts=[0] ends=[1] steps=[2147483647] : f32[1]
+        %2 = slice %1 starts=[0] ends=[1] steps=[512] : f32[1]
+        %3 = slice %2 starts=[0] ends=[1] steps=[2147483647] : f32[1]
+        output \"y\" %3";
+    assert_eq!(graph(body), Ok(()));
+    // Two elements at the ends of ever larger strides, all of it padding.
+    let window =
+        "axes=[0] size=[1] stride=[1073741824] dilation=[1] low=[1073741822] high=[1073741822] fill=0x00000000";
+    let body = format!(
+        "%0 = input \"x\" : f32[2]
+        %1 = window %0 {window} : f32[2, 1]
+        %2 = reshape %1 shape=[2] : f32[2]
+        %3 = window %2 {window} : f32[2, 1]
+        %4 = reshape %3 shape=[2] : f32[2]
+        %5 = window %4 {window} : f32[2, 1]
+        %6 = reshape %5 shape=[2] : f32[2]
+        %7 = window %6 {window} : f32[2, 1]
+        output \"y\" %7"
+    );
+    assert_eq!(graph(&body), Ok(()));
+}
+
+#[test]
+fn constants_are_not_folded_at_any_price() {
+    let body = "%0 = constant [0x3f800000] : f32[]
+        %1 = broadcast %0 shape=[2147483647] axes=[] : f32[2147483647]
+        %2 = reduce %1 op=sum axes=[0] : f32[]
+        output \"y\" %2";
+    let begin = std::time::Instant::now();
+    assert_eq!(graph(body), Ok(()));
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_bool_is_filled_up_with_a_bool() {
+    for (fill, legal) in [("0x00000001", true), ("0x00000002", false)] {
+        let body = format!(
+            "graph \"g\" {{
+            %0 = input \"x\" : f32[2]
+            %1 = convert %0 to=bool : bool[2]
+            %2 = pad %1 low=[1] high=[0] value={fill} : bool[3]
+            output \"y\" %2
+            }}"
+        );
+        assert_eq!(parse(&body).is_ok(), legal, "{fill}");
+    }
+}
