@@ -13,6 +13,13 @@ pub fn fuse(program: &Program, readers: &Readers, consumer: usize) -> Option<Ker
         let buffer = kernel.loads[load].buffer;
         let producer = &program.kernels[readers.producer(program, buffer)?];
         let whole = !matches!(producer.body, Body::Map(_)) && plain_output(producer);
+        // The nest that both share has axes of its own: an index of the old ones would mean another thing.
+        let indexed = |kernel: &Kernel| {
+            kernel.lambdas().iter().any(|lambda| lambda.args.iter().any(|arg| matches!(arg, Arg::Index(_))))
+        };
+        if indexed(producer) || indexed(kernel) {
+            return None;
+        }
         // One load, so that one result is all that the map needs.
         if !whole || !readers.loads(buffer).eq([(consumer, load)]) {
             return None;

@@ -1,0 +1,88 @@
+//! Programs that no graph makes, but that the verifier lets through or must not.
+
+use loom_ir::eval::program::{self, Memory};
+use loom_ir::kernel::scalar::ScalarFnBuilder;
+use loom_ir::kernel::{
+    Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Kernel, Lambda, Program, Reduce, ReduceOp, Stage, verify,
+};
+use loom_ir::numerics::reduction::SumSpec;
+use loom_ir::types::{DType, Shape};
+use loom_passes::pipeline::{Ir, run_pass};
+
+fn buffer(name: &str, shape: impl Into<Shape>, kind: BufferKind) -> Buffer {
+    Buffer { name: name.to_string(), dtype: DType::F32, shape: shape.into(), kind }
+}
+
+/// `y[i, j] = sum(x[j, i, ..]) + i`.
+fn transposed_sum_and_index() -> Program {
+    let sum = Kernel {
+        name: "sum".to_string(),
+        axes: vec![2, 3, 4],
+        loads: vec![Access::identity(BufferId(0), Shape::from([2, 3, 4]), 3)],
+        body: Body::Reduce(Reduce {
+            reduced: 1,
+            stages: vec![Stage {
+                input: Lambda::identity(Arg::Load(0), DType::F32),
+                op: ReduceOp::Sum(SumSpec::default()),
+            }],
+            result: Lambda::identity(Arg::Reduced(0), DType::F32),
+            per_element: false,
+        }),
+        output: Access::identity(BufferId(1), Shape::from([2, 3]), 3),
+    };
+    let mut b = ScalarFnBuilder::new();
+    let (total, index) = (b.param(DType::F32), b.param(DType::U32));
+    let index = b.convert(DType::F32, index);
+    let result = b.add(total, index);
+    let mut load = Access::identity(BufferId(1), Shape::from([2, 3]), 2);
+    load.coords = vec![Affine::axis(1, 2), Affine::axis(0, 2)];
+    let add = Kernel {
+        name: "add".to_string(),
+        axes: vec![3, 2],
+        loads: vec![load],
+        body: Body::Map(Lambda { args: vec![Arg::Load(0), Arg::Index(0)], function: b.finish(result) }),
+        output: Access::identity(BufferId(2), Shape::from([3, 2]), 2),
+    };
+    let buffers = vec![
+        buffer("x", [2, 3, 4], BufferKind::Input),
+        buffer("s", [2, 3], BufferKind::Temp),
+        buffer("y", [3, 2], BufferKind::Output),
+    ];
+    Program { name: "test".to_string(), buffers, kernels: vec![sum, add], plan: None }
+}
+
+fn run(program: Program) -> Vec<u32> {
+    let program = verify(program).unwrap();
+    let mut memory = Memory::new(&program);
+    memory.buffers[0] = (0..24).map(|k| (k as f32).to_bits()).collect();
+    program::run(&program, &mut memory);
+    memory.buffers.pop().unwrap()
+}
+
+#[test]
+fn fusion_keeps_what_an_index_means() {
+    let plain = transposed_sum_and_index();
+    let Ok(Ir::Program(fused)) = run_pass("fuse", Ir::Program(plain.clone())) else { panic!("a program") };
+    assert_eq!(run(fused), run(plain));
+}
+
+#[test]
+fn extents_beside_an_axis_of_extent_zero_are_limited() {
+    let mut program = transposed_sum_and_index();
+    program.kernels.truncate(1);
+    program.buffers = vec![buffer("x", [1], BufferKind::Input), buffer("y", [0], BufferKind::Output)];
+    let kernel = &mut program.kernels[0];
+    let constant = |buffer| Access {
+        buffer,
+        shape: Shape::from([u64::from(buffer == BufferId(0))]),
+        coords: vec![Affine::constant(0, 4)],
+        guards: Vec::new(),
+        fill: 0,
+    };
+    (kernel.loads, kernel.output) = (vec![constant(BufferId(0))], constant(BufferId(1)));
+    kernel.axes = vec![0, 5, 6, 7];
+    assert!(verify(program.clone()).is_ok());
+    // The product of the last three is 2^90, though nothing runs.
+    program.kernels[0].axes = vec![0, 1 << 30, 1 << 30, 1 << 30];
+    assert!(verify(program).is_err());
+}
