@@ -253,7 +253,9 @@ fn reshaped(random: &mut Random, shape: &Shape) -> Shape {
             }
             1 if !dims.is_empty() => {
                 let at = random.below(dims.len() as u64) as usize;
-                if let Some(factor) = [2, 3, 5].into_iter().find(|&factor| dims[at] > 0 && dims[at] % factor == 0) {
+                if let Some(factor) =
+                    [2, 3, 5].into_iter().find(|&factor| dims[at] > 0 && dims[at].is_multiple_of(factor))
+                {
                     dims[at] /= factor;
                     dims.insert(at + random.below(2) as usize, factor);
                 }
