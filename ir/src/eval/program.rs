@@ -53,6 +53,20 @@ pub fn run_kernel(program: &Program, kernel: &Kernel, memory: &mut Memory) {
     memory.buffers[kernel.output.buffer.index()] = output;
 }
 
+/// Bytes that a kernel's terms take while it runs: a row of them, or the operands of one batch. Known before anything is
+/// allocated; `None` where it overflows.
+pub fn scratch_bytes(kernel: &Kernel) -> Option<u64> {
+    let product = |axes: &[u64]| axes.iter().try_fold(4u64, |product, &extent| product.checked_mul(extent));
+    match &kernel.body {
+        Body::Map(_) => Some(0),
+        Body::Reduce(reduce) => product(&kernel.axes[kernel.axes.len() - reduce.reduced..]),
+        Body::Contract(contract) => {
+            let (_, rows, columns, reduced) = contract.split(&kernel.axes);
+            product(&[rows, reduced].concat())?.checked_add(product(&[columns, reduced].concat())?)
+        }
+    }
+}
+
 struct KernelRun<'a> {
     program: &'a Program,
     kernel: &'a Kernel,

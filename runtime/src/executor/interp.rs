@@ -3,11 +3,15 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use loom_ir::eval::program::{Memory, run_kernel};
+use loom_ir::eval::program::{Memory, run_kernel, scratch_bytes};
 use loom_ir::kernel::{BufferId, BufferKind, Program, Verified};
 
 use super::{ExecuteError, Executor, WeightBits};
 use crate::fp_env::FpEnv;
+
+/// Most bytes of terms that one kernel may ask for: programs are untrusted, and one of a few bytes can name rows of 2^31
+/// terms. A network of real size needs a fraction of this.
+const MAX_SCRATCH_BYTES: u64 = 1 << 36;
 
 /// Runs a program in the interpreter. Unlike on the other devices, a run allocates as the interpreter likes.
 #[derive(Debug)]
@@ -21,6 +25,13 @@ pub struct InterpExecutor {
 impl InterpExecutor {
     /// Makes a program ready: memory for all its buffers, the weights copied in.
     pub fn new(program: Arc<Verified>, weights: &dyn WeightBits) -> Result<InterpExecutor, ExecuteError> {
+        for kernel in &program.kernels {
+            let need = scratch_bytes(kernel).unwrap_or(u64::MAX);
+            if need > MAX_SCRATCH_BYTES {
+                let what = format!("kernel `{}`", kernel.name);
+                return Err(ExecuteError::Limit { what, need, limit: MAX_SCRATCH_BYTES });
+            }
+        }
         let mut buffers = Vec::with_capacity(program.buffers.len());
         let mut weight = 0;
         for buffer in &program.buffers {
@@ -86,5 +97,31 @@ impl Executor for InterpExecutor {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_beyond_the_limit_are_refused() {
+        let graph = "graph \"bomb\" {
+            %0 = input \"x\" : f32[1]
+            %1 = broadcast %0 shape=[16, 8] axes=[1] : f32[16, 8]
+            %2 = broadcast %0 shape=[2, 8] axes=[1] : f32[2, 8]
+            %3 = contract %1 %2 lhs_batch=[] rhs_batch=[] lhs_reduced=[1] rhs_reduced=[1] : f32[16, 2]
+            output \"y\" %3
+        }";
+        let graph = loom_ir::graph::parse::parse(graph).unwrap();
+        let program = loom_passes::compile_graph(graph, &loom_passes::PipelineOptions::default()).unwrap();
+        // The operands are one element, repeated: as many terms as one likes verify.
+        let executor = |terms: u64| {
+            let mut program = program.clone().into_inner();
+            *program.kernels[0].axes.last_mut().unwrap() = terms;
+            InterpExecutor::new(Arc::new(loom_ir::kernel::verify(program).unwrap()), &Vec::<Vec<u32>>::new())
+        };
+        assert!(executor(8).is_ok());
+        assert!(matches!(executor(1 << 30), Err(ExecuteError::Limit { .. })));
     }
 }
