@@ -154,8 +154,24 @@ fn operation(cursor: &mut Cursor<'_>, name: &str, span: Span) -> Result<Op, Pars
         }
     }
     let mut attributes = Attributes { op: name, span, values: BTreeMap::new() };
+    let known: &[&str] = match name {
+        "convert" => &["to"],
+        "broadcast" => &["shape", "axes"],
+        "reshape" => &["shape"],
+        "transpose" => &["permutation"],
+        "slice" => &["starts", "ends", "steps"],
+        "pad" => &["low", "high", "value"],
+        "window" => &["axes", "size", "stride", "dilation", "low", "high", "fill"],
+        "contract" => &["lhs_batch", "rhs_batch", "lhs_reduced", "rhs_reduced"],
+        _ => &["op", "axes"],
+    };
     while cursor.peek().is_some_and(|c| c.is_ascii_lowercase()) {
+        let start = cursor.skip_space();
         let key = cursor.identifier()?;
+        if !known.contains(&key) || attributes.values.contains_key(key) {
+            let expected = format!("one of {}= here, each once", known.join("=, "));
+            return Err(ParseError::Expected { expected, span: Span::new(start, cursor.at) });
+        }
         cursor.punctuation('=')?;
         let value = match cursor.peek() {
             Some('[') => Attribute::List(cursor.list()?),
@@ -408,6 +424,9 @@ mod tests {
         assert!(matches!(error, ParseError::Invalid(VerifyError::Type { .. })), "{error}");
         assert!(parse("").is_err());
         assert!(parse("graph \"x\" {}").is_err(), "a graph has an output");
+        let error = parse(&EVERY_OP.replace("op=max axes", "op=max op=min axes")).unwrap_err();
+        assert_eq!(error.to_string(), "expected one of op=, axes= here, each once");
+        assert!(parse(&EVERY_OP.replace("op=max", "op=max keep=[1]")).is_err());
         assert!(parse(&EVERY_OP.replace("size=[3] ", "")).unwrap_err().to_string().contains("needs size="));
     }
 
