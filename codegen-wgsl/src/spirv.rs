@@ -62,6 +62,11 @@ impl Controls {
     /// All of them: what LN1 asks of a device in the strict tier.
     pub const ALL: Controls = Controls { denorm_preserve: true };
 
+    /// The names of the controls, as SPIR-V has them.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        self.iter().map(|control| control.name)
+    }
+
     fn iter(self) -> impl Iterator<Item = &'static Control> {
         CONTROLS.iter().filter(move |control| self.denorm_preserve || control.name != DENORM_PRESERVE)
     }

@@ -35,6 +35,8 @@ struct DeviceReport {
     driver: Option<String>,
     /// Adapters: `discrete`, `integrated` or `software`.
     class: Option<&'static str>,
+    /// Adapters: the SPIR-V float controls that shaders ask for.
+    controls: Vec<&'static str>,
     /// Adapters: how they answered.
     probes: Vec<ProbeReport>,
 }
@@ -63,6 +65,7 @@ pub fn devices(args: &Devices) -> Result<(), Failure> {
         };
         if !device.probes.is_empty() {
             let passed = device.probes.iter().filter(|probe| probe.passed).count();
+            let _ = writeln!(text, "        shaders ask for {}", device.controls.join(", "));
             let _ = writeln!(text, "        {passed} of {} probes exact", device.probes.len());
             for probe in device.probes.iter().filter(|probe| !probe.passed) {
                 let _ = writeln!(text, "        not exact: {}", probe.name);
@@ -116,6 +119,7 @@ fn gpus() -> Vec<DeviceReport> {
                 let probe =
                     |probe: &loom_runtime::executor::gpu::Probe| ProbeReport { name: probe.name, passed: probe.passed };
                 report.usable = true;
+                report.controls.clone_from(&device.info().controls);
                 report.probes = device.info().probes.iter().map(probe).collect();
             }
             Err(error) => report.reason = Some(error.to_string()),

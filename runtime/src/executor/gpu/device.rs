@@ -36,6 +36,8 @@ pub struct DeviceInfo {
     /// The adapter.
     #[serde(flatten)]
     pub adapter: AdapterInfo,
+    /// The SPIR-V float controls that its shaders ask for.
+    pub controls: Vec<&'static str>,
     /// How it answered the probe.
     pub probes: Vec<Probe>,
 }
@@ -88,7 +90,10 @@ impl GpuDevice {
             context.controls = Controls { denorm_preserve };
             let probes = probe::run(&context).map_err(|error| format!("could not be probed: {error}"))?;
             match probes.iter().find(|probe| !probe.passed) {
-                None => return Ok(GpuDevice { context, info: DeviceInfo { adapter: info, probes } }),
+                None => {
+                    let controls = context.controls.names().collect();
+                    return Ok(GpuDevice { context, info: DeviceInfo { adapter: info, controls, probes } });
+                }
                 Some(probe) => failed = probe.name.to_string(),
             }
         }
