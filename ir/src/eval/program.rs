@@ -10,6 +10,7 @@ use crate::kernel::{
 use crate::numerics::reduction;
 use crate::types::DType;
 
+use super::batch::{Batch, LANES};
 use super::scalar;
 
 /// The buffers of a run: the bits of every element, by buffer number.
@@ -44,7 +45,7 @@ pub fn run(program: &Verified, memory: &mut Memory) {
 /// Runs one kernel of a verified program.
 pub fn run_kernel(program: &Program, kernel: &Kernel, memory: &mut Memory) {
     let mut output = std::mem::take(&mut memory.buffers[kernel.output.buffer.index()]);
-    let mut run = KernelRun { program, kernel, memory, values: Vec::new(), args: Vec::new() };
+    let run = KernelRun { program, kernel, memory };
     match &kernel.body {
         Body::Map(lambda) => run.map(lambda, &mut output),
         Body::Reduce(reduce) => run.reduce(reduce, &mut output),
@@ -71,64 +72,78 @@ struct KernelRun<'a> {
     program: &'a Program,
     kernel: &'a Kernel,
     memory: &'a Memory,
-    /// Scratch of the scalar evaluator.
-    values: Vec<u32>,
-    args: Vec<u32>,
 }
 
 impl KernelRun<'_> {
-    fn map(&mut self, lambda: &Lambda, output: &mut [u32]) {
+    fn map(&self, lambda: &Lambda, output: &mut [u32]) {
         let place = self.kernel.output.linear();
+        let mut lanes = Lanes::new(lambda);
         for_each_index(&self.kernel.axes, |index| {
-            output[place.at(index) as usize] = self.apply(lambda, index, &[]);
+            lanes.push(self, index, &[], place.at(index) as usize, output);
         });
+        lanes.flush(output);
     }
 
-    fn reduce(&mut self, reduce: &Reduce, output: &mut [u32]) {
+    fn reduce(&self, reduce: &Reduce, output: &mut [u32]) {
         let place = self.kernel.output.linear();
         let rows = self.kernel.axes.len() - reduce.reduced;
         let (row_axes, reduced_axes) = self.kernel.axes.split_at(rows);
+        let mut inputs: Vec<Lanes<'_>> = reduce.stages.iter().map(|stage| Lanes::new(&stage.input)).collect();
+        let mut results = Lanes::new(&reduce.result);
+        let mut terms = vec![0; reduced_axes.iter().product::<u64>() as usize];
+        let first = vec![0; reduced_axes.len()];
         for_each_index(row_axes, |row| {
             let mut reduced = Vec::new();
-            for stage in &reduce.stages {
-                let mut terms = Vec::new();
+            for (stage, input) in reduce.stages.iter().zip(&mut inputs) {
+                let mut term = 0;
                 for_each_index(reduced_axes, |rest| {
-                    terms.push(self.apply(&stage.input, &[row, rest].concat(), &reduced));
+                    input.push(self, &[row, rest].concat(), &reduced, term, &mut terms);
+                    term += 1;
                 });
+                input.flush(&mut terms);
                 reduced.push(combine(stage, &terms));
             }
+            let mut result = |rest: &[u64]| {
+                let index = [row, rest].concat();
+                results.push(self, &index, &reduced, place.at(&index) as usize, output);
+            };
             if reduce.per_element {
-                for_each_index(reduced_axes, |rest| {
-                    let index = [row, rest].concat();
-                    output[place.at(&index) as usize] = self.apply(&reduce.result, &index, &reduced);
-                });
+                for_each_index(reduced_axes, result);
             } else {
-                let index = [row, &vec![0; reduced_axes.len()]].concat();
-                output[place.at(&index) as usize] = self.apply(&reduce.result, &index, &reduced);
+                result(&first);
             }
         });
+        results.flush(output);
     }
 
-    fn contract(&mut self, contract: &Contract, output: &mut [u32]) {
+    fn contract(&self, contract: &Contract, output: &mut [u32]) {
         let place = self.kernel.output.linear();
         let (batch_axes, row_axes, column_axes, reduced_axes) = contract.split(&self.kernel.axes);
         let (no_row, no_column) = (vec![0; row_axes.len()], vec![0; column_axes.len()]);
         let no_reduced = vec![0; reduced_axes.len()];
+        let size = |axes: &[u64]| axes.iter().product::<u64>() as usize;
+        let terms = size(reduced_axes);
+        // The operands of one batch as plain matrices, one row of K terms for each row and column.
+        let (mut lhs, mut rhs) = (vec![0; size(row_axes) * terms], vec![0; size(column_axes) * terms]);
+        let (mut left, mut right) = (Lanes::new(&contract.lhs), Lanes::new(&contract.rhs));
+        let mut epilogue = Lanes::new(&contract.epilogue);
         for_each_index(batch_axes, |batch| {
-            // The operands of this batch as plain matrices, one row of K terms for each row and column.
-            let mut lhs = Vec::new();
+            let mut term = 0;
             for_each_index(row_axes, |row| {
                 for_each_index(reduced_axes, |k| {
-                    lhs.push(self.apply(&contract.lhs, &[batch, row, &no_column, k].concat(), &[]));
+                    left.push(self, &[batch, row, &no_column, k].concat(), &[], term, &mut lhs);
+                    term += 1;
                 });
             });
-            let mut rhs = Vec::new();
+            left.flush(&mut lhs);
+            let mut term = 0;
             for_each_index(column_axes, |column| {
                 for_each_index(reduced_axes, |k| {
-                    rhs.push(self.apply(&contract.rhs, &[batch, &no_row, column, k].concat(), &[]));
+                    right.push(self, &[batch, &no_row, column, k].concat(), &[], term, &mut rhs);
+                    term += 1;
                 });
             });
-            let terms = reduced_axes.iter().product::<u64>() as usize;
+            right.flush(&mut rhs);
             let mut row_number = 0;
             for_each_index(row_axes, |row| {
                 let a = &lhs[row_number * terms..(row_number + 1) * terms];
@@ -138,25 +153,13 @@ impl KernelRun<'_> {
                     let b = &rhs[column_number * terms..(column_number + 1) * terms];
                     column_number += 1;
                     let pairs = a.iter().zip(b).map(|(&a, &b)| (f32::from_bits(a), f32::from_bits(b)));
-                    let total = reduction::contract(pairs, contract.spec);
+                    let total = reduction::contract(pairs, contract.spec).to_bits();
                     let index = [batch, row, column, &no_reduced].concat();
-                    output[place.at(&index) as usize] = self.apply(&contract.epilogue, &index, &[total.to_bits()]);
+                    epilogue.push(self, &index, &[total], place.at(&index) as usize, output);
                 });
             });
         });
-    }
-
-    fn apply(&mut self, lambda: &Lambda, index: &[u64], reduced: &[u32]) -> u32 {
-        let mut args = std::mem::take(&mut self.args);
-        args.clear();
-        args.extend(lambda.args.iter().map(|&arg| match arg {
-            Arg::Load(load) => self.load(&self.kernel.loads[load as usize], index),
-            Arg::Index(axis) => index[axis as usize] as u32,
-            Arg::Reduced(stage) => reduced[stage as usize],
-        }));
-        let result = scalar::evaluate(&lambda.function, &args, &mut self.values);
-        self.args = args;
-        result
+        epilogue.flush(output);
     }
 
     fn load(&self, access: &Access, index: &[u64]) -> u32 {
@@ -170,6 +173,52 @@ impl KernelRun<'_> {
         }
         debug_assert!((place as usize) < self.program.buffer(access.buffer).shape.elements() as usize);
         self.memory.buffers[access.buffer.index()][place as usize]
+    }
+}
+
+/// A lambda over many indices: arguments are collected until a block of lanes is full, then evaluated together.
+struct Lanes<'a> {
+    lambda: &'a Lambda,
+    /// `None` where the lambda gives its only argument back.
+    batch: Option<Batch>,
+    /// Where the results of the collected lanes go.
+    places: Vec<usize>,
+}
+
+impl<'a> Lanes<'a> {
+    fn new(lambda: &'a Lambda) -> Lanes<'a> {
+        let batch = (!lambda.function.is_identity()).then(|| Batch::new(&lambda.function));
+        Lanes { lambda, batch, places: Vec::with_capacity(LANES) }
+    }
+
+    /// Adds an index; its result goes to `output[place]`, at the latest with [`Lanes::flush`].
+    fn push(&mut self, run: &KernelRun<'_>, index: &[u64], reduced: &[u32], place: usize, output: &mut [u32]) {
+        let value = |arg: Arg| match arg {
+            Arg::Load(load) => run.load(&run.kernel.loads[load as usize], index),
+            Arg::Index(axis) => index[axis as usize] as u32,
+            Arg::Reduced(stage) => reduced[stage as usize],
+        };
+        let Some(batch) = &mut self.batch else {
+            output[place] = value(self.lambda.args[0]);
+            return;
+        };
+        for (param, &arg) in self.lambda.args.iter().enumerate() {
+            batch.param(param)[self.places.len()] = value(arg);
+        }
+        self.places.push(place);
+        if self.places.len() == LANES {
+            self.flush(output);
+        }
+    }
+
+    /// Evaluates what is collected.
+    fn flush(&mut self, output: &mut [u32]) {
+        if let Some(batch) = &mut self.batch {
+            for (&place, &bits) in self.places.iter().zip(batch.run(self.places.len())) {
+                output[place] = bits;
+            }
+            self.places.clear();
+        }
     }
 }
 

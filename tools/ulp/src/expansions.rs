@@ -5,7 +5,7 @@ use std::thread;
 
 use loom_ir::kernel::scalar::ScalarFn;
 
-use crate::batch::{Batch, Block, LANES};
+use loom_ir::eval::batch::{Batch, Block, LANES};
 
 /// Disagreements found.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +46,7 @@ pub fn compare(
                         for (index, argument) in arguments.iter().enumerate() {
                             *batch.param(index) = *argument;
                         }
-                        let results = batch.run();
+                        let results = batch.run(LANES);
                         for (lane, &got) in results.iter().enumerate() {
                             let at: [u32; 2] = [arguments[0][lane], arguments[arity - 1][lane]];
                             let want = native(&at[..arity]);

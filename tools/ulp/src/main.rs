@@ -1,6 +1,5 @@
 //! Measures Loom's scalar library against correctly rounded references.
 
-mod batch;
 mod expansions;
 mod measure;
 mod reference;
@@ -95,7 +94,7 @@ fn main() {
 fn check_expansions(arguments: &Arguments) {
     let mut agree = true;
     if arguments.exhaustive_sqrt {
-        let blocks = (1 << 32) / batch::LANES as u64;
+        let blocks = (1 << 32) / loom_ir::eval::batch::LANES as u64;
         let found = with_progress("sqrt", blocks, |progress| {
             expansions::compare(
                 expand::sqrt(),
@@ -109,7 +108,7 @@ fn check_expansions(arguments: &Arguments) {
         agree &= print_disagreements("sqrt", expand::sqrt(), &found);
     }
     if let Some(millions) = arguments.division {
-        let blocks = millions * 1_000_000 / batch::LANES as u64;
+        let blocks = millions * 1_000_000 / loom_ir::eval::batch::LANES as u64;
         let found = with_progress("div", blocks, |progress| {
             expansions::compare(
                 expand::div(),

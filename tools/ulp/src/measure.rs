@@ -5,8 +5,8 @@ use std::thread;
 
 use loom_ir::kernel::scalar::{ScalarFn, UnaryOp};
 
-use crate::batch::{Batch, LANES};
 use crate::reference::{exact, rounded};
+use loom_ir::eval::batch::{Batch, LANES};
 
 /// What a sweep found.
 #[derive(Debug, Clone, Default)]
@@ -118,7 +118,7 @@ fn sweep(op: UnaryOp, batch: &mut Batch, range: std::ops::Range<u64>, stride: u6
             *argument = ((start + lane as u64) * stride) as u32;
         }
         let arguments = *arguments;
-        let results = batch.run();
+        let results = batch.run(LANES);
         for (&argument, &result) in arguments.iter().zip(results).take(count) {
             report.record(op, f32::from_bits(argument), f32::from_bits(result));
         }
