@@ -286,6 +286,7 @@ mod tests {
             loads: vec![load],
             body: Body::Map(Lambda::identity(Arg::Load(0), DType::F32)),
             output: Access::identity(BufferId(1), Shape::new(axes), axes.len()),
+            in_loop: None,
         };
         let buffers = vec![buffer("in", shape, BufferKind::Input), buffer("out", axes, BufferKind::Output)];
         (Program { name: "test".to_string(), buffers, kernels: vec![kernel.clone()], plan: None }, kernel)

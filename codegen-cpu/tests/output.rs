@@ -53,6 +53,7 @@ fn program() -> Verified {
             loads: vec![access(0, &[0, 2], 3), access(1, &[1, 2], 3)],
             body: Body::Contract(contract),
             output: access(2, &[0, 1], 3),
+            in_loop: None,
         },
         Kernel {
             name: "sum".to_string(),
@@ -60,6 +61,7 @@ fn program() -> Verified {
             loads: vec![access(2, &[0, 1], 2)],
             body: Body::Reduce(Reduce { reduced: 1, stages, result: total, per_element: false }),
             output: access(3, &[0], 2),
+            in_loop: None,
         },
         Kernel {
             name: "exp".to_string(),
@@ -67,6 +69,7 @@ fn program() -> Verified {
             loads: vec![access(3, &[0], 1)],
             body: Body::Map(Lambda { args: vec![Arg::Load(0)], function: exp }),
             output: access(4, &[0], 1),
+            in_loop: None,
         },
     ];
     verify(Program { name: "test".to_string(), buffers, kernels, plan: None }).unwrap()

@@ -33,6 +33,7 @@
 //!         loads: vec![Access::identity(BufferId(0), shape.clone(), 1)],
 //!         body: Body::Map(Lambda { args: vec![Arg::Load(0)], function: twice }),
 //!         output: Access::identity(BufferId(1), shape.clone(), 1),
+//!         in_loop: None,
 //!     }],
 //!     plan: None,
 //! })?;

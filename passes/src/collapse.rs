@@ -3,22 +3,59 @@
 //! An axis of extent 1 goes; two neighbouring axes of one role become one where every access runs through them as
 //! through one. Before: `map (i0: 8, i1: 16, i2: 7)` over plain buffers. After: `map (i0: 896)`. The order in which a
 //! reduction visits its terms stays, since row-major order over two axes is row-major order over their product.
+//!
+//! In a loop the first axis stays as it is, and what is written and read at one index of it alone needs no more memory
+//! than that: before `temp f32[100, 64]`, after `temp f32[64]`.
 
-use loom_ir::kernel::{Access, Affine, Arg, Body, Kernel, Lambda, Program};
+use std::ops::Range;
+
+use loom_ir::kernel::{Access, Affine, Arg, Body, BufferId, BufferKind, Kernel, Lambda, Program, Step};
 use loom_ir::types::Shape;
 
 use crate::fuse::map_lambdas;
 
 /// Collapses the axes of every kernel.
 pub fn collapse(mut program: Program) -> Program {
+    for loop_ in program.steps().filter(|step| matches!(step, Step::Loop { .. })).collect::<Vec<_>>() {
+        keep_one_slice(&mut program, loop_.kernels());
+    }
     for kernel in &mut program.kernels {
         collapse_kernel(kernel);
     }
     program
 }
 
+/// Buffers of a loop that only its kernels read, at the index at which they are written, become one slice.
+fn keep_one_slice(program: &mut Program, kernels: Range<usize>) {
+    let at_index = |access: &Access| access.coords[0].as_axis() == Some(0) && access.guards.is_empty();
+    let fits = |access: &Access| at_index(access) && !access.coords[1..].iter().any(|coord| coord.depends_on(0));
+    let buffers: Vec<BufferId> = program.kernels[kernels.clone()]
+        .iter()
+        .map(|kernel| kernel.output.buffer)
+        .filter(|&buffer| {
+            let own = |(number, kernel): (usize, &Kernel)| {
+                let mut uses = kernel.loads.iter().chain([&kernel.output]).filter(|access| access.buffer == buffer);
+                uses.all(|access| kernels.contains(&number) && fits(access))
+            };
+            program.buffer(buffer).kind == BufferKind::Temp && program.kernels.iter().enumerate().all(own)
+        })
+        .collect();
+    for kernel in &mut program.kernels[kernels] {
+        for access in kernel.loads.iter_mut().chain([&mut kernel.output]).filter(|a| buffers.contains(&a.buffer)) {
+            access.coords.remove(0);
+            access.shape = Shape::from(access.shape.dims()[1..].to_vec());
+        }
+    }
+    for buffer in buffers {
+        let buffer = &mut program.buffers[buffer.index()];
+        buffer.shape = Shape::from(buffer.shape.dims()[1..].to_vec());
+    }
+}
+
 fn collapse_kernel(kernel: &mut Kernel) {
-    let mut axis = 0;
+    // The first axis of a loop is not like the others.
+    let first = usize::from(kernel.in_loop.is_some());
+    let mut axis = first;
     while axis < kernel.axes.len() {
         if kernel.axes[axis] == 1 && !indexed(kernel, axis) {
             remove_axis(kernel, axis);
@@ -26,7 +63,7 @@ fn collapse_kernel(kernel: &mut Kernel) {
             axis += 1;
         }
     }
-    let mut axis = 0;
+    let mut axis = first;
     while axis + 1 < kernel.axes.len() {
         if same_role(kernel, axis) && !indexed(kernel, axis) && !indexed(kernel, axis + 1) && merge(kernel, axis) {
             continue;
@@ -113,9 +150,8 @@ fn remove_axis(kernel: &mut Kernel, axis: usize) {
 /// Makes `axis` and the next one, if every access allows it.
 fn merge(kernel: &mut Kernel, axis: usize) -> bool {
     let extent = kernel.axes[axis + 1] as i64;
-    let count = kernel.axes.len();
     let merged: Option<Vec<Access>> =
-        kernel.loads.iter().chain([&kernel.output]).map(|access| merged_access(access, axis, extent, count)).collect();
+        kernel.loads.iter().chain([&kernel.output]).map(|access| merged_access(kernel, access, axis, extent)).collect();
     let Some(mut accesses) = merged else { return false };
     if let Some(output) = accesses.pop() {
         kernel.output = output;
@@ -126,7 +162,7 @@ fn merge(kernel: &mut Kernel, axis: usize) -> bool {
     true
 }
 
-fn merged_access(access: &Access, axis: usize, extent: i64, count: usize) -> Option<Access> {
+fn merged_access(kernel: &Kernel, access: &Access, axis: usize, extent: i64) -> Option<Access> {
     let merged = |affine: &Affine| {
         let inner = affine.coefficients[axis + 1];
         if inner.checked_mul(extent) != Some(affine.coefficients[axis]) {
@@ -146,10 +182,18 @@ fn merged_access(access: &Access, axis: usize, extent: i64, count: usize) -> Opt
         Some(coords) => access.coords = coords,
         // With guards, bounds are proved coordinate by coordinate.
         None if !access.guards.is_empty() => return None,
+        // The coordinate that names a slice of a loop stays apart.
+        None if kernel.in_loop.is_some() && access.coords.first().is_some_and(|coord| coord.depends_on(0)) => {
+            let rest = Access {
+                coords: access.coords.split_off(1),
+                shape: Shape::from(access.shape.dims()[1..].to_vec()),
+                ..access.clone()
+            };
+            access.coords = vec![merged(&access.coords[0])?, merged(&rest.linear())?];
+            access.shape = Shape::from([access.shape.dims()[0], rest.shape.elements()]);
+        }
         None => {
-            let linear = access.linear();
-            debug_assert_eq!(linear.coefficients.len(), count);
-            access.coords = vec![merged(&linear)?];
+            access.coords = vec![merged(&access.linear())?];
             access.shape = Shape::from([access.shape.elements()]);
         }
     }

@@ -2,13 +2,14 @@
 //!
 //! Before: `%3 = add %1 %2`. After: a map kernel that loads both operands, adds, and writes a buffer of `%3`'s shape.
 //! View operations make no kernel: they become part of their users' accesses ([`crate::view`]). One-element constants
-//! become constants of the functions that use them. Outputs are written by a kernel of their own, which turns every NaN
+//! become constants of the functions that use them. What depends on a recurrence and it on that becomes a loop: the
+//! recurrence's value at an index is a load of the slice before. Outputs are written by a kernel of their own, which turns every NaN
 //! into the one NaN that a caller may see (LN1 section 2); fusion then joins it with its producer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use loom_ir::graph::{ContractAxes, Graph, Node, NodeId, Op, ReduceKind};
-use loom_ir::kernel::scalar::{Inst, ScalarFn, ScalarFnBuilder, Value};
+use loom_ir::kernel::scalar::{CompareOp, Inst, ScalarFn, ScalarFnBuilder, Value};
 use loom_ir::kernel::{
     Access, Arg, Body, Buffer, BufferId, BufferKind, Contract, Kernel, Lambda, Program, Reduce, ReduceOp, Stage,
 };
@@ -25,9 +26,20 @@ pub fn schedule(graph: &Graph) -> Program {
         program: Program { name: graph.name.clone(), buffers: Vec::new(), kernels: Vec::new(), plan: None },
         values: BTreeMap::new(),
         names: BTreeMap::new(),
+        in_loop: None,
+        carried: BTreeMap::new(),
+        target: None,
     };
-    for id in graph.topological() {
-        scheduler.node(id);
+    let mut loops = 0..;
+    for unit in units(graph) {
+        if unit.len() > 1 {
+            scheduler.in_loop = loops.next();
+            scheduler.carry(&unit);
+        }
+        for id in unit {
+            scheduler.node(id);
+        }
+        scheduler.in_loop = None;
     }
     for (name, id) in graph.outputs() {
         scheduler.output(name, *id);
@@ -44,17 +56,82 @@ enum Known {
     Splat(u32),
 }
 
+/// The nodes one by one, those of a recurrence together: operands before users, among units that are ready the one whose
+/// first node comes first in topological order.
+fn units(graph: &Graph) -> Vec<Vec<NodeId>> {
+    let order = graph.topological();
+    if !order.iter().any(|&id| matches!(graph.node(id).op, Op::Recur(_))) {
+        return order.into_iter().map(|id| vec![id]).collect();
+    }
+    let mut cycles: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+    let mut first_of: BTreeMap<NodeId, NodeId> = order.iter().map(|&id| (id, id)).collect();
+    for cycle in graph.cycles() {
+        first_of.extend(cycle.iter().map(|&id| (id, cycle[0])));
+        cycles.insert(cycle[0], cycle);
+    }
+    // How many edges lead into each unit, and where its own lead.
+    let mut waiting: BTreeMap<NodeId, usize> = first_of.values().map(|&first| (first, 0)).collect();
+    let mut users: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+    for &id in &order {
+        for operand in graph.operands(id) {
+            let (from, to) = (first_of[&operand], first_of[&id]);
+            if from != to {
+                *waiting.entry(to).or_default() += 1;
+                users.entry(from).or_default().push(to);
+            }
+        }
+    }
+    let places: BTreeMap<NodeId, usize> = order.iter().enumerate().map(|(place, &id)| (id, place)).collect();
+    let mut ready: BTreeSet<(usize, NodeId)> =
+        waiting.iter().filter(|&(_, &count)| count == 0).map(|(&first, _)| (places[&first], first)).collect();
+    let mut units = Vec::new();
+    while let Some((_, first)) = ready.pop_first() {
+        units.push(cycles.remove(&first).unwrap_or_else(|| vec![first]));
+        for user in users.remove(&first).unwrap_or_default() {
+            if let Some(count) = waiting.get_mut(&user) {
+                *count -= 1;
+                if *count == 0 {
+                    ready.insert((places[&user], user));
+                }
+            }
+        }
+    }
+    units
+}
+
+/// Each slice of a view along its first axis moved up by one; before the first, `fill`.
+fn delay(view: &View, shape: &Shape, fill: u32) -> Option<View> {
+    let rank = shape.rank();
+    let Some(kept) = shape.dims()[0].checked_sub(1) else { return Some(view.clone()) };
+    let ends = [&[kept], &shape.dims()[1..]].concat();
+    let all_but_last = Op::Slice { starts: vec![0; rank], ends: ends.clone(), steps: vec![1; rank] };
+    let mut low = vec![0; rank];
+    low[0] = 1;
+    let after_fill = Op::Pad { low, high: vec![0; rank], value: fill };
+    view.apply(&all_but_last, &Shape::from(ends))?.apply(&after_fill, shape)
+}
+
 struct Scheduler<'a> {
     graph: &'a Graph,
     program: Program,
     values: BTreeMap<NodeId, Known>,
     names: BTreeMap<String, usize>,
+    /// The loop that is being scheduled.
+    in_loop: Option<u32>,
+    /// The buffers of values that a loop carries from one index to the next, which are read before the kernel that
+    /// writes them is there.
+    carried: BTreeMap<NodeId, BufferId>,
+    /// The one of these that the next kernel writes.
+    target: Option<BufferId>,
 }
 
 impl Scheduler<'_> {
     fn node(&mut self, id: NodeId) {
         let node = self.graph.node(id);
         let operands = self.graph.operands(id);
+        if !node.op.is_view() && !matches!(node.op, Op::Recur(_)) {
+            self.target = self.carried.remove(&id);
+        }
         let known = match &node.op {
             Op::Input(name) => self.leaf(name.clone(), node, BufferKind::Input),
             Op::Weight(name) => self.leaf(name.clone(), node, BufferKind::Weight),
@@ -72,10 +149,67 @@ impl Scheduler<'_> {
                 Known::View(_) => self.view(node, operands[0]),
             },
             Op::Contract(axes) => self.contract(node, axes, &operands),
+            Op::Recur(_) => self.recur(node, operands[0], operands[1]),
             Op::Reduce { op, axes } => self.reduce(node, *op, axes, operands[0]),
             _ => self.map(node, &operands),
         };
         self.values.insert(id, known);
+        // A value that is carried lies in the buffer that its readers know, be it by a copy.
+        if self.carried.contains_key(&id) {
+            self.copied(id);
+        }
+    }
+
+    /// Buffers for all values that the recurrences of a cycle carry.
+    fn carry(&mut self, cycle: &[NodeId]) {
+        for &id in cycle {
+            let node = self.graph.node(id);
+            if let (Op::Recur(_), Some(&after)) = (&node.op, self.graph.operands(id).get(1))
+                && !self.carried.contains_key(&after)
+            {
+                let name = self.unique(format!("{}:carried", node.origin));
+                let buffer = self.buffer(name, node.ty.dtype, &node.ty.shape, BufferKind::Temp);
+                self.carried.insert(after, buffer);
+            }
+        }
+    }
+
+    /// The slice before each one, and `init` before the first.
+    fn recur(&mut self, node: &Node, init: NodeId, after: NodeId) -> Known {
+        let before = match (self.carried.get(&after), self.values.get(&after)) {
+            (Some(&buffer), _) => View::whole(buffer, &node.ty.shape),
+            (None, Some(Known::View(view))) => view.clone(),
+            (None, Some(Known::Splat(_))) => self.copied(after),
+            (None, None) => unreachable!("what a recurrence carries is known before it, or carried"),
+        };
+        let fill = match self.values[&init] {
+            Known::Splat(bits) => Some(bits),
+            Known::View(_) => None,
+        };
+        let delayed = delay(&before, &node.ty.shape, fill.unwrap_or(0)).unwrap_or_else(|| {
+            let whole = self.copied(after);
+            match delay(&whole, &node.ty.shape, fill.unwrap_or(0)) {
+                Some(view) => view,
+                None => unreachable!("a plain buffer can be delayed"),
+            }
+        });
+        if fill.is_some() {
+            return Known::View(delayed);
+        }
+        let rank = node.ty.shape.rank();
+        let Known::View(init) = &self.values[&init] else { unreachable!("a splat is a fill") };
+        let places: Vec<usize> = (1..rank).collect();
+        let all: Vec<usize> = (0..rank).collect();
+        let loads = vec![init.over(&places, rank), delayed.over(&all, rank)];
+        let mut b = ScalarFnBuilder::new();
+        let [first, later] = [node.ty.dtype; 2].map(|dtype| b.param(dtype));
+        let index = b.param(DType::U32);
+        let zero = b.inst(Inst::Const(DType::U32, 0));
+        let at_first = b.inst(Inst::Compare(CompareOp::Eq, index, zero));
+        let result = b.select(at_first, first, later);
+        let args = vec![Arg::Load(0), Arg::Load(1), Arg::Index(0)];
+        let lambda = Lambda { args, function: b.finish(result) };
+        Known::View(self.kernel(node, "recur", node.ty.shape.dims().to_vec(), loads, Body::Map(lambda)))
     }
 
     fn leaf(&mut self, name: String, node: &Node, kind: BufferKind) -> Known {
@@ -85,7 +219,7 @@ impl Scheduler<'_> {
 
     fn view(&mut self, node: &Node, operand: NodeId) -> Known {
         let view = match &self.values[&operand] {
-            Known::View(view) => view.apply(&node.op, &node.ty.shape),
+            Known::View(view) => view.apply(&node.op, &node.ty.shape).filter(|view| self.keeps_slices(view, node)),
             Known::Splat(_) => None,
         };
         let view = view.or_else(|| self.copied(operand).apply(&node.op, &node.ty.shape));
@@ -95,10 +229,22 @@ impl Scheduler<'_> {
         }
     }
 
+    /// Whether a view of what a loop writes still has the loop's index as its first coordinate.
+    fn keeps_slices(&self, view: &View, node: &Node) -> bool {
+        let written = |kernel: &&Kernel| kernel.output.buffer == view.access.buffer;
+        let by_loop = || self.program.kernels.iter().rev().take_while(|kernel| kernel.in_loop == self.in_loop);
+        if self.in_loop.is_none() || !by_loop().any(|kernel| written(&kernel)) {
+            return true;
+        }
+        let first = view.access.coords.first().zip(view.access.shape.dims().first());
+        first.is_some_and(|(coord, steps)| coord.as_axis() == Some(0) && node.ty.shape.dims().first() == Some(steps))
+    }
+
     /// The operand's value in a plain buffer of its own, from now on.
     fn copied(&mut self, id: NodeId) -> View {
         let node = self.graph.node(id);
         let (lambda, loads) = self.elementwise(&[id], node.ty.shape.rank(), |_, args| args[0]);
+        self.target = self.carried.remove(&id);
         let view = self.kernel(node, "copy", node.ty.shape.dims().to_vec(), loads, Body::Map(lambda));
         self.values.insert(id, Known::View(view.clone()));
         view
@@ -258,15 +404,18 @@ impl Scheduler<'_> {
         let buffer = self.buffer(name.to_string(), dtype, &node.ty.shape, BufferKind::Output);
         let name = self.unique(format!("{name}:store"));
         let output = Access::identity(buffer, node.ty.shape.clone(), axes.len());
-        self.program.kernels.push(Kernel { name, axes, loads, body: Body::Map(lambda), output });
+        self.program.kernels.push(Kernel { name, axes, loads, body: Body::Map(lambda), output, in_loop: None });
     }
 
     /// Adds a kernel that writes a buffer of the node's type, whose axes are its first ones.
     fn kernel(&mut self, node: &Node, what: &str, axes: Vec<u64>, loads: Vec<Access>, body: Body) -> View {
         let name = self.unique(format!("{}:{what}", node.origin));
-        let buffer = self.buffer(name.clone(), node.ty.dtype, &node.ty.shape, BufferKind::Temp);
+        let buffer = match self.target.take() {
+            Some(buffer) => buffer,
+            None => self.buffer(name.clone(), node.ty.dtype, &node.ty.shape, BufferKind::Temp),
+        };
         let output = Access::identity(buffer, node.ty.shape.clone(), axes.len());
-        self.program.kernels.push(Kernel { name, axes, loads, body, output });
+        self.program.kernels.push(Kernel { name, axes, loads, body, output, in_loop: self.in_loop });
         View::whole(buffer, &node.ty.shape)
     }
 

@@ -29,6 +29,7 @@ fn transposed_sum_and_index() -> Program {
             per_element: false,
         }),
         output: Access::identity(BufferId(1), Shape::from([2, 3]), 3),
+        in_loop: None,
     };
     let mut b = ScalarFnBuilder::new();
     let (total, index) = (b.param(DType::F32), b.param(DType::U32));
@@ -42,6 +43,7 @@ fn transposed_sum_and_index() -> Program {
         loads: vec![load],
         body: Body::Map(Lambda { args: vec![Arg::Load(0), Arg::Index(0)], function: b.finish(result) }),
         output: Access::identity(BufferId(2), Shape::from([3, 2]), 2),
+        in_loop: None,
     };
     let buffers = vec![
         buffer("x", [2, 3, 4], BufferKind::Input),

@@ -74,6 +74,7 @@ fn runs_allocate_nothing() {
         loads,
         body,
         output,
+        in_loop: None,
     };
     let kernels = vec![
         kernel(

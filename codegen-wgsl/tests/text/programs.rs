@@ -45,7 +45,14 @@ pub fn map() -> Verified {
         f.select(other, most, index)
     });
     let output = Access::identity(BufferId(1), Shape::from([3, 5]), 2);
-    let kernel = Kernel { name: "pad".to_string(), axes: vec![3, 5], loads: vec![load], body: Body::Map(body), output };
+    let kernel = Kernel {
+        name: "pad".to_string(),
+        axes: vec![3, 5],
+        loads: vec![load],
+        body: Body::Map(body),
+        output,
+        in_loop: None,
+    };
     let buffers =
         vec![buffer("x", BufferKind::Input, DType::F32, &[3, 8]), buffer("y", BufferKind::Output, DType::F32, &[3, 5])];
     program(buffers, kernel)
@@ -75,6 +82,7 @@ pub fn library() -> Verified {
         loads: vec![access(0)],
         body: Body::Map(body),
         output: access(1),
+        in_loop: None,
     };
     let buffers = vec![
         buffer("x\r\n", BufferKind::Input, DType::F32, &[100]),
@@ -101,8 +109,14 @@ pub fn reduce(rows: u64, terms: u64) -> Verified {
         per_element: true,
     });
     let access = |buffer| Access::identity(BufferId(buffer), Shape::from([rows, terms]), 2);
-    let kernel =
-        Kernel { name: "rows".to_string(), axes: vec![rows, terms], loads: vec![access(0)], body, output: access(1) };
+    let kernel = Kernel {
+        name: "rows".to_string(),
+        axes: vec![rows, terms],
+        loads: vec![access(0)],
+        body,
+        output: access(1),
+        in_loop: None,
+    };
     let buffers = vec![
         buffer("x", BufferKind::Input, DType::F32, &[rows, terms]),
         buffer("y", BufferKind::Output, DType::F32, &[rows, terms]),
@@ -134,6 +148,7 @@ pub fn contract(rows: u64, columns: u64, terms: u64) -> Verified {
         loads: vec![access(0, [rows, terms], [0, 2]), access(1, [terms, columns], [2, 1])],
         body,
         output: access(2, [rows, columns], [0, 1]),
+        in_loop: None,
     };
     let buffers = vec![
         buffer("a", BufferKind::Input, DType::F32, &[rows, terms]),

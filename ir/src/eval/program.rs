@@ -5,7 +5,7 @@
 
 use crate::kernel::scalar::BinaryOp;
 use crate::kernel::{
-    Access, Arg, Body, BufferKind, Contract, Kernel, Lambda, Program, Reduce, ReduceOp, Stage, Verified,
+    Access, Arg, Body, BufferKind, Contract, Kernel, Lambda, Program, Reduce, ReduceOp, Stage, Step, Verified,
 };
 use crate::numerics::reduction;
 use crate::types::DType;
@@ -37,20 +37,43 @@ impl Memory {
 
 /// Runs all kernels in order. Inputs and weights must have been put into `memory`.
 pub fn run(program: &Verified, memory: &mut Memory) {
-    for kernel in &program.kernels {
-        run_kernel(program, kernel, memory);
+    for step in program.steps() {
+        run_step(program, &step, memory);
     }
 }
 
-/// Runs one kernel of a verified program.
+/// Runs one step of a verified program: a kernel, or a loop's kernels in turns.
+pub fn run_step(program: &Program, step: &Step, memory: &mut Memory) {
+    match step {
+        Step::Kernel(number) => run_kernel(program, &program.kernels[*number], memory),
+        Step::Loop { kernels, count } => {
+            for index in 0..*count {
+                for kernel in &program.kernels[kernels.clone()] {
+                    run_slice(program, kernel, index, memory);
+                }
+            }
+        }
+    }
+}
+
+/// Runs one kernel of a loop for one index of its first axis.
+fn run_slice(program: &Program, kernel: &Kernel, index: u64, memory: &mut Memory) {
+    let buffer = kernel.output.buffer.index();
+    let elements = memory.buffers[buffer].len();
+    // The kernel may read earlier slices of what it writes, so that its output is put together beside the buffer.
+    let (first, size) = match kernel.output.depends_on(0) {
+        true => (index as usize * (elements / kernel.axes[0] as usize), elements / kernel.axes[0] as usize),
+        false => (0, elements),
+    };
+    let mut output = vec![0; size];
+    KernelRun { program, kernel, memory, slice: Some(index), first }.body(&mut output);
+    memory.buffers[buffer][first..first + size].copy_from_slice(&output);
+}
+
+/// Runs one kernel of a verified program, of no loop.
 pub fn run_kernel(program: &Program, kernel: &Kernel, memory: &mut Memory) {
     let mut output = std::mem::take(&mut memory.buffers[kernel.output.buffer.index()]);
-    let run = KernelRun { program, kernel, memory };
-    match &kernel.body {
-        Body::Map(lambda) => run.map(lambda, &mut output),
-        Body::Reduce(reduce) => run.reduce(reduce, &mut output),
-        Body::Contract(contract) => run.contract(contract, &mut output),
-    }
+    KernelRun { program, kernel, memory, slice: None, first: 0 }.body(&mut output);
     memory.buffers[kernel.output.buffer.index()] = output;
 }
 
@@ -72,14 +95,34 @@ struct KernelRun<'a> {
     program: &'a Program,
     kernel: &'a Kernel,
     memory: &'a Memory,
+    /// The only index of the first axis that runs.
+    slice: Option<u64>,
+    /// The place in the buffer of the first element of the output in hand.
+    first: usize,
 }
 
 impl KernelRun<'_> {
+    fn body(&self, output: &mut [u32]) {
+        match &self.kernel.body {
+            Body::Map(lambda) => self.map(lambda, output),
+            Body::Reduce(reduce) => self.reduce(reduce, output),
+            Body::Contract(contract) => self.contract(contract, output),
+        }
+    }
+
+    /// Calls `body` for every index of the kernel's leading axes, in the slice that runs.
+    fn for_each_leading(&self, axes: &[u64], mut body: impl FnMut(&[u64])) {
+        match self.slice {
+            None => for_each_index(axes, body),
+            Some(slice) => for_each_index(&axes[1..], |rest| body(&[&[slice], rest].concat())),
+        }
+    }
+
     fn map(&self, lambda: &Lambda, output: &mut [u32]) {
         let place = self.kernel.output.linear();
         let mut lanes = Lanes::new(lambda);
-        for_each_index(&self.kernel.axes, |index| {
-            lanes.push(self, index, &[], place.at(index) as usize, output);
+        self.for_each_leading(&self.kernel.axes, |index| {
+            lanes.push(self, index, &[], place.at(index) as usize - self.first, output);
         });
         lanes.flush(output);
     }
@@ -92,7 +135,7 @@ impl KernelRun<'_> {
         let mut results = Lanes::new(&reduce.result);
         let mut terms = vec![0; reduced_axes.iter().product::<u64>() as usize];
         let first = vec![0; reduced_axes.len()];
-        for_each_index(row_axes, |row| {
+        self.for_each_leading(row_axes, |row| {
             let mut reduced = Vec::new();
             for (stage, input) in reduce.stages.iter().zip(&mut inputs) {
                 let mut term = 0;
@@ -105,7 +148,7 @@ impl KernelRun<'_> {
             }
             let mut result = |rest: &[u64]| {
                 let index = [row, rest].concat();
-                results.push(self, &index, &reduced, place.at(&index) as usize, output);
+                results.push(self, &index, &reduced, place.at(&index) as usize - self.first, output);
             };
             if reduce.per_element {
                 for_each_index(reduced_axes, result);
@@ -127,7 +170,7 @@ impl KernelRun<'_> {
         let (mut lhs, mut rhs) = (vec![0; size(row_axes) * terms], vec![0; size(column_axes) * terms]);
         let (mut left, mut right) = (Lanes::new(&contract.lhs), Lanes::new(&contract.rhs));
         let mut epilogue = Lanes::new(&contract.epilogue);
-        for_each_index(batch_axes, |batch| {
+        self.for_each_leading(batch_axes, |batch| {
             let mut term = 0;
             for_each_index(row_axes, |row| {
                 for_each_index(reduced_axes, |k| {
@@ -155,7 +198,7 @@ impl KernelRun<'_> {
                     let pairs = a.iter().zip(b).map(|(&a, &b)| (f32::from_bits(a), f32::from_bits(b)));
                     let total = reduction::contract(pairs, contract.spec).to_bits();
                     let index = [batch, row, column, &no_reduced].concat();
-                    epilogue.push(self, &index, &[total], place.at(&index) as usize, output);
+                    epilogue.push(self, &index, &[total], place.at(&index) as usize - self.first, output);
                 });
             });
         });

@@ -1,4 +1,4 @@
-//! The tensor IR: a directed acyclic graph of primitive operations with static shapes.
+//! The tensor IR: a graph of primitive operations with static shapes, acyclic but for recurrences.
 //!
 //! A node is one [`Op`] with the type of its value and the path of the layer that it came from; an edge carries which
 //! operand it is. Every value has a dtype and is rounded to it where it is defined. The operations are few: each layer is
@@ -9,8 +9,10 @@ pub mod parse;
 pub mod print;
 pub mod verify;
 
+use std::collections::BTreeMap;
+
 use petgraph::Direction;
-use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::stable_graph::{EdgeReference, NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 
 use crate::kernel::scalar::{BinaryOp, CompareOp, UnaryOp};
@@ -86,15 +88,17 @@ impl Graph {
         self.len() == 0
     }
 
-    /// All nodes, operands before users. Among those that are ready the one added first comes first, so the order does
-    /// not depend on anything but the graph.
+    /// All nodes, operands before users, save the second operand of [`Op::Recur`], which comes later where it depends on
+    /// it. Among those that are ready the one added first comes first, so the order does not depend on anything but the
+    /// graph.
     pub fn topological(&self) -> Vec<NodeId> {
         use std::cmp::Reverse;
         use std::collections::BinaryHeap;
         let mut waiting: Vec<usize> = vec![0; self.dag.node_indices().map(|id| id.index() + 1).max().unwrap_or(0)];
         let mut ready = BinaryHeap::new();
         for id in self.dag.node_indices() {
-            waiting[id.index()] = self.dag.edges_directed(id, Direction::Incoming).count();
+            waiting[id.index()] =
+                self.dag.edges_directed(id, Direction::Incoming).filter(|edge| !self.leads_back(edge)).count();
             if waiting[id.index()] == 0 {
                 ready.push(Reverse(id));
             }
@@ -102,7 +106,7 @@ impl Graph {
         let mut order = Vec::with_capacity(self.len());
         while let Some(Reverse(id)) = ready.pop() {
             order.push(id);
-            for edge in self.dag.edges_directed(id, Direction::Outgoing) {
+            for edge in self.dag.edges_directed(id, Direction::Outgoing).filter(|edge| !self.leads_back(edge)) {
                 let count = &mut waiting[edge.target().index()];
                 *count -= 1;
                 if *count == 0 {
@@ -111,6 +115,27 @@ impl Graph {
             }
         }
         order
+    }
+
+    /// Whether an edge gives a recurrence its values after each step.
+    fn leads_back(&self, edge: &EdgeReference<'_, u32>) -> bool {
+        *edge.weight() == 1 && matches!(self.dag[edge.target()].op, Op::Recur(_))
+    }
+
+    /// The recurrences of the graph, each with all that is computed step by step with it: sets of nodes that depend on
+    /// one another, each in topological order.
+    pub fn cycles(&self) -> Vec<Vec<NodeId>> {
+        let mut place = BTreeMap::new();
+        for (number, id) in self.topological().into_iter().enumerate() {
+            place.insert(id, number);
+        }
+        let mut cycles: Vec<Vec<NodeId>> = petgraph::algo::kosaraju_scc(&self.dag);
+        cycles.retain(|nodes| nodes.len() > 1);
+        for nodes in &mut cycles {
+            nodes.sort_by_key(|id| place.get(id).copied());
+        }
+        cycles.sort_by_key(|nodes| place.get(&nodes[0]).copied());
+        cycles
     }
 
     /// The named outputs.
@@ -144,6 +169,18 @@ impl Graph {
         id
     }
 
+    /// Adds [`Op::Recur`] without its second operand, so that this can be computed from it; [`Graph::close`] adds it.
+    pub fn add_recur(&mut self, steps: u64, init: NodeId, origin: &str) -> NodeId {
+        let TensorType { dtype, shape } = self.ty(init).clone();
+        let ty = TensorType::new(dtype, [&[steps], shape.dims()].concat());
+        self.add_typed(Op::Recur(steps), ty, &[init], origin)
+    }
+
+    /// Gives [`Op::Recur`] its second operand: the values after each step.
+    pub fn close(&mut self, recur: NodeId, after: NodeId) {
+        self.dag.add_edge(after, recur, 1);
+    }
+
     /// Lets every user of `old`, outputs included, use `new` instead.
     pub fn replace(&mut self, old: NodeId, new: NodeId) {
         let users: Vec<_> = self
@@ -162,9 +199,9 @@ impl Graph {
         }
     }
 
-    /// Removes a node that nothing uses.
+    /// Removes a node that nothing uses any more, or only a recurrence that is about to go too.
     pub fn remove(&mut self, id: NodeId) {
-        debug_assert_eq!(self.dag.edges_directed(id, Direction::Outgoing).count(), 0);
+        debug_assert!(self.dag.edges_directed(id, Direction::Outgoing).all(|edge| self.leads_back(&edge)));
         self.dag.remove_node(id);
     }
 }

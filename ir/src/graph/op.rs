@@ -68,6 +68,10 @@ pub enum Op {
         /// Ascending.
         axes: Vec<usize>,
     },
+    /// The values of a recurrence before each of its steps: operand 0 and then all but the last slice of operand 1, along
+    /// a new first axis of this extent. Operand 1, the values after each step, may be computed from the result, slice by
+    /// slice; it's the one way in which a graph may have a cycle.
+    Recur(u64),
 }
 
 /// The geometry of [`Op::Window`]; all lists have one entry a windowed axis.
@@ -181,7 +185,7 @@ impl Op {
     pub fn arity(&self) -> usize {
         match self {
             Op::Input(_) | Op::Weight(_) | Op::Constant(_) => 0,
-            Op::Binary(_) | Op::Compare(_) | Op::Contract(_) => 2,
+            Op::Binary(_) | Op::Compare(_) | Op::Contract(_) | Op::Recur(_) => 2,
             Op::Select => 3,
             _ => 1,
         }
@@ -206,6 +210,7 @@ impl Op {
             Op::Window(_) => "window",
             Op::Contract(_) => "contract",
             Op::Reduce { .. } => "reduce",
+            Op::Recur(_) => "recur",
         }
     }
 
@@ -220,6 +225,27 @@ impl Op {
                 | Op::Pad { .. }
                 | Op::Window(_)
         )
+    }
+
+    /// Whether slice `t` of the result along its first axis takes slice `t` of this operand alone, for each `t`: what a
+    /// recurrence asks of all that is between its two ends.
+    pub fn is_slicewise(&self, operand: usize, operands: &[&TensorType], result: &TensorType) -> bool {
+        let Some(steps) = result.shape.dims().first() else { return false };
+        let kept = operands.get(operand).is_some_and(|ty| ty.shape.dims().first() == Some(steps));
+        kept && match self {
+            Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Recur(_) => false,
+            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) | Op::Reshape(_) => true,
+            Op::Broadcast { axes, .. } => axes.first() == Some(&0),
+            Op::Transpose(permutation) => permutation.first() == Some(&0),
+            Op::Slice { starts, steps, .. } => starts[0] == 0 && steps[0] == 1,
+            Op::Pad { low, high, .. } => low[0] == 0 && high[0] == 0,
+            Op::Window(window) => !window.axes.contains(&0),
+            Op::Contract(axes) => {
+                let batch = if operand == 0 { &axes.lhs_batch } else { &axes.rhs_batch };
+                batch.first() == Some(&0)
+            }
+            Op::Reduce { axes, .. } => !axes.contains(&0),
+        }
     }
 
     /// The result's type for operands of these types. Inputs, weights and constants have no rule: their type is given.
@@ -274,6 +300,11 @@ impl Op {
                     return Err(refused());
                 }
                 moved(axes.shape(&operands[0].shape, &operands[1].shape))
+            }
+            Op::Recur(steps) => {
+                let dims = [&[*steps], operands[0].shape.dims()].concat();
+                let ty = TensorType { dtype: operands[0].dtype, shape: Shape::checked(dims)? };
+                if ty == *operands[1] { Ok(ty) } else { Err(refused()) }
             }
             Op::Reduce { axes, .. } => {
                 if operands[0].dtype == DType::Bool {

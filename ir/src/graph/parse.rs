@@ -79,9 +79,10 @@ pub fn parse(text: &str) -> Result<Graph, ParseError> {
     let mut graph = Graph::new(cursor.string()?);
     cursor.punctuation('{')?;
     let mut nodes: BTreeMap<u64, NodeId> = BTreeMap::new();
+    let mut back = Vec::new();
     while !cursor.take('}') {
         if cursor.peek() == Some('%') {
-            node(&mut cursor, &mut graph, &mut nodes)?;
+            node(&mut cursor, &mut graph, &mut nodes, &mut back)?;
         } else {
             cursor.word("output")?;
             let name = cursor.string()?;
@@ -95,11 +96,20 @@ pub fn parse(text: &str) -> Result<Graph, ParseError> {
     if cursor.peek().is_some() {
         return Err(cursor.expected("the end"));
     }
+    for (recur, number, span) in back {
+        graph.close(recur, *nodes.get(&number).ok_or(ParseError::UnknownNode { number, span })?);
+    }
     verify(&graph)?;
     Ok(graph)
 }
 
-fn node(cursor: &mut Cursor<'_>, graph: &mut Graph, nodes: &mut BTreeMap<u64, NodeId>) -> Result<(), ParseError> {
+/// `back` collects recurrences, with the number of their second operand, which may be a later node.
+fn node(
+    cursor: &mut Cursor<'_>,
+    graph: &mut Graph,
+    nodes: &mut BTreeMap<u64, NodeId>,
+    back: &mut Vec<(NodeId, u64, Span)>,
+) -> Result<(), ParseError> {
     cursor.punctuation('%')?;
     let number = cursor.number()?;
     if nodes.contains_key(&number) {
@@ -110,8 +120,13 @@ fn node(cursor: &mut Cursor<'_>, graph: &mut Graph, nodes: &mut BTreeMap<u64, No
     let name = cursor.identifier()?;
     let span = Span::new(start, cursor.at);
     let mut operands = Vec::new();
+    let mut after = None;
     while cursor.peek() == Some('%') {
-        operands.push(cursor.operand(nodes)?);
+        if name == "recur" && operands.len() == 1 && after.is_none() {
+            after = Some(cursor.reference()?);
+        } else {
+            operands.push(cursor.operand(nodes)?);
+        }
     }
     let op = operation(cursor, name, span)?;
     cursor.punctuation(':')?;
@@ -120,6 +135,7 @@ fn node(cursor: &mut Cursor<'_>, graph: &mut Graph, nodes: &mut BTreeMap<u64, No
     let origin = if cursor.take('@') { cursor.path()? } else { "" };
     let id = graph.add_typed(op, TensorType { dtype, shape }, &operands, origin);
     nodes.insert(number, id);
+    back.extend(after.map(|(number, span)| (id, number, span)));
     Ok(())
 }
 
@@ -143,10 +159,10 @@ fn operation(cursor: &mut Cursor<'_>, name: &str, span: Span) -> Result<Op, Pars
             let bits = bits.ok_or_else(|| cursor.expected("32-bit constants"))?;
             return Ok(Op::Constant(bits.into()));
         }
-        "convert" | "broadcast" | "reshape" | "transpose" | "slice" | "pad" | "window" | "contract" | "reduce" => {}
+        "convert" | "broadcast" | "reshape" | "transpose" | "slice" | "pad" | "window" | "contract" | "reduce" | "recur" => {}
         _ => {
             let words = ["input", "weight", "constant", "select", "convert", "broadcast", "reshape", "transpose"];
-            let more = ["slice", "pad", "window", "contract", "reduce"];
+            let more = ["slice", "pad", "window", "contract", "reduce", "recur"];
             let scalar = UnaryOp::ALL.iter().map(|op| op.name()).chain(BinaryOp::ALL.iter().map(|op| op.name()));
             let known = words.into_iter().chain(more).chain(scalar).chain(CompareOp::ALL.iter().map(|op| op.name()));
             let nearest = nearest(name, known).map(str::to_string);
@@ -162,6 +178,7 @@ fn operation(cursor: &mut Cursor<'_>, name: &str, span: Span) -> Result<Op, Pars
         "slice" => &["starts", "ends", "steps"],
         "pad" => &["low", "high", "value"],
         "window" => &["axes", "size", "stride", "dilation", "low", "high", "fill"],
+        "recur" => &["steps"],
         "contract" => &["lhs_batch", "rhs_batch", "lhs_reduced", "rhs_reduced"],
         _ => &["op", "axes"],
     };
@@ -208,6 +225,7 @@ fn operation(cursor: &mut Cursor<'_>, name: &str, span: Span) -> Result<Op, Pars
             lhs_reduced: attributes.axes("lhs_reduced")?,
             rhs_reduced: attributes.axes("rhs_reduced")?,
         }),
+        "recur" => Op::Recur(attributes.number("steps")?),
         _ => Op::Reduce {
             op: attributes.parsed("op", |word| ReduceKind::ALL.into_iter().find(|op| op.name() == word))?,
             axes: attributes.axes("axes")?,
@@ -244,8 +262,12 @@ impl Attributes<'_> {
     }
 
     fn bits(&self, name: &'static str) -> Result<u32, ParseError> {
+        u32::try_from(self.number(name)?).map_err(|_| self.missing(name))
+    }
+
+    fn number(&self, name: &'static str) -> Result<u64, ParseError> {
         match self.values.get(name) {
-            Some(&Attribute::Number(number)) => u32::try_from(number).map_err(|_| self.missing(name)),
+            Some(&Attribute::Number(number)) => Ok(number),
             _ => Err(self.missing(name)),
         }
     }
@@ -360,11 +382,16 @@ impl<'a> Cursor<'a> {
         DType::from_name(word).ok_or_else(|| self.expected("an element type before this"))
     }
 
-    fn operand(&mut self, nodes: &BTreeMap<u64, NodeId>) -> Result<NodeId, ParseError> {
+    /// `%number` and its place.
+    fn reference(&mut self) -> Result<(u64, Span), ParseError> {
         let start = self.skip_space();
         self.punctuation('%')?;
         let number = self.number()?;
-        let span = Span::new(start, self.at);
+        Ok((number, Span::new(start, self.at)))
+    }
+
+    fn operand(&mut self, nodes: &BTreeMap<u64, NodeId>) -> Result<NodeId, ParseError> {
+        let (number, span) = self.reference()?;
         nodes.get(&number).copied().ok_or(ParseError::UnknownNode { number, span })
     }
 
@@ -410,6 +437,46 @@ mod tests {
     fn text_round_trips() {
         let graph = parse(EVERY_OP).unwrap();
         assert_eq!(graph.to_string(), EVERY_OP);
+    }
+
+    /// Sums of prefixes, and a recurrence of two states.
+    const RECURRENCES: &str = r#"graph "recurrences" {
+  %0 = input "input" : f32[5, 3]
+  %1 = constant [0x00000000] : f32[]
+  %2 = broadcast %1 shape=[3] axes=[] : f32[3]
+  %3 = recur %2 %4 steps=5 : f32[5, 3]
+  %4 = add %3 %0 : f32[5, 3]
+  %5 = recur %2 %9 steps=5 : f32[5, 3]
+  %6 = mul %5 %0 : f32[5, 3]
+  %7 = recur %2 %8 steps=5 : f32[5, 3]
+  %8 = add %6 %7 : f32[5, 3]
+  %9 = sub %8 %5 : f32[5, 3]
+  output "sums" %4
+  output "both" %9
+}
+"#;
+
+    #[test]
+    fn recurrences_round_trip() {
+        let graph = parse(RECURRENCES).unwrap();
+        assert_eq!(graph.to_string(), RECURRENCES);
+        let sizes: Vec<usize> = graph.cycles().iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 5]);
+    }
+
+    #[test]
+    fn a_cycle_is_a_recurrence_slice_by_slice() {
+        let parsed = |from: &str, to: &str| parse(&RECURRENCES.replacen(from, to, 1)).unwrap_err().to_string();
+        let across = parsed("%4 = add %3 %0 : f32[5, 3]", "%4 = pad %11 low=[1, 0] high=[0, 0] value=0 : f32[5, 3]");
+        assert_eq!(across, "%11 is not an earlier node");
+        let slice = "%10 = slice %3 starts=[0, 0] ends=[4, 3] steps=[1, 1] : f32[4, 3]\n";
+        let shifted = format!("{slice} %4 = pad %10 low=[1, 0] high=[0, 0] value=0 : f32[5, 3]");
+        let error = parsed("%4 = add %3 %0 : f32[5, 3]", &shifted);
+        assert!(error.contains("`slice` is a part of a recurrence"), "{error}");
+        assert_eq!(parsed("recur %2 %4", "recur %2 %3"), "the graph has a cycle that is no recurrence");
+        assert!(parsed("recur %2 %4 steps=5", "recur %2 steps=5").contains("takes 2 operands"));
+        assert!(parsed("recur %2 %4 steps=5", "recur %2 %4 steps=6").contains("does not take"));
+        assert_eq!(parsed("recur %2 %4", "recur %2 %44"), "%44 is not an earlier node");
     }
 
     #[test]

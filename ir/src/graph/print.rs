@@ -10,7 +10,7 @@
 //! }
 //! ```
 //!
-//! Nodes are numbered in topological order. Constants are printed as bits, so that nothing is lost.
+//! Nodes are numbered in topological order; the second operand of `recur` may be a later node. Constants are printed as bits, so that nothing is lost.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -69,6 +69,7 @@ fn attributes(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
             axes.lhs_batch, axes.rhs_batch, axes.lhs_reduced, axes.rhs_reduced
         ),
         Op::Reduce { op, axes } => write!(f, " op={} axes={axes:?}", op.name()),
+        Op::Recur(steps) => write!(f, " steps={steps}"),
         Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select => Ok(()),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It checks that counts are within [`crate::limits`], that leaves have legal types and constants their elements, that
 //! every other node's type is what its operation gives for its operands, that names of inputs, weights and outputs are
-//! unique, that there is an output, and that the graph has no cycle. Not checked: that every node is used.
+//! unique, that there is an output, that cycles go through recurrences alone and that what is on them is computed slice by
+//! slice. Not checked: that every node is used.
 
 use std::collections::BTreeSet;
 
@@ -54,11 +55,40 @@ pub enum VerifyError {
     #[error("the graph has no output")]
     NoOutput,
     /// A cycle.
-    #[error("the graph has a cycle")]
+    #[error("the graph has a cycle that is no recurrence")]
     Cycle,
+    /// Something on a cycle that needs more than the slice of one step.
+    #[error("%{}: `{op}` is a part of a recurrence and does not keep to the slice of one step", node.index())]
+    Recurrence {
+        /// The node.
+        node: NodeId,
+        /// Its operation.
+        op: &'static str,
+    },
     /// Too many nodes.
     #[error("{0} nodes, the limit is {limit}", limit = limits::MAX_GRAPH_NODES)]
     TooMany(usize),
+}
+
+/// What is on a cycle is computed slice by slice, from one end of its recurrences to the other.
+fn check_cycles(graph: &Graph) -> Result<(), VerifyError> {
+    for cycle in graph.cycles() {
+        let members: BTreeSet<NodeId> = cycle.iter().copied().collect();
+        for &id in &cycle {
+            let node = graph.node(id);
+            let operands = graph.operands(id);
+            let types: Vec<&TensorType> = operands.iter().map(|&operand| graph.ty(operand)).collect();
+            let slicewise = |position: usize| match node.op {
+                Op::Recur(_) => position == 1,
+                _ => node.op.is_slicewise(position, &types, &node.ty),
+            };
+            let inside = (0..operands.len()).filter(|&position| members.contains(&operands[position]));
+            if !inside.into_iter().all(slicewise) {
+                return Err(VerifyError::Recurrence { node: id, op: node.op.name() });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Checks a graph: see the module's documentation.
@@ -67,7 +97,8 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
         return Err(VerifyError::TooMany(graph.len()));
     }
     let order = graph.topological();
-    if order.len() != graph.len() {
+    let own = |id: &NodeId| matches!(graph.node(*id).op, Op::Recur(_)) && graph.operands(*id).get(1) == Some(id);
+    if order.len() != graph.len() || order.iter().any(own) {
         return Err(VerifyError::Cycle);
     }
     let mut names = BTreeSet::new();
@@ -97,6 +128,7 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
             return Err(VerifyError::Type { node: id, found: node.ty.clone(), expected });
         }
     }
+    check_cycles(graph)?;
     let mut outputs = BTreeSet::new();
     for (name, _) in graph.outputs() {
         if !outputs.insert(name) {

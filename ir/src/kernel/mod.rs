@@ -17,5 +17,6 @@ pub mod verify;
 pub use access::{Access, Affine, Guard};
 pub use program::{
     Arg, Body, Buffer, BufferId, BufferKind, Contract, Kernel, Lambda, MemoryPlan, Program, Reduce, ReduceOp, Stage,
+    Step,
 };
 pub use verify::{Verified, verify};

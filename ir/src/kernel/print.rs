@@ -31,6 +31,9 @@ impl Display for Program {
 impl Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "kernel \"{}\" {}", self.name, self.body.name())?;
+        if let Some(number) = self.in_loop {
+            write!(f, " in loop {number}")?;
+        }
         let group = |f: &mut fmt::Formatter<'_>, name: &str, range: std::ops::Range<usize>| -> fmt::Result {
             if !name.is_empty() {
                 write!(f, " {name}")?;

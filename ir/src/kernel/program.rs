@@ -28,6 +28,7 @@ impl fmt::Display for BufferId {
 }
 
 /// What a network computes, to the last bit. Kernels run in order; each is a loop nest that writes one buffer whole.
+/// ([`Program::steps`] tells of those that take turns.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// The network's name.
@@ -119,6 +120,34 @@ pub struct Kernel {
     pub body: Body,
     /// Where the result goes: no guards, and each element of the buffer exactly once.
     pub output: Access,
+    /// The loop that the kernel is a part of: neighbouring kernels with the same number take turns, for each index of
+    /// their first axis in order. See [`Program::steps`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_loop: Option<u32>,
+}
+
+/// What runs next in a [`Program`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// One kernel, by number.
+    Kernel(usize),
+    /// For each index of the first axis, below `count`: these kernels in order, each for that index alone.
+    Loop {
+        /// The kernels' numbers.
+        kernels: std::ops::Range<usize>,
+        /// The extent of the first axis of each.
+        count: u64,
+    },
+}
+
+impl Step {
+    /// The kernels' numbers.
+    pub fn kernels(&self) -> std::ops::Range<usize> {
+        match self {
+            Step::Kernel(kernel) => *kernel..*kernel + 1,
+            Step::Loop { kernels, .. } => kernels.clone(),
+        }
+    }
 }
 
 /// The computation of a kernel, by kind.
@@ -299,6 +328,26 @@ impl Program {
             .enumerate()
             .filter(move |(_, buffer)| keep(&buffer.kind))
             .map(|(index, buffer)| (BufferId(index as u32), buffer))
+    }
+
+    /// The kernels in the order of execution, those of a loop together.
+    ///
+    /// A loop is what a recurrence becomes: its kernels may read what they or later ones wrote at earlier indices of the
+    /// first axis, and what earlier ones wrote at the same index. The verifier proves that they read nothing else of it.
+    pub fn steps(&self) -> impl Iterator<Item = Step> + '_ {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let kernel = self.kernels.get(next)?;
+            let first = next;
+            next += 1;
+            if kernel.in_loop.is_none() {
+                return Some(Step::Kernel(first));
+            }
+            while self.kernels.get(next).is_some_and(|other| other.in_loop == kernel.in_loop) {
+                next += 1;
+            }
+            Some(Step::Loop { kernels: first..next, count: kernel.axes.first().copied().unwrap_or(0) })
+        })
     }
 
     /// The inputs, in order.

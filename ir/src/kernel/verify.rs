@@ -7,6 +7,7 @@
 //!    buffer**; the output is written once an element;
 //! 3. every scalar function is well typed, its arguments exist at that point and vary only with the axes allowed there;
 //! 4. every written buffer is written by one kernel, before any kernel reads it, and no input, weight or constant is;
+//!    in a loop, what is read at an index of the loop has been written at that index or an earlier one;
 //! 5. the plan gives every temporary buffer an aligned place inside the arena, apart from all buffers alive with it.
 //!
 //! Nothing is left to trust after that: a backend generates code without bounds checks. Not checked: that two kernels
@@ -15,12 +16,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 
-use super::access::AccessError;
-use super::program::{Arg, Body, BufferId, BufferKind, Kernel, Lambda, Program, ReduceOp};
+use super::access::{Access, AccessError};
+use super::program::{Arg, Body, BufferId, BufferKind, Kernel, Lambda, Program, ReduceOp, Step};
 use super::scalar::ScalarFnError;
 use crate::limits;
 use crate::numerics::reduction::{ContractSpec, SumSpec};
 use crate::types::{DType, ShapeLimit};
+
+mod loops;
 
 /// Every temporary buffer begins at a multiple of this many bytes: the least alignment that WebGPU lets a device ask
 /// of a storage binding's offset.
@@ -56,13 +59,28 @@ pub fn check(program: &Program) -> Result<(), VerifyError> {
     check_buffers(program).map_err(|kind| VerifyError { kernel: None, kind })?;
     let mut names = BTreeSet::new();
     let mut state = BufferStates::new(program);
-    for kernel in &program.kernels {
-        let at = |kind| VerifyError { kernel: Some(kernel.name.clone()), kind };
-        if !names.insert(kernel.name.as_str()) {
-            return Err(at(VerifyErrorKind::DuplicateName));
+    for step in program.steps() {
+        let at = |kernel: usize| {
+            let kernel = program.kernels.get(kernel).map(|kernel| kernel.name.clone());
+            move |kind| VerifyError { kernel, kind }
+        };
+        for number in step.kernels() {
+            let kernel = &program.kernels[number];
+            if !names.insert(kernel.name.as_str()) {
+                return Err(at(number)(VerifyErrorKind::DuplicateName));
+            }
+            check_kernel(program, kernel).map_err(at(number))?;
         }
-        check_kernel(program, kernel).map_err(at)?;
-        state.run(program, kernel).map_err(at)?;
+        match step {
+            Step::Kernel(number) => state.run(program, &program.kernels[number]).map_err(at(number))?,
+            Step::Loop { kernels, count } => {
+                let of_loop = loops::Writers::check(program, kernels.clone(), count);
+                let writers = of_loop.map_err(|(number, kind)| at(number)(kind))?;
+                for number in kernels.clone() {
+                    state.run_in_loop(program, number, &writers).map_err(at(number))?;
+                }
+            }
+        }
     }
     state.finish(program).and_then(|()| check_plan(program)).map_err(|kind| VerifyError { kernel: None, kind })
 }
@@ -129,6 +147,9 @@ pub enum VerifyErrorKind {
         /// In the kernel.
         found: usize,
     },
+    /// A kernel whose first axis is not the loop's, or that could read what has not been written yet.
+    #[error("in a loop: {0}")]
+    Loop(&'static str),
     /// A load or the output.
     #[error("{0}")]
     Access(#[from] AccessError),
@@ -242,7 +263,7 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
     for load in &kernel.loads {
         let buffer = program.buffers.get(load.buffer.index()).ok_or(VerifyErrorKind::NoBuffer(load.buffer))?;
         load.check(&kernel.axes, buffer.shape.elements())?;
-        if load.buffer == kernel.output.buffer {
+        if load.buffer == kernel.output.buffer && kernel.in_loop.is_none() {
             return Err(VerifyErrorKind::ReadsOutput);
         }
     }
@@ -327,10 +348,15 @@ fn check_output(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
     let output = &kernel.output;
     let buffer = program.buffers.get(output.buffer.index()).ok_or(VerifyErrorKind::NoBuffer(output.buffer))?;
     let count = kernel.output_axes();
-    let mut written = kernel.axes.clone();
-    written.iter_mut().skip(count).for_each(|extent| *extent = 1);
-    output.check(&written, buffer.shape.elements())?;
-    let written: Option<u64> = kernel.axes[..count].iter().try_fold(1u64, |product, &e| product.checked_mul(e));
+    // What a loop needs for one index alone is written again for the next one.
+    let again = kernel.in_loop.is_some() && count > 0 && !output.depends_on(0);
+    let mut extents = kernel.axes.clone();
+    extents.iter_mut().skip(count).for_each(|extent| *extent = 1);
+    if again {
+        extents[0] = 1;
+    }
+    output.check(&extents, buffer.shape.elements())?;
+    let written: Option<u64> = extents[..count].iter().try_fold(1u64, |product, &e| product.checked_mul(e));
     if !output.guards.is_empty() || written != Some(buffer.shape.elements()) {
         return Err(VerifyErrorKind::Output);
     }
@@ -340,7 +366,7 @@ fn check_output(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
     let linear = output.linear();
     let coefficient = |axis: usize| linear.coefficients.get(axis).copied().unwrap_or(0);
     let mut axes: Vec<(i64, u64)> =
-        (0..count).filter(|&axis| kernel.axes[axis] > 1).map(|axis| (coefficient(axis), kernel.axes[axis])).collect();
+        (0..count).filter(|&axis| extents[axis] > 1).map(|axis| (coefficient(axis), extents[axis])).collect();
     axes.sort_unstable();
     let mut expected = 1i64;
     for (stride, extent) in axes {
@@ -423,13 +449,31 @@ impl BufferStates {
     }
 
     fn run(&mut self, program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKind> {
-        let name = |id: BufferId| program.buffer(id).name.clone();
         if let Some(load) = kernel.loads.iter().find(|load| !self.filled[load.buffer.index()]) {
-            return Err(VerifyErrorKind::Written(name(load.buffer)));
+            return Err(VerifyErrorKind::Written(program.buffer(load.buffer).name.clone()));
         }
+        self.fill(program, kernel)
+    }
+
+    /// The same for a kernel of a loop, whose own buffers are the loop's matter.
+    fn run_in_loop(
+        &mut self,
+        program: &Program,
+        number: usize,
+        writers: &loops::Writers,
+    ) -> Result<(), VerifyErrorKind> {
+        let kernel = &program.kernels[number];
+        let outside = |load: &&Access| !writers.writes(load.buffer) && !self.filled[load.buffer.index()];
+        if let Some(load) = kernel.loads.iter().find(outside) {
+            return Err(VerifyErrorKind::Written(program.buffer(load.buffer).name.clone()));
+        }
+        self.fill(program, kernel)
+    }
+
+    fn fill(&mut self, program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKind> {
         let output = kernel.output.buffer;
         if std::mem::replace(&mut self.filled[output.index()], true) {
-            return Err(VerifyErrorKind::Written(name(output)));
+            return Err(VerifyErrorKind::Written(program.buffer(output).name.clone()));
         }
         Ok(())
     }
@@ -445,10 +489,14 @@ impl BufferStates {
 /// The kernels during which each buffer must keep its place: from the one that writes it to its last reader.
 pub fn live_ranges(program: &Program) -> Vec<Option<(usize, usize)>> {
     let mut ranges: Vec<Option<(usize, usize)>> = vec![None; program.buffers.len()];
-    for (index, kernel) in program.kernels.iter().enumerate() {
-        for access in kernel.loads.iter().chain([&kernel.output]) {
-            let range = ranges[access.buffer.index()].get_or_insert((index, index));
-            range.1 = index;
+    for step in program.steps() {
+        // A loop comes back to its first kernel: whatever it touches stays until its end.
+        let (first, last) = (step.kernels().start, step.kernels().end - 1);
+        for kernel in &program.kernels[step.kernels()] {
+            for access in kernel.loads.iter().chain([&kernel.output]) {
+                let range = ranges[access.buffer.index()].get_or_insert((first, last));
+                range.1 = last;
+            }
         }
     }
     ranges

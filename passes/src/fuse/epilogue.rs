@@ -12,7 +12,8 @@ pub fn fuse(program: &Program, readers: &Readers, consumer: usize) -> Option<Ker
     (0..kernel.loads.len()).find_map(|load| {
         let buffer = kernel.loads[load].buffer;
         let producer = &program.kernels[readers.producer(program, buffer)?];
-        let whole = !matches!(producer.body, Body::Map(_)) && plain_output(producer);
+        let together = producer.in_loop == kernel.in_loop;
+        let whole = !matches!(producer.body, Body::Map(_)) && plain_output(producer) && together;
         // The nest that both share has axes of its own: an index of the old ones would mean another thing.
         let indexed = |kernel: &Kernel| {
             kernel.lambdas().iter().any(|lambda| lambda.args.iter().any(|arg| matches!(arg, Arg::Index(_))))

@@ -14,7 +14,8 @@ pub fn fuse(program: &Program, readers: &Readers, consumer: usize) -> Option<Ker
     kernel.loads.iter().find_map(|access| {
         let producer = &program.kernels[readers.producer(program, access.buffer)?];
         let Body::Reduce(reduce) = &producer.body else { return None };
-        let usable = !reduce.per_element && plain_output(producer) && readers.only(access.buffer, consumer);
+        let together = producer.in_loop == kernel.in_loop;
+        let usable = !reduce.per_element && plain_output(producer) && readers.only(access.buffer, consumer) && together;
         if !usable {
             return None;
         }

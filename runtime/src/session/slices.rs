@@ -210,6 +210,7 @@ mod tests {
                 loads: vec![access(0)],
                 body: Body::Map(Lambda::identity(Arg::Load(0), DType::Bool)),
                 output: access(1),
+                in_loop: None,
             }],
             plan: None,
         };

@@ -67,6 +67,7 @@ pub fn program() -> Verified {
                     epilogue,
                 }),
                 output: access(3, [BATCH, 2], &[0, 1], 3),
+                in_loop: None,
             },
             Kernel {
                 name: "layers.1 scale".to_string(),
@@ -74,6 +75,7 @@ pub fn program() -> Verified {
                 loads: vec![access(3, [BATCH, 2], &[0, 1], 2)],
                 body: Body::Map(scale),
                 output: access(4, [BATCH, 2], &[0, 1], 2),
+                in_loop: None,
             },
         ],
         plan: None,

@@ -43,7 +43,7 @@ impl Net {
 
     pub fn kernel(&mut self, axes: &[u64], loads: Vec<Access>, body: Body, output: Access) {
         let name = format!("kernel{}", self.program.kernels.len());
-        self.program.kernels.push(Kernel { name, axes: axes.to_vec(), loads, body, output });
+        self.program.kernels.push(Kernel { name, axes: axes.to_vec(), loads, body, output, in_loop: None });
     }
 
     /// An access whose coordinates are combinations of axes: `(offset, coefficients)` each.

@@ -55,7 +55,7 @@ impl Build {
 
     pub fn kernel(&mut self, axes: &[u64], loads: Vec<Access>, body: Body, output: Access) {
         let name = format!("kernel{}", self.program.kernels.len());
-        self.program.kernels.push(Kernel { name, axes: axes.to_vec(), loads, body, output });
+        self.program.kernels.push(Kernel { name, axes: axes.to_vec(), loads, body, output, in_loop: None });
     }
 }
 

@@ -171,6 +171,7 @@ fn program() -> Program {
             loads: (0..3).map(|input| access(BufferId(input))).collect(),
             body: Body::Map(Lambda { args: (0..3).map(Arg::Load).collect(), function: function(case) }),
             output: access(output),
+            in_loop: None,
         });
     }
     Program { name: "probe".to_string(), buffers, kernels, plan: None }
