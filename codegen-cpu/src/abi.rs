@@ -7,6 +7,9 @@
 //!   alignment of 4;
 //! - `begin..end` is a range of work items, within `0..items`. Items are independent: a caller may split them over
 //!   threads in any way without changing a bit. Each element of the output is written by exactly one item;
+//! - the items of a kernel of a loop (`Program::steps`) are in `slices` equal runs, one for each index of the loop in
+//!   order; items of one index are independent, and need that all kernels before in the loop are done with that index, and
+//!   all of the loop with those before;
 //! - `scratch` points to memory of the calling thread, of at least the kernel's `scratch_bytes`, at a multiple of
 //!   [`SCRATCH_ALIGNMENT`]. Its contents before and after mean nothing.
 //!
@@ -60,6 +63,9 @@ pub struct PanelsLayout {
     pub panel_bytes: u64,
     /// When they are packed.
     pub when: PackTime,
+    /// In how many equal runs they are packed, one for each index of the kernel's loop in order. 1 where they do not
+    /// change with its index: all are packed again for each one then, if they are packed in every run.
+    pub slices: u64,
 }
 
 impl PanelsLayout {
@@ -72,8 +78,10 @@ impl PanelsLayout {
 /// What a caller must know of one kernel besides its code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelLayout {
-    /// How many independent work items there are.
+    /// How many work items there are.
     pub items: u64,
+    /// How many indices the kernel's loop has; 1 for a kernel of no loop.
+    pub slices: u64,
     /// Bytes of scratch memory for each thread.
     pub scratch_bytes: u64,
     /// The packed operand, if there is one.

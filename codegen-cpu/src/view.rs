@@ -257,12 +257,14 @@ fn definition(op: UnaryOp) -> Result<&'static ScalarFn, Error> {
     library::definition(op).ok_or(Error::NoDefinition(op))
 }
 
-/// The axes of a range by falling stride in the output, so that the last one walks through memory.
+/// The axes of a range by falling stride in the output, so that the last one walks through memory; a loop's comes first.
 pub(crate) fn by_output_stride(kernel: &Kernel, axes: std::ops::Range<usize>) -> Vec<usize> {
     let linear = kernel.output.linear();
     let stride = |axis: usize| linear.coefficients.get(axis).copied().unwrap_or(0);
     let mut order: Vec<usize> = axes.collect();
-    order.sort_by_key(|&axis| std::cmp::Reverse(stride(axis)));
+    // The items of one index of a loop lie together.
+    let of_loop = usize::from(kernel.in_loop.is_some() && order.first() == Some(&0));
+    order[of_loop..].sort_by_key(|&axis| std::cmp::Reverse(stride(axis)));
     order
 }
 

@@ -51,6 +51,7 @@ pub(crate) struct ContractPlan {
     /// Stream tiles in an item, and panels in an item.
     stream_tiles: u64,
     panel_stretch: u64,
+    slices: u64,
 }
 
 impl ContractPlan {
@@ -109,6 +110,7 @@ impl ContractPlan {
             length: product(&reduced),
             stream_tiles: 1,
             panel_stretch: 1,
+            slices: super::slices(kernel),
         };
         let stream = plan.side(plan.other());
         let tile_work = (mr * nr * plan.length).max(1);
@@ -180,8 +182,14 @@ impl ContractPlan {
         let epilogues = totals.saturating_mul(self.epilogue.functions[0].cost());
         KernelLayout {
             items: self.items().iter().product(),
+            slices: self.slices,
             scratch_bytes: self.scratch_bytes(),
-            panels: Some(PanelsLayout { panels: panels.panels(), panel_bytes: panels.panel_bytes(), when: self.when }),
+            panels: Some(PanelsLayout {
+                panels: panels.panels(),
+                panel_bytes: panels.panel_bytes(),
+                when: self.when,
+                slices: if self.panel_axes.first() == Some(&true) { self.slices } else { 1 },
+            }),
             cost: products.saturating_add(epilogues).saturating_add(self.side(self.other()).cost()),
         }
     }

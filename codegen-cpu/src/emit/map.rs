@@ -24,6 +24,7 @@ pub(crate) struct MapPlan {
     items: Vec<u64>,
     /// Extent of the innermost axis; 1 where there's none.
     inner: u64,
+    slices: u64,
 }
 
 impl MapPlan {
@@ -31,18 +32,20 @@ impl MapPlan {
         let order = by_output_stride(kernel, 0..kernel.axes.len());
         let view = View::new(program, kernel, &[order], &[lambda], true)?;
         let (outer, inner) = match view.groups[0].split_last() {
+            // The only axis is a loop's.
+            Some(_) if kernel.in_loop.is_some() && view.groups[0].len() == 1 => (&view.groups[0][..], 1),
             Some((&inner, outer)) => (outer, inner),
             None => (&[][..], 1),
         };
         let items = outer.iter().copied().chain([inner.div_ceil(STRETCH)]).collect();
-        Ok(MapPlan { items, inner, view })
+        Ok(MapPlan { items, inner, slices: super::slices(kernel), view })
     }
 
     pub(crate) fn layout(&self) -> KernelLayout {
         let items = self.items.iter().product();
         let elements = self.view.count(0);
         let cost = elements.saturating_mul(self.view.functions[0].cost());
-        KernelLayout { items, scratch_bytes: 0, panels: None, cost }
+        KernelLayout { items, slices: self.slices, scratch_bytes: 0, panels: None, cost }
     }
 
     pub(crate) fn emit(&self, g: &mut Gen<'_>, begin: Value, end: Value) {

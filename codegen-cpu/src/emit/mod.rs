@@ -15,6 +15,7 @@ pub(crate) mod sum;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockArg, InstBuilder, MemFlagsData, Value, types};
 use cranelift_frontend::FunctionBuilder;
+use loom_ir::kernel::Kernel;
 
 /// A function being written.
 ///
@@ -165,6 +166,11 @@ impl Gen<'_> {
     pub(crate) fn least(&mut self, a: Value, b: Value) -> Value {
         self.b.ins().umin(a, b)
     }
+}
+
+/// How many indices a kernel's loop has; 1 for a kernel of no loop.
+pub(crate) fn slices(kernel: &Kernel) -> u64 {
+    kernel.in_loop.and(kernel.axes.first().copied()).unwrap_or(1)
 }
 
 /// Memory that is there (verified), but aligned to 4 bytes only, whatever is loaded.

@@ -30,6 +30,7 @@ pub(crate) struct ReducePlan {
     ops: Vec<ReduceOp>,
     per_element: bool,
     reading: Reading,
+    slices: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +45,8 @@ impl ReducePlan {
         let groups = [by_output_stride(kernel, 0..rows), (rows..kernel.axes.len()).collect()];
         let view = View::new(program, kernel, &groups, &kernel.lambdas(), true)?;
         let ops = reduce.stages.iter().map(|stage| stage.op).collect();
-        let reading = choose_reading(&view);
-        Ok(ReducePlan { view, ops, per_element: reduce.per_element, reading })
+        let reading = choose_reading(&view, kernel.in_loop.is_some());
+        Ok(ReducePlan { view, ops, per_element: reduce.per_element, reading, slices: super::slices(kernel) })
     }
 
     fn items(&self) -> Vec<u64> {
@@ -67,6 +68,7 @@ impl ReducePlan {
         let items = if self.per_element && terms == 0 { 0 } else { self.items().iter().product() };
         KernelLayout {
             items,
+            slices: self.slices,
             scratch_bytes: sum::scratch_bytes(terms, lanes),
             panels: None,
             cost: self.view.count(0).saturating_mul(row),
@@ -194,10 +196,12 @@ impl ReducePlan {
 }
 
 /// Along or across, by which needs fewer loads of single elements.
-fn choose_reading(view: &View) -> Reading {
+fn choose_reading(view: &View, in_loop: bool) -> Reading {
     let rows = view.groups[0].len();
     let along = view.groups[1].len() == 1 && view.count(1) >= SHORTEST_ALONG;
-    let across = view.groups[0].last().is_some_and(|&extent| extent >= 4);
+    // The indices of a loop are never side by side.
+    let side_by_side = &view.groups[0][usize::from(in_loop)..];
+    let across = side_by_side.last().is_some_and(|&extent| extent >= 4);
     let gathers = |axis: usize| {
         let uses = view.functions.iter().flat_map(Function::places);
         uses.filter(|&place| !matches!(view.places[place].linear.coefficients[axis], 0 | 1)).count()

@@ -159,7 +159,8 @@ fn operation(cursor: &mut Cursor<'_>, name: &str, span: Span) -> Result<Op, Pars
             let bits = bits.ok_or_else(|| cursor.expected("32-bit constants"))?;
             return Ok(Op::Constant(bits.into()));
         }
-        "convert" | "broadcast" | "reshape" | "transpose" | "slice" | "pad" | "window" | "contract" | "reduce" | "recur" => {}
+        "convert" | "broadcast" | "reshape" | "transpose" | "slice" | "pad" | "window" | "contract" | "reduce"
+        | "recur" => {}
         _ => {
             let words = ["input", "weight", "constant", "select", "convert", "broadcast", "reshape", "transpose"];
             let more = ["slice", "pad", "window", "contract", "reduce", "recur"];

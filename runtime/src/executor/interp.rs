@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use loom_ir::eval::program::{Memory, run_kernel, scratch_bytes};
+use loom_ir::eval::program::{Memory, run, run_step, scratch_bytes};
 use loom_ir::kernel::{BufferId, BufferKind, Program, Verified};
 
 use super::{ExecuteError, Executor, WeightBits};
@@ -74,9 +74,7 @@ impl Executor for InterpExecutor {
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
         self.set_inputs(inputs);
         FpEnv::run(|| {
-            for kernel in &self.program.kernels {
-                run_kernel(&self.program, kernel, &mut self.memory);
-            }
+            run(&self.program, &mut self.memory);
         });
         for (id, output) in self.outputs.iter().zip(outputs) {
             output.copy_from_slice(&self.memory.buffers[id.index()]);
@@ -90,10 +88,13 @@ impl Executor for InterpExecutor {
         observe: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
     ) -> Result<(), ExecuteError> {
         self.set_inputs(inputs);
-        for (index, kernel) in self.program.kernels.iter().enumerate() {
-            FpEnv::run(|| run_kernel(&self.program, kernel, &mut self.memory));
-            if observe(index, &self.memory.buffers[kernel.output.buffer.index()]).is_break() {
-                break;
+        for step in self.program.steps() {
+            FpEnv::run(|| run_step(&self.program, &step, &mut self.memory));
+            for number in step.kernels() {
+                let output = self.program.kernels[number].output.buffer;
+                if observe(number, &self.memory.buffers[output.index()]).is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())

@@ -22,7 +22,8 @@ pub trait Executor: Send {
     /// Runs every kernel. `inputs` and `outputs` have the program's lengths.
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError>;
 
-    /// Runs kernel by kernel and shows the output of each, by the kernel's number, until `observe` breaks.
+    /// Runs step by step and shows the output of each kernel, by its number, until `observe` breaks. Kernels of a loop are
+    /// shown when it has ended.
     fn trace(
         &mut self,
         inputs: &[&[u32]],

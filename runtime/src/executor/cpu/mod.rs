@@ -7,14 +7,14 @@
 mod memory;
 mod parallel;
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::ptr;
 use std::sync::Arc;
 
 use loom_codegen_cpu::abi::PackTime;
 use loom_codegen_cpu::{JitProgram, Options, compile};
 use loom_ir::kernel::verify::ARENA_ALIGNMENT;
-use loom_ir::kernel::{Buffer, BufferKind, Program, Verified};
+use loom_ir::kernel::{Buffer, BufferKind, Program, Step, Verified};
 use rayon::ThreadPool;
 
 use super::{ExecuteError, Executor, WeightBits};
@@ -42,6 +42,7 @@ impl Default for CpuOptions {
 /// A program on the processor.
 pub struct CpuExecutor {
     program: Arc<Verified>,
+    steps: Vec<Step>,
     weights: Arc<dyn WeightBits>,
     code: JitProgram,
     arena: Block,
@@ -125,6 +126,7 @@ impl CpuExecutor {
             arena: Block::new(arena_bytes, "temporary buffers")?,
             panels: panels?,
             scratch: scratch?,
+            steps: program.steps().collect(),
             program,
             weights,
             code,
@@ -135,7 +137,7 @@ impl CpuExecutor {
         executor.bind(None)?;
         for kernel in 0..executor.program.kernels.len() {
             // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
-            unsafe { executor.pack(kernel, PackTime::Load) };
+            unsafe { executor.pack(kernel, PackTime::Load, 0) };
         }
         Ok(executor)
     }
@@ -197,11 +199,11 @@ impl CpuExecutor {
         Ok(())
     }
 
-    /// Packs a kernel's panels, if it has any that are packed at this time.
+    /// Packs a kernel's panels, if it has any that are packed at this time; of a kernel in a loop those for this index.
     ///
     /// # Safety
     /// The kernel's table is filled in with all that the pack function reads, for memory that nobody writes to.
-    unsafe fn pack(&self, kernel: usize, time: PackTime) {
+    unsafe fn pack(&self, kernel: usize, time: PackTime, index: u64) {
         let code = &self.code.kernels()[kernel];
         let (Some(panels), Some(pack), Some(block)) = (code.layout.panels, code.pack, &self.panels[kernel]) else {
             return;
@@ -212,8 +214,8 @@ impl CpuExecutor {
         let job = Job {
             code: pack,
             table: self.addresses.tables[kernel].as_ptr(),
-            items: panels.panels,
-            cost: panels.bytes(),
+            items: slice(panels.panels, panels.slices, index),
+            cost: panels.bytes() / panels.slices.max(1),
             target: Target::Panels { start: block.address(), bytes: panels.panel_bytes },
             scratch: &self.scratch,
             worth_threads: self.worth_threads,
@@ -222,19 +224,38 @@ impl CpuExecutor {
         unsafe { job.run(self.pool.as_ref()) };
     }
 
-    /// Runs one kernel.
+    /// Runs one step of the program.
+    ///
+    /// # Safety
+    /// As for `run_kernel`.
+    unsafe fn run_step(&self, step: &Step) {
+        match step {
+            // SAFETY: the caller's promise.
+            Step::Kernel(kernel) => unsafe { self.run_kernel(*kernel, 0) },
+            Step::Loop { kernels, count } => {
+                for index in 0..*count {
+                    for kernel in kernels.clone() {
+                        // SAFETY: the caller's promise; the kernels of a loop take turns as its ABI asks for.
+                        unsafe { self.run_kernel(kernel, index) };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs one kernel; of a kernel in a loop its items for this index.
     ///
     /// # Safety
     /// All addresses are filled in, for memory that nobody else writes to, or reads if the kernel writes it.
-    unsafe fn run_kernel(&self, kernel: usize) {
+    unsafe fn run_kernel(&self, kernel: usize, index: u64) {
         // SAFETY: the caller's promise.
-        unsafe { self.pack(kernel, PackTime::Run) };
+        unsafe { self.pack(kernel, PackTime::Run, index) };
         let code = &self.code.kernels()[kernel];
         let job = Job {
             code: code.entry,
             table: self.addresses.tables[kernel].as_ptr(),
-            items: code.layout.items,
-            cost: code.layout.cost,
+            items: slice(code.layout.items, code.layout.slices, index),
+            cost: code.layout.cost / code.layout.slices.max(1),
             target: Target::Scratch,
             scratch: &self.scratch,
             worth_threads: self.worth_threads,
@@ -251,11 +272,11 @@ impl Executor for CpuExecutor {
 
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
         self.bind(Some((inputs, outputs)))?;
-        for kernel in 0..self.program.kernels.len() {
+        for step in &self.steps {
             // SAFETY: `bind` has filled in memory of the right sizes: the caller's tensors, borrowed for this call and
             // the outputs mutably; the weights, borrowed from what this executor holds; the rest is its own. The verifier
             // has proved every access in bounds and the temporaries apart from each other.
-            unsafe { self.run_kernel(kernel) };
+            unsafe { self.run_step(step) };
         }
         Ok(())
     }
@@ -269,21 +290,30 @@ impl Executor for CpuExecutor {
             self.program.outputs().map(|(_, buffer)| vec![0; buffer.shape.elements() as usize]).collect();
         let mut slices: Vec<&mut [u32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
         self.bind(Some((inputs, &mut slices)))?;
-        for (number, kernel) in self.program.kernels.iter().enumerate() {
+        for step in &self.steps {
             // SAFETY: as in `run`.
-            unsafe { self.run_kernel(number) };
-            let buffer = kernel.output.buffer;
-            let elements = self.program.buffer(buffer).shape.elements() as usize;
-            let address = self.addresses.buffers[buffer.index()].cast::<u32>();
-            // SAFETY: the kernel's output: an aligned buffer of that many elements, all written (they were zero before),
-            // which nothing writes to while `observe` looks at it.
-            let bits = unsafe { std::slice::from_raw_parts(address, elements) };
-            if observe(number, bits).is_break() {
-                break;
+            unsafe { self.run_step(step) };
+            for number in step.kernels() {
+                let buffer = self.program.kernels[number].output.buffer;
+                let elements = self.program.buffer(buffer).shape.elements() as usize;
+                let address = self.addresses.buffers[buffer.index()].cast::<u32>();
+                // SAFETY: the kernel's output: an aligned buffer of that many elements, all written (they were zero
+                // before), which nothing writes to while `observe` looks at it.
+                let bits = unsafe { std::slice::from_raw_parts(address, elements) };
+                if observe(number, bits).is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
     }
+}
+
+/// The items of one index, of `slices` equal runs.
+fn slice(items: u64, slices: u64, index: u64) -> Range<u64> {
+    let size = items.checked_div(slices).unwrap_or(0);
+    let index = if slices == 1 { 0 } else { index };
+    index * size..(index + 1) * size
 }
 
 /// The offset of every temporary buffer and the size of the arena: the program's plan, or one place after another.

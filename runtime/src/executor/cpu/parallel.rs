@@ -1,5 +1,7 @@
 //! One generated function over its work items, on one thread or on several.
 
+use std::ops::Range;
+
 use loom_codegen_cpu::abi::KernelFn;
 use rayon::ThreadPool;
 
@@ -22,7 +24,8 @@ pub(super) enum Target {
 pub(super) struct Job<'a> {
     pub code: KernelFn,
     pub table: *const *mut u8,
-    pub items: u64,
+    /// The items that run.
+    pub items: Range<u64>,
     pub cost: u64,
     pub target: Target,
     /// One block a thread.
@@ -35,7 +38,7 @@ pub(super) struct Job<'a> {
 unsafe impl Sync for Job<'_> {}
 
 impl Job<'_> {
-    /// Runs all items; on the pool's threads if there's a pool and enough to do. The bits don't depend on it.
+    /// Runs the items; on the pool's threads if there's a pool and enough to do. The bits don't depend on it.
     ///
     /// # Safety
     /// The code belongs to a program that is alive, and `table` and the target are what its ABI asks for
@@ -44,16 +47,20 @@ impl Job<'_> {
     /// thread of the pool, and used by no other call.
     pub(super) unsafe fn run(&self, pool: Option<&ThreadPool>) {
         match pool {
-            Some(pool) if self.items > 1 && self.cost >= self.worth_threads => {
+            Some(pool) if self.count() > 1 && self.cost >= self.worth_threads => {
                 let most = pool.current_num_threads() as u64 * RANGES;
                 // Each range has at least a part of the work that made threads worth it.
                 let worth = (self.cost / (self.worth_threads / RANGES).max(1)).clamp(2, most);
-                let grain = self.items.div_ceil(worth);
-                pool.install(|| self.split(0, self.items, grain));
+                let grain = self.count().div_ceil(worth);
+                pool.install(|| self.split(self.items.start, self.items.end, grain));
             }
             // SAFETY: the caller's promise; this thread has the first block to itself.
-            _ => unsafe { self.call(0, self.items, &self.scratch[0]) },
+            _ => unsafe { self.call(self.items.start, self.items.end, &self.scratch[0]) },
         }
+    }
+
+    fn count(&self) -> u64 {
+        self.items.end - self.items.start
     }
 
     fn split(&self, begin: u64, end: u64, grain: u64) {
