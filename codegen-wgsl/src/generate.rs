@@ -20,6 +20,9 @@ pub struct WgslKernel {
     pub workgroups: [u32; 3],
     /// Invocations of a workgroup.
     pub workgroup_size: u32,
+    /// Whether the kernel is a part of a loop (`Program::steps`). It's dispatched once for each index of the loop then,
+    /// which it reads from the first word of the uniform buffer at `@group(1) @binding(0)`, of 16 bytes.
+    pub in_loop: bool,
 }
 
 /// A buffer of a kernel.
@@ -59,6 +62,7 @@ pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> R
         bindings,
         workgroups: [grid.x, grid.y, 1],
         workgroup_size: grid.size,
+        in_loop: kernel.in_loop.is_some(),
     })
 }
 

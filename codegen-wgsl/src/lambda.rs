@@ -56,12 +56,20 @@ impl<'a> Module<'a> {
         self.operations.zero()
     }
 
+    /// The axes of a range that a dispatch covers: all but that of a loop.
+    pub fn covered(&self, axes: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        if self.kernel.in_loop.is_some() && axes.start == 0 { 1..axes.end } else { axes }
+    }
+
     /// Writes the head of the entry point.
     pub fn open_main(&mut self, workgroup_size: u32) {
         self.text.line(format!("@compute @workgroup_size({workgroup_size})"));
         self.text.open("fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32)");
         if let Some(prologue) = self.operations.prologue() {
             self.text.line(prologue);
+        }
+        if self.kernel.in_loop.is_some() && self.kernel.axes[0] > 1 {
+            self.text.line("let i0 = turn.x;");
         }
     }
 
@@ -168,6 +176,9 @@ impl<'a> Module<'a> {
             let element = storage_type(buffer.dtype);
             let what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
             head.line(format!("@group(0) @binding({binding}) var<storage, {mode}> {id}: array<{element}>; // {what}"));
+        }
+        if self.kernel.in_loop.is_some() {
+            head.line("@group(1) @binding(0) var<uniform> turn: vec4<u32>; // the index of the loop");
         }
         head.line("");
         self.operations.define(&mut head)?;

@@ -64,7 +64,7 @@ pub(crate) fn generate(module: &mut Module<'_>, reduce: &Reduce, target: &Target
         stages,
         result,
         per_element: reduce.per_element,
-        row_axes: 0..rows,
+        row_axes: module.covered(0..rows),
         reduced_axes: rows..axes.len(),
         terms,
     };

@@ -11,6 +11,7 @@ use loom_lit_tests::values::Random;
 use loom_passes::{PipelineOptions, compile_graph};
 use loom_runtime::executor::Executor;
 use loom_runtime::executor::cpu::CpuExecutor;
+use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions};
 
 const GRAPHS: [(&str, &str); 7] = [
     (
@@ -313,6 +314,20 @@ fn processors_run_loops() {
                     assert_eq!(execute(&mut cpu, &values), expected, "{name}, {threads} threads\n{}", **program);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn gpus_run_loops() {
+    let device = GpuDevice::open(&GpuOptions::default()).unwrap();
+    for (name, text) in GRAPHS {
+        let program = Arc::new(compile_graph(parse(text).unwrap(), &PipelineOptions::default()).unwrap());
+        for special in [false, true] {
+            let values = values(&program, special);
+            let weights = weights(&program, &values);
+            let mut gpu = GpuExecutor::new(Arc::clone(&device), Arc::clone(&program), weights).unwrap();
+            assert_eq!(execute(&mut gpu, &values), interpret(&program, &values), "{name}\n{}", **program);
         }
     }
 }

@@ -16,7 +16,13 @@ pub(super) fn generate(module: &mut Module<'_>, matrices: &Matrices, target: &Ta
     let grid = Grid::over_items(module, matrices.batches * matrices.rows * matrices.columns, target)?;
     let operands: BTreeSet<usize> = matrices.lhs.axes.union(&matrices.rhs.axes).copied().collect();
     let used = matrices.output_axes(module).union(&operands).copied().collect();
-    unflatten(&mut module.text, "flat", &module.kernel.axes, 0..matrices.reduced_axes.start, &used);
+    unflatten(
+        &mut module.text,
+        "flat",
+        &module.kernel.axes,
+        matrices.batch_axes.start..matrices.reduced_axes.start,
+        &used,
+    );
 
     let zero = module.zero();
     if matrices.terms == 0 {

@@ -30,7 +30,7 @@ impl Writers {
         for number in kernels.clone() {
             let kernel = &program.kernels[number];
             check_axis(kernel, count).map_err(|rule| (number, VerifyErrorKind::Loop(rule)))?;
-            if !again(kernel) && !slice(&kernel.output, count).is_some_and(|distance| distance == 0) {
+            if !again(kernel) && slice(&kernel.output, count) != Some(0) {
                 return Err((number, VerifyErrorKind::Loop("the output's first coordinate is not the loop's index")));
             }
             writers.kernels.insert(kernel.output.buffer, number);

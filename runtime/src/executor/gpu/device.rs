@@ -129,6 +129,8 @@ pub(super) struct Context {
 pub(super) struct Pipeline {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
+    /// Of a kernel in a loop: the layout of its second group, the loop's index.
+    pub turn: Option<wgpu::BindGroupLayout>,
 }
 
 impl Context {
@@ -245,7 +247,8 @@ impl Context {
     }
 
     /// Makes the pipeline of strict SPIR-V for bindings that are read only, or not.
-    pub fn pipeline(&self, name: &str, words: &[u32], size: u32, read_only: &[bool]) -> Result<Pipeline, ExecuteError> {
+    pub fn pipeline(&self, kernel: &WgslKernel, words: &[u32], read_only: &[bool]) -> Result<Pipeline, ExecuteError> {
+        let name = kernel.name.as_str();
         let entries: Vec<wgpu::BindGroupLayoutEntry> = read_only
             .iter()
             .enumerate()
@@ -260,16 +263,28 @@ impl Context {
                 count: None,
             })
             .collect();
+        let turn = wgpu::BindGroupLayoutEntry {
+            binding: 0,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Uniform,
+                has_dynamic_offset: true,
+                min_binding_size: NonZeroU64::new(16),
+            },
+            count: None,
+        };
         self.scoped(|| {
-            let layout = self
-                .device
-                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
+            let make = |entries: &[wgpu::BindGroupLayoutEntry]| {
+                self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries })
+            };
+            let layout = make(&entries);
+            let turn = kernel.in_loop.then(|| make(&[turn]));
             let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(name),
-                bind_group_layouts: &[Some(&layout)],
+                bind_group_layouts: &[Some(&layout), turn.as_ref()][..1 + usize::from(kernel.in_loop)],
                 immediate_size: 0,
             });
-            let module = shader_module(&self.device, name, words, size);
+            let module = shader_module(&self.device, name, words, kernel.workgroup_size);
             let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(name),
                 layout: Some(&pipeline_layout),
@@ -282,7 +297,7 @@ impl Context {
                 },
                 cache: None,
             });
-            Pipeline { pipeline, layout }
+            Pipeline { pipeline, layout, turn }
         })
     }
 }

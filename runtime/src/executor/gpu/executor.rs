@@ -7,9 +7,9 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use loom_codegen_wgsl::{Target, WgslKernel, generate};
-use loom_ir::kernel::{BufferKind, Program, Verified};
+use loom_ir::kernel::{BufferKind, Program, Step, Verified};
 
-use super::device::{Context, GpuDevice, Pipeline, codegen_error};
+use super::device::{Context, GpuDevice, Pipeline, check_limit, codegen_error};
 use super::memory::{Memory, Place};
 use crate::executor::{ExecuteError, Executor, WeightBits};
 
@@ -71,7 +71,7 @@ impl Executor for GpuExecutor {
 pub(super) struct Ready {
     program: Arc<Verified>,
     memory: Memory,
-    steps: Vec<Step>,
+    dispatches: Vec<Dispatch>,
     /// Of each input with elements: the buffer that the host writes, and where it goes.
     uploads: Vec<Staging>,
     /// Of each output with elements: the buffer that the host reads, and where it comes from.
@@ -80,11 +80,16 @@ pub(super) struct Ready {
     writable: bool,
 }
 
-struct Step {
+struct Dispatch {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
     workgroups: [u32; 3],
+    /// In a loop: the binding of its index.
+    turn: Option<wgpu::BindGroup>,
 }
+
+/// Bytes from one index of a loop to the next: the least alignment that WebGPU lets a device ask of a dynamic offset.
+const TURN_STRIDE: u64 = 256;
 
 struct Staging {
     buffer: wgpu::Buffer,
@@ -102,7 +107,8 @@ impl Ready {
     ) -> Result<Ready, ExecuteError> {
         let kernels = generate(&program, target).map_err(codegen_error)?;
         let memory = Memory::new(context, &program, weights)?;
-        let steps = make_steps(context, &program, &memory, &kernels)?;
+        let turns = make_turns(context, &program)?;
+        let dispatches = make_dispatches(context, &program, &memory, &kernels, &turns)?;
         let stage = |ids: Vec<_>, usage: wgpu::BufferUsages, mapped: bool| -> Result<Vec<Staging>, ExecuteError> {
             let mut list = Vec::new();
             for (index, id) in ids.into_iter().enumerate() {
@@ -118,7 +124,7 @@ impl Ready {
         let outputs = program.outputs().map(|(id, _)| id).collect();
         let uploads = stage(inputs, wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC, true)?;
         let downloads = stage(outputs, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST, false)?;
-        Ok(Ready { program, memory, steps, uploads, downloads, writable: true })
+        Ok(Ready { program, memory, dispatches, uploads, downloads, writable: true })
     }
 
     pub fn run(
@@ -133,7 +139,7 @@ impl Ready {
         context.scoped(|| {
             let mut encoder = encoder(context);
             self.encode_uploads(&mut encoder);
-            encode(&mut encoder, &self.steps);
+            self.encode(&mut encoder, self.program.steps());
             for download in &self.downloads {
                 let Staging { buffer, place, .. } = download;
                 encoder.copy_buffer_to_buffer(&place.buffer, place.offset, buffer, 0, place.bytes);
@@ -164,23 +170,29 @@ impl Ready {
         })?;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let mut bits = Vec::new();
-        for (number, (kernel, step)) in self.program.kernels.iter().zip(&self.steps).enumerate() {
-            let place = self.memory.place(kernel.output.buffer);
-            bits.clear();
-            if place.bytes > 0 {
-                let staging = context.buffer("trace", place.bytes, usage, false)?;
-                context.scoped(|| {
-                    let mut encoder = encoder(context);
-                    encode(&mut encoder, std::slice::from_ref(step));
-                    encoder.copy_buffer_to_buffer(&place.buffer, place.offset, &staging, 0, place.bytes);
-                    context.queue.submit([encoder.finish()]);
-                })?;
-                map(context, [(&staging, wgpu::MapMode::Read)])?;
-                bits.resize((place.bytes / 4) as usize, 0);
-                read(&staging, &mut bits)?;
-            }
-            if observe(number, &bits).is_break() {
-                break;
+        for step in self.program.steps() {
+            context.scoped(|| {
+                let mut encoder = encoder(context);
+                self.encode(&mut encoder, [step.clone()]);
+                context.queue.submit([encoder.finish()]);
+            })?;
+            for number in step.kernels() {
+                let place = self.memory.place(self.program.kernels[number].output.buffer);
+                bits.clear();
+                if place.bytes > 0 {
+                    let staging = context.buffer("trace", place.bytes, usage, false)?;
+                    context.scoped(|| {
+                        let mut encoder = encoder(context);
+                        encoder.copy_buffer_to_buffer(&place.buffer, place.offset, &staging, 0, place.bytes);
+                        context.queue.submit([encoder.finish()]);
+                    })?;
+                    map(context, [(&staging, wgpu::MapMode::Read)])?;
+                    bits.resize((place.bytes / 4) as usize, 0);
+                    read(&staging, &mut bits)?;
+                }
+                if observe(number, &bits).is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -204,6 +216,33 @@ impl Ready {
         Ok(())
     }
 
+    /// Encodes dispatches as one pass; wgpu puts the barriers between them.
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder, steps: impl IntoIterator<Item = Step>) {
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("loom"), timestamp_writes: None });
+        let mut dispatch = |kernel: usize, index: u64| {
+            let Dispatch { pipeline, bindings, workgroups: [x, y, z], turn } = &self.dispatches[kernel];
+            if *x > 0 {
+                pass.set_pipeline(pipeline);
+                pass.set_bind_group(0, bindings, &[]);
+                if let Some(turn) = turn {
+                    pass.set_bind_group(1, turn, &[(index * TURN_STRIDE) as u32]);
+                }
+                pass.dispatch_workgroups(*x, *y, *z);
+            }
+        };
+        for step in steps {
+            match step {
+                Step::Kernel(kernel) => dispatch(kernel, 0),
+                Step::Loop { kernels, count } => {
+                    for index in 0..count {
+                        kernels.clone().for_each(|kernel| dispatch(kernel, index));
+                    }
+                }
+            }
+        }
+    }
+
     fn encode_uploads(&self, encoder: &mut wgpu::CommandEncoder) {
         for Staging { buffer, place, .. } in &self.uploads {
             encoder.copy_buffer_to_buffer(buffer, 0, &place.buffer, place.offset, place.bytes);
@@ -211,15 +250,36 @@ impl Ready {
     }
 }
 
+/// The numbers from 0 on, as many as the longest loop has indices: uniform buffers one after another.
+fn make_turns(context: &Context, program: &Program) -> Result<wgpu::Buffer, ExecuteError> {
+    let counts = program.steps().map(|step| match step {
+        Step::Kernel(_) => 0,
+        Step::Loop { count, .. } => count,
+    });
+    let count = counts.max().unwrap_or(0);
+    let bytes = count.saturating_mul(TURN_STRIDE);
+    let most = context.limits.max_buffer_size.min(u32::MAX.into());
+    check_limit(|| "the indices of a loop".to_string(), bytes, most)?;
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = context.buffer("turns", bytes, usage, false)?;
+    let mut words = vec![0u32; (bytes / 4) as usize];
+    for (index, turn) in words.chunks_mut((TURN_STRIDE / 4) as usize).enumerate() {
+        turn[0] = index as u32;
+    }
+    context.scoped(|| context.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words)))?;
+    Ok(buffer)
+}
+
 /// Makes the pipelines, one for kernels whose SPIR-V is the same, and binds the buffers.
-fn make_steps(
+fn make_dispatches(
     context: &Context,
     program: &Program,
     memory: &Memory,
     kernels: &[WgslKernel],
-) -> Result<Vec<Step>, ExecuteError> {
+    turns: &wgpu::Buffer,
+) -> Result<Vec<Dispatch>, ExecuteError> {
     let mut pipelines: BTreeMap<(Vec<u32>, Vec<bool>), Pipeline> = BTreeMap::new();
-    let mut steps = Vec::with_capacity(kernels.len());
+    let mut dispatches = Vec::with_capacity(kernels.len());
     for kernel in kernels {
         // Temporary buffers are ranges of an arena that the same kernel may write: see the code generator's
         // documentation of memory.
@@ -229,11 +289,11 @@ fn make_steps(
             .map(|binding| binding.read_only && program.buffer(binding.buffer).kind != BufferKind::Temp)
             .collect();
         let key = (context.spirv(kernel)?, read_only);
-        let Pipeline { pipeline, layout } = match pipelines.get(&key) {
+        let Pipeline { pipeline, layout, turn } = match pipelines.get(&key) {
             Some(pipeline) => pipeline.clone(),
             None => {
                 let begin = Instant::now();
-                let pipeline = context.pipeline(&kernel.name, &key.0, kernel.workgroup_size, &key.1)?;
+                let pipeline = context.pipeline(kernel, &key.0, &key.1)?;
                 tracing::debug!(kernel = kernel.name, words = key.0.len(), time = ?begin.elapsed(), "pipeline");
                 pipelines.entry(key).or_insert(pipeline).clone()
             }
@@ -249,27 +309,23 @@ fn make_steps(
             .collect();
         let descriptor = wgpu::BindGroupDescriptor { label: Some(&kernel.name), layout: &layout, entries: &entries };
         let bindings = context.scoped(|| context.device.create_bind_group(&descriptor))?;
-        steps.push(Step { pipeline, bindings, workgroups: kernel.workgroups });
+        let turn = match &turn {
+            None => None,
+            Some(layout) => {
+                let index = wgpu::BufferBinding { buffer: turns, offset: 0, size: wgpu::BufferSize::new(16) };
+                let entry = wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(index) };
+                let descriptor =
+                    wgpu::BindGroupDescriptor { label: Some("turn"), layout, entries: std::slice::from_ref(&entry) };
+                Some(context.scoped(|| context.device.create_bind_group(&descriptor))?)
+            }
+        };
+        dispatches.push(Dispatch { pipeline, bindings, workgroups: kernel.workgroups, turn });
     }
-    Ok(steps)
+    Ok(dispatches)
 }
 
 fn encoder(context: &Context) -> wgpu::CommandEncoder {
     context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("loom") })
-}
-
-/// Encodes dispatches as one pass; wgpu puts the barriers between them.
-fn encode(encoder: &mut wgpu::CommandEncoder, steps: &[Step]) {
-    let mut pass =
-        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("loom"), timestamp_writes: None });
-    for step in steps {
-        let [x, y, z] = step.workgroups;
-        if x > 0 {
-            pass.set_pipeline(&step.pipeline);
-            pass.set_bind_group(0, &step.bindings, &[]);
-            pass.dispatch_workgroups(x, y, z);
-        }
-    }
 }
 
 /// How long to wait for a mapping after the device says that all is done.
