@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use loom_codegen_wgsl::{Target, WgslKernel, generate};
+use loom_codegen_wgsl::{Arithmetic, Target, WgslKernel, generate};
 use loom_ir::kernel::{BufferKind, Program, Verified};
 
-use super::device::{Context, GpuDevice, Pipeline, codegen_error};
+use super::device::{Context, GpuDevice, Pipeline, Shader, codegen_error};
 use super::memory::{Memory, Place};
 use crate::executor::{ExecuteError, Executor, WeightBits};
 
@@ -102,7 +102,7 @@ impl Ready {
     ) -> Result<Ready, ExecuteError> {
         let kernels = generate(&program, target).map_err(codegen_error)?;
         let memory = Memory::new(context, &program, weights)?;
-        let steps = make_steps(context, &program, &memory, &kernels)?;
+        let steps = make_steps(context, &program, &memory, &kernels, target.arithmetic)?;
         let stage = |ids: Vec<_>, usage: wgpu::BufferUsages, mapped: bool| -> Result<Vec<Staging>, ExecuteError> {
             let mut list = Vec::new();
             for (index, id) in ids.into_iter().enumerate() {
@@ -211,14 +211,15 @@ impl Ready {
     }
 }
 
-/// Makes the pipelines, one for kernels whose SPIR-V is the same, and binds the buffers.
+/// Makes the pipelines, one for kernels whose shaders are the same, and binds the buffers.
 fn make_steps(
     context: &Context,
     program: &Program,
     memory: &Memory,
     kernels: &[WgslKernel],
+    arithmetic: Arithmetic,
 ) -> Result<Vec<Step>, ExecuteError> {
-    let mut pipelines: BTreeMap<(Vec<u32>, Vec<bool>), Pipeline> = BTreeMap::new();
+    let mut pipelines: BTreeMap<(Shader, Vec<bool>), Pipeline> = BTreeMap::new();
     let mut steps = Vec::with_capacity(kernels.len());
     for kernel in kernels {
         // Temporary buffers are ranges of an arena that the same kernel may write: see the code generator's
@@ -228,13 +229,13 @@ fn make_steps(
             .iter()
             .map(|binding| binding.read_only && program.buffer(binding.buffer).kind != BufferKind::Temp)
             .collect();
-        let key = (context.spirv(kernel)?, read_only);
+        let key = (context.shader(kernel, arithmetic)?, read_only);
         let Pipeline { pipeline, layout } = match pipelines.get(&key) {
             Some(pipeline) => pipeline.clone(),
             None => {
                 let begin = Instant::now();
                 let pipeline = context.pipeline(&kernel.name, &key.0, kernel.workgroup_size, &key.1)?;
-                tracing::debug!(kernel = kernel.name, words = key.0.len(), time = ?begin.elapsed(), "pipeline");
+                tracing::debug!(kernel = kernel.name, time = ?begin.elapsed(), "pipeline");
                 pipelines.entry(key).or_insert(pipeline).clone()
             }
         };
