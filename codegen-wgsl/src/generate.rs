@@ -4,7 +4,7 @@ use loom_ir::kernel::{Body, BufferId, Kernel, Program, Verified};
 
 use crate::error::Error;
 use crate::lambda::Module;
-use crate::target::Target;
+use crate::target::{Arithmetic, Target};
 use crate::{contract, map, reduce};
 
 /// One kernel, ready to be compiled and dispatched.
@@ -41,6 +41,9 @@ pub fn generate(program: &Verified, target: &Target) -> Result<Vec<WgslKernel>, 
 
 /// Generates one kernel of a verified program.
 pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> Result<WgslKernel, Error> {
+    if target.arithmetic != Arithmetic::Native {
+        return Err(Error::Unsupported { kernel: kernel.name.clone(), arithmetic: target.arithmetic });
+    }
     let mut module = Module::new(program, kernel, target);
     let buffers = kernel.buffers();
     limit(kernel, "storage buffers", buffers.len() as u64, target.limits.storage_buffers.into())?;

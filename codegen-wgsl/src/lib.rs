@@ -43,5 +43,5 @@ pub use error::Error;
 pub use generate::{Binding, WgslKernel, generate, generate_kernel};
 pub use listing::listing;
 pub use spirv::{Controls, check_strict, strict_spirv, strict_spirv_for};
-pub use target::{Class, ContractShape, Limits, Quirks, Shapes, Target, Tile};
+pub use target::{Arithmetic, Class, ContractShape, Limits, Quirks, Shapes, Target, Tile};
 pub use validate::{Validated, validate};

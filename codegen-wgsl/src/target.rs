@@ -12,6 +12,8 @@ pub struct Target {
     pub class: Class,
     /// What its compilers do that they should not.
     pub quirks: Quirks,
+    /// What floats are computed with.
+    pub arithmetic: Arithmetic,
     /// Sizes and templates of the kernels.
     pub shapes: Shapes,
 }
@@ -58,6 +60,35 @@ impl Class {
             Class::Software => "software",
             Class::Integrated => "integrated",
             Class::Discrete => "discrete",
+        }
+    }
+}
+
+/// What floats are computed with: the tiers of LN1 section 8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Arithmetic {
+    /// The device's own operations, for [`strict_spirv`](crate::strict_spirv): exact where the device has the float
+    /// controls. Without that form the text promises nothing.
+    #[default]
+    Native,
+    /// The device's own operations in plain WGSL, every sum, difference and product behind a bit operation that keeps
+    /// compilers from fusing and regrouping. It rests on a probe alone, and not on one at all where subnormals are
+    /// flushed.
+    Guarded,
+    /// Integer operations in plain WGSL, which are exact everywhere: the text names no float type.
+    Soft,
+}
+
+impl Arithmetic {
+    /// Every arithmetic, the fastest first.
+    pub const ALL: [Arithmetic; 3] = [Arithmetic::Native, Arithmetic::Guarded, Arithmetic::Soft];
+
+    /// The name in messages and arguments.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arithmetic::Native => "native",
+            Arithmetic::Guarded => "guarded",
+            Arithmetic::Soft => "soft",
         }
     }
 }
@@ -161,7 +192,14 @@ const SMALL: Tile = Tile { threads_rows: 16, threads_columns: 16, rows: 2, colum
 impl Target {
     /// The target of a device.
     pub fn new(class: Class, limits: Limits) -> Target {
-        Target { limits, class, quirks: Quirks::of(class), shapes: Shapes::new(class, &limits) }
+        let shapes = Shapes::new(class, &limits);
+        Target { limits, class, quirks: Quirks::of(class), arithmetic: Arithmetic::default(), shapes }
+    }
+
+    /// The same target with another arithmetic.
+    #[must_use]
+    pub fn with_arithmetic(self, arithmetic: Arithmetic) -> Target {
+        Target { arithmetic, ..self }
     }
 
     /// What every WebGPU device can run.

@@ -5,7 +5,9 @@ use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use loom_codegen_wgsl::{Controls, Error as CodegenError, Limits, Target, WgslKernel, strict_spirv_for, validate};
+use loom_codegen_wgsl::{
+    Arithmetic, Controls, Error as CodegenError, Limits, Target, WgslKernel, strict_spirv_for, validate,
+};
 use serde::Serialize;
 
 use super::adapter::{self, AdapterInfo, Tier};
@@ -239,15 +241,19 @@ impl Context {
         check_limit(what, bytes, self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size))
     }
 
-    /// The strict SPIR-V of a kernel.
-    pub fn spirv(&self, kernel: &WgslKernel) -> Result<Vec<u32>, ExecuteError> {
-        validate(&kernel.source)
-            .and_then(|validated| strict_spirv_for(&validated, self.controls))
-            .map_err(codegen_error)
+    /// What the driver is given of a kernel.
+    pub fn shader(&self, kernel: &WgslKernel, arithmetic: Arithmetic) -> Result<Shader, ExecuteError> {
+        let validated = validate(&kernel.source).map_err(codegen_error)?;
+        match arithmetic {
+            Arithmetic::Native => {
+                strict_spirv_for(&validated, self.controls).map(Shader::Strict).map_err(codegen_error)
+            }
+            Arithmetic::Guarded | Arithmetic::Soft => Ok(Shader::Plain(without_comments(&kernel.source))),
+        }
     }
 
-    /// Makes the pipeline of strict SPIR-V for bindings that are read only, or not.
-    pub fn pipeline(&self, kernel: &WgslKernel, words: &[u32], read_only: &[bool]) -> Result<Pipeline, ExecuteError> {
+    /// Makes the pipeline of a shader for bindings that are read only, or not.
+    pub fn pipeline(&self, kernel: &WgslKernel, shader: &Shader, read_only: &[bool]) -> Result<Pipeline, ExecuteError> {
         let name = kernel.name.as_str();
         let entries: Vec<wgpu::BindGroupLayoutEntry> = read_only
             .iter()
@@ -284,7 +290,7 @@ impl Context {
                 bind_group_layouts: &[Some(&layout), turn.as_ref()][..1 + usize::from(kernel.in_loop)],
                 immediate_size: 0,
             });
-            let module = shader_module(&self.device, name, words, kernel.workgroup_size);
+            let module = shader.module(&self.device, name, kernel.workgroup_size);
             let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(name),
                 layout: Some(&pipeline_layout),
@@ -302,8 +308,32 @@ impl Context {
     }
 }
 
+/// A kernel in the form that a pipeline is made of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shader {
+    /// Strict SPIR-V, for the driver as it is.
+    Strict(Vec<u32>),
+    /// WGSL without comments, so that kernels which differ in nothing else are the same.
+    Plain(String),
+}
+
+impl Shader {
+    fn module(&self, device: &wgpu::Device, name: &str, size: u32) -> wgpu::ShaderModule {
+        match self {
+            Shader::Strict(words) => strict_module(device, name, words, size),
+            Shader::Plain(source) => plain_module(device, name, source),
+        }
+    }
+}
+
+/// The text without what follows `//`: WGSL has no string that could hold one.
+fn without_comments(source: &str) -> String {
+    let code = source.lines().map(|line| line.split("//").next().unwrap_or(line).trim_end());
+    code.filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect()
+}
+
 /// Hands SPIR-V to the driver as it is.
-fn shader_module(device: &wgpu::Device, name: &str, words: &[u32], size: u32) -> wgpu::ShaderModule {
+fn strict_module(device: &wgpu::Device, name: &str, words: &[u32], size: u32) -> wgpu::ShaderModule {
     let descriptor = wgpu::ShaderModuleDescriptorPassthrough {
         label: Some(name),
         entry_points: Cow::Owned(vec![wgpu::PassthroughShaderEntryPoint {
@@ -317,6 +347,17 @@ fn shader_module(device: &wgpu::Device, name: &str, words: &[u32], size: u32) ->
     // form added, for which the device has the properties (`float_controls`). It touches no memory but its bindings,
     // within bounds that the verifier of programs proved for buffers of the program's sizes, and its loops end.
     unsafe { device.create_shader_module_passthrough(descriptor) }
+}
+
+/// Has wgpu translate WGSL for whatever interface the device is driven through.
+fn plain_module(device: &wgpu::Device, name: &str, source: &str) -> wgpu::ShaderModule {
+    let source = wgpu::ShaderSource::Wgsl(Cow::Borrowed(source));
+    let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
+    // A division by zero has a result in LN1 as in WGSL, but not in the languages that WGSL is translated to.
+    let checks = wgpu::ShaderRuntimeChecks { int_div_checks: true, ..wgpu::ShaderRuntimeChecks::unchecked() };
+    // SAFETY: the module touches no memory but its bindings, within bounds that the verifier of programs proved for
+    // buffers of the program's sizes, and its loops end.
+    unsafe { device.create_shader_module_trusted(descriptor, checks) }
 }
 
 /// A code generator's error as the user sees it: what a device has too little of is not the program's fault.

@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use loom_codegen_wgsl::{Target, WgslKernel, generate};
+use loom_codegen_wgsl::{Arithmetic, Target, WgslKernel, generate};
 use loom_ir::kernel::{BufferKind, Program, Step, Verified};
 
-use super::device::{Context, GpuDevice, Pipeline, check_limit, codegen_error};
+use super::device::{Context, GpuDevice, Pipeline, Shader, check_limit, codegen_error};
 use super::memory::{Memory, Place};
 use crate::executor::{ExecuteError, Executor, WeightBits};
 
@@ -107,8 +107,7 @@ impl Ready {
     ) -> Result<Ready, ExecuteError> {
         let kernels = generate(&program, target).map_err(codegen_error)?;
         let memory = Memory::new(context, &program, weights)?;
-        let turns = make_turns(context, &program)?;
-        let dispatches = make_dispatches(context, &program, &memory, &kernels, &turns)?;
+        let dispatches = make_dispatches(context, &program, &memory, &kernels, target.arithmetic)?;
         let stage = |ids: Vec<_>, usage: wgpu::BufferUsages, mapped: bool| -> Result<Vec<Staging>, ExecuteError> {
             let mut list = Vec::new();
             for (index, id) in ids.into_iter().enumerate() {
@@ -270,15 +269,16 @@ fn make_turns(context: &Context, program: &Program) -> Result<wgpu::Buffer, Exec
     Ok(buffer)
 }
 
-/// Makes the pipelines, one for kernels whose SPIR-V is the same, and binds the buffers.
+/// Makes the pipelines, one for kernels whose shaders are the same, and binds the buffers.
 fn make_dispatches(
     context: &Context,
     program: &Program,
     memory: &Memory,
     kernels: &[WgslKernel],
-    turns: &wgpu::Buffer,
+    arithmetic: Arithmetic,
 ) -> Result<Vec<Dispatch>, ExecuteError> {
-    let mut pipelines: BTreeMap<(Vec<u32>, Vec<bool>), Pipeline> = BTreeMap::new();
+    let turns = make_turns(context, program)?;
+    let mut pipelines: BTreeMap<(Shader, Vec<bool>), Pipeline> = BTreeMap::new();
     let mut dispatches = Vec::with_capacity(kernels.len());
     for kernel in kernels {
         // Temporary buffers are ranges of an arena that the same kernel may write: see the code generator's
@@ -288,13 +288,13 @@ fn make_dispatches(
             .iter()
             .map(|binding| binding.read_only && program.buffer(binding.buffer).kind != BufferKind::Temp)
             .collect();
-        let key = (context.spirv(kernel)?, read_only);
+        let key = (context.shader(kernel, arithmetic)?, read_only);
         let Pipeline { pipeline, layout, turn } = match pipelines.get(&key) {
             Some(pipeline) => pipeline.clone(),
             None => {
                 let begin = Instant::now();
                 let pipeline = context.pipeline(kernel, &key.0, &key.1)?;
-                tracing::debug!(kernel = kernel.name, words = key.0.len(), time = ?begin.elapsed(), "pipeline");
+                tracing::debug!(kernel = kernel.name, time = ?begin.elapsed(), "pipeline");
                 pipelines.entry(key).or_insert(pipeline).clone()
             }
         };
@@ -312,7 +312,7 @@ fn make_dispatches(
         let turn = match &turn {
             None => None,
             Some(layout) => {
-                let index = wgpu::BufferBinding { buffer: turns, offset: 0, size: wgpu::BufferSize::new(16) };
+                let index = wgpu::BufferBinding { buffer: &turns, offset: 0, size: wgpu::BufferSize::new(16) };
                 let entry = wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(index) };
                 let descriptor =
                     wgpu::BindGroupDescriptor { label: Some("turn"), layout, entries: std::slice::from_ref(&entry) };

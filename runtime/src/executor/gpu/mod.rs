@@ -18,5 +18,5 @@ mod probe;
 pub use adapter::{AdapterInfo, Tier, list_adapters};
 pub use device::{DeviceInfo, GpuDevice, GpuOptions};
 pub use executor::GpuExecutor;
-pub use loom_codegen_wgsl::{Class, ContractShape, Limits, Quirks, Shapes, Target, Tile};
+pub use loom_codegen_wgsl::{Arithmetic, Class, ContractShape, Limits, Quirks, Shapes, Target, Tile};
 pub use probe::Probe;
