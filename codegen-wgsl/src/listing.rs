@@ -18,7 +18,8 @@ pub fn listing(kernels: &[WgslKernel]) -> String {
     let mut own = String::new();
     for (number, kernel) in kernels.iter().enumerate() {
         let [x, y, z] = kernel.workgroups;
-        let _ = writeln!(own, "\n// k{number}_main: dispatch {x} x {y} x {z} workgroups");
+        let turns = if kernel.in_loop { ", for each index of its loop" } else { "" };
+        let _ = writeln!(own, "\n// k{number}_main: dispatch {x} x {y} x {z} workgroups{turns}");
         let names: BTreeSet<&str> = kernel.source.lines().filter_map(declared).collect();
         let mut lines = kernel.source.lines();
         while let Some(line) = lines.next() {
@@ -84,6 +85,7 @@ mod tests {
             bindings: Vec::new(),
             workgroups: [1, 1, 1],
             workgroup_size: 1,
+            in_loop: false,
         }
     }
 
