@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use cranelift_codegen::ir::LibCall;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module as _};
+use loom_fp_env::FpEnv;
 use loom_ir::kernel::Verified;
 
 use crate::abi::{KernelFn, KernelLayout, Microkernel};
@@ -77,6 +78,11 @@ impl Drop for JitProgram {
 
 /// Compiles a program for this processor.
 pub fn compile(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
+    // Cranelift folds arithmetic on constants with the processor's own.
+    FpEnv::run(|| compile_here(program, options))
+}
+
+fn compile_here(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
     let target = match options.baseline {
         true => Target::Triple(target_lexicon::Triple::host().to_string()),
         false => Target::Host,
