@@ -5,12 +5,14 @@ use std::sync::Mutex;
 use cranelift_codegen::ir::LibCall;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module as _};
+use loom_fp_env::FpEnv;
 use loom_ir::kernel::Verified;
 
 use crate::abi::{KernelFn, KernelLayout, Microkernel};
 use crate::error::Error;
 use crate::functions::{self, Module, Visibility};
-use crate::target::{Form, Target, isa};
+use crate::level::Level;
+use crate::target::{Form, Target, isa, isa_of_level};
 
 /// How to compile.
 #[derive(Debug, Clone, Default)]
@@ -18,15 +20,25 @@ pub struct Options {
     /// Microkernels that may stand in for generated ones. The caller answers for their bits, and that this processor
     /// has their instructions.
     pub microkernels: Vec<Microkernel>,
-    /// Whether to use only instructions that every supported processor of this architecture has: see
-    /// [`Target::Triple`]. The bits are the same.
-    pub baseline: bool,
+    /// What generated code keeps to, on a processor that has it; all that this processor has where there's none given.
+    /// The bits are the same.
+    pub level: Option<Level>,
 }
 
 impl Options {
     /// The fastest code for this processor. Without it, all code comes from Cranelift.
     pub fn native() -> Options {
-        Options { microkernels: crate::simd::microkernels(), baseline: false }
+        Options { microkernels: crate::simd::microkernels(), level: None }
+    }
+
+    /// The fastest code of a level, or `None` if this processor does not have it.
+    pub fn at(level: Level) -> Option<Options> {
+        let microkernels = match level {
+            _ if !level.is_available() => return None,
+            Level::Portable => Vec::new(),
+            Level::Avx2 => crate::simd::microkernels(),
+        };
+        Some(Options { microkernels, level: Some(level) })
     }
 }
 
@@ -77,11 +89,15 @@ impl Drop for JitProgram {
 
 /// Compiles a program for this processor.
 pub fn compile(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
-    let target = match options.baseline {
-        true => Target::Triple(target_lexicon::Triple::host().to_string()),
-        false => Target::Host,
+    // Cranelift folds arithmetic on constants with the processor's own.
+    FpEnv::run(|| compile_here(program, options))
+}
+
+fn compile_here(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
+    let isa = match options.level {
+        None => isa(&Target::Host, Form::Jit)?,
+        Some(level) => isa_of_level(&target_lexicon::Triple::host().to_string(), level, Form::Jit)?,
     };
-    let isa = isa(&target, Form::Jit)?;
     // Not colocated: memory for code comes in pieces that may lie further apart than a near call reaches.
     let module = functions::generate(program, &options.microkernels, isa.frontend_config(), false)?;
     let mut builder = JITBuilder::with_isa(isa, Box::new(libcall_name));

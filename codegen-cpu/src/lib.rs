@@ -15,6 +15,7 @@ mod emit;
 mod error;
 mod functions;
 mod jit;
+mod level;
 pub mod simd;
 mod target;
 mod text;
@@ -22,6 +23,7 @@ mod view;
 
 pub use error::Error;
 pub use jit::{JitProgram, KernelCode, Options, compile};
+pub use level::{Level, UnknownLevel};
 pub use target::Target;
 pub use text::{emit_asm, emit_clif, emit_object};
 

@@ -4,10 +4,11 @@
 //! nothing. Vectors of 128 bits are Cranelift's widest. Whatever else a processor has changes speed, never bits:
 //! Cranelift doesn't contract a product and a sum.
 
-use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::isa::{Builder, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 
 use crate::error::Error;
+use crate::level::Level;
 
 /// What code is generated for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,7 +29,31 @@ pub(crate) enum Form {
 }
 
 pub(crate) fn isa(target: &Target, form: Form) -> Result<OwnedTargetIsa, Error> {
-    let fail = |error: &dyn std::fmt::Display| Error::Target(error.to_string());
+    match target {
+        Target::Host => finish(cranelift_native::builder().map_err(|error| fail(&error))?, form),
+        Target::Triple(triple) => isa_of_level(triple, Level::Portable, form),
+    }
+}
+
+/// A triple's processors that have a level.
+pub(crate) fn isa_of_level(triple: &str, level: Level, form: Form) -> Result<OwnedTargetIsa, Error> {
+    let mut builder = cranelift_codegen::isa::lookup_by_name(triple).map_err(|error| fail(&error))?;
+    let preset = match level {
+        Level::Portable if triple.starts_with("x86_64") => Some("x86-64-v2"),
+        Level::Portable => None,
+        Level::Avx2 => Some("x86-64-v3"),
+    };
+    if let Some(preset) = preset {
+        builder.enable(preset).map_err(|error| fail(&error))?;
+    }
+    finish(builder, form)
+}
+
+fn fail(error: &dyn std::fmt::Display) -> Error {
+    Error::Target(error.to_string())
+}
+
+fn finish(builder: Builder, form: Form) -> Result<OwnedTargetIsa, Error> {
     let mut flags = settings::builder();
     let options = [
         ("opt_level", "speed"),
@@ -41,16 +66,6 @@ pub(crate) fn isa(target: &Target, form: Form) -> Result<OwnedTargetIsa, Error> 
     for (name, value) in options {
         flags.set(name, value).map_err(|error| fail(&error))?;
     }
-    let builder = match target {
-        Target::Host => cranelift_native::builder().map_err(|error| fail(&error))?,
-        Target::Triple(triple) => {
-            let mut builder = cranelift_codegen::isa::lookup_by_name(triple).map_err(|error| fail(&error))?;
-            if triple.starts_with("x86_64") {
-                builder.enable("x86-64-v2").map_err(|error| fail(&error))?;
-            }
-            builder
-        }
-    };
     let isa = builder.finish(settings::Flags::new(flags)).map_err(|error| fail(&error))?;
     if isa.pointer_bits() != 64 {
         return Err(Error::Target("64-bit addresses are needed".to_string()));

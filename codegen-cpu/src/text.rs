@@ -5,6 +5,7 @@ use std::fmt::Write;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_object::{ObjectBuilder, ObjectModule};
+use loom_fp_env::FpEnv;
 use loom_ir::kernel::Verified;
 
 use crate::error::Error;
@@ -27,6 +28,11 @@ pub fn emit_clif(program: &Verified) -> Result<String, Error> {
 /// All functions of a program in the target's assembly, for people: Cranelift's notation before registers are renamed
 /// to an assembler's. The text depends on the program and the target alone.
 pub fn emit_asm(program: &Verified, target: &Target) -> Result<String, Error> {
+    // Cranelift folds arithmetic on constants with the processor's own.
+    FpEnv::run(|| assembly(program, target))
+}
+
+fn assembly(program: &Verified, target: &Target) -> Result<String, Error> {
     let isa = isa(target, Form::Object)?;
     let module = functions::generate(program, &[], isa.frontend_config(), true)?;
     let mut text = format!("; {}\n", isa.triple());
@@ -46,6 +52,10 @@ pub fn emit_asm(program: &Verified, target: &Target) -> Result<String, Error> {
 /// `loom_kernel_<n>_pack_narrow` or `…_pack_wide`, called as [`crate::abi`] says. Work items, scratch memory and panels
 /// of each are those of [`crate::layouts`].
 pub fn emit_object(program: &Verified, target: &Target) -> Result<Vec<u8>, Error> {
+    FpEnv::run(|| object(program, target))
+}
+
+fn object(program: &Verified, target: &Target) -> Result<Vec<u8>, Error> {
     let isa = isa(target, Form::Object)?;
     let module = functions::generate(program, &[], isa.frontend_config(), true)?;
     debug_assert!(module.units.iter().all(|unit| !matches!(unit.visibility, Visibility::Imported(_))));

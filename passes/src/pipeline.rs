@@ -8,10 +8,12 @@
 //! | `schedule` | graph | program |
 //! | `fuse`, `collapse`, `plan` | program | program |
 //!
-//! Graphs and programs are verified after every pass; the manager can show the result of any and stop after any.
+//! Graphs and programs are verified after every pass; the manager can show the result of any and stop after any. Passes run
+//! in LN1's floating-point environment, whatever the caller's is; who is shown a result sees it in the caller's.
 
 use std::fmt;
 
+use loom_fp_env::FpEnv;
 use loom_ir::config::Network;
 use loom_ir::graph::{self, Graph};
 use loom_ir::kernel::{self, Program, Verified};
@@ -83,7 +85,7 @@ pub enum PassError {
 /// Runs the passes; `observe` sees what each gave. Returns what the last one gave.
 pub fn run(network: &Network, options: &PipelineOptions, observe: &mut dyn FnMut(&str, &Ir)) -> Result<Ir, PassError> {
     check_names(options)?;
-    let shaped = Ir::Network(infer_shapes(network)?);
+    let shaped = Ir::Network(FpEnv::run(|| infer_shapes(network))?);
     observe(PASSES[0], &shaped);
     continue_after(0, shaped, options, observe)
 }
@@ -98,9 +100,7 @@ pub fn run_graph(graph: Graph, options: &PipelineOptions, observe: &mut dyn FnMu
 pub fn run_pass(name: &str, ir: Ir) -> Result<Ir, PassError> {
     let unknown = || PassError::UnknownPass(name.to_string());
     let &pass = PASSES.iter().find(|pass| **pass == name).ok_or_else(unknown)?;
-    let ir = apply(pass, ir);
-    check(pass, &ir)?;
-    Ok(ir)
+    apply_checked(pass, ir)
 }
 
 fn check_names(options: &PipelineOptions) -> Result<(), PassError> {
@@ -120,8 +120,7 @@ fn continue_after(
     }
     for &name in &PASSES[done + 1..] {
         if !options.skip.iter().any(|skipped| skipped == name) {
-            ir = apply(name, ir);
-            check(name, &ir)?;
+            ir = apply_checked(name, ir)?;
             observe(name, &ir);
         }
         if stops(name) {
@@ -129,6 +128,14 @@ fn continue_after(
         }
     }
     Ok(ir)
+}
+
+fn apply_checked(name: &'static str, ir: Ir) -> Result<Ir, PassError> {
+    FpEnv::run(|| {
+        let ir = apply(name, ir);
+        check(name, &ir)?;
+        Ok(ir)
+    })
 }
 
 fn apply(name: &'static str, ir: Ir) -> Ir {

@@ -24,7 +24,8 @@ pub mod artifact;
 pub mod compare;
 pub mod digest;
 pub mod executor;
-pub mod fp_env;
 pub mod session;
 pub mod tensors;
 pub mod weights;
+
+pub use loom_fp_env as fp_env;

@@ -49,7 +49,7 @@ impl Folder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loomc"));
         command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
         // Without this variable, Mesa's drivers complain on standard error.
-        command.env_remove("LOOM_DEBUG_FLIP_BIT").env("XDG_RUNTIME_DIR", self.0.path());
+        command.env_remove("LOOM_DEBUG_FLIP_BIT").env_remove("LOOM_CPU").env("XDG_RUNTIME_DIR", self.0.path());
         command
     }
 
@@ -144,6 +144,19 @@ fn a_compiled_network_gives_the_bits_of_its_config() {
     for part in ["parse", "passes", "codegen", "load", "run"] {
         assert!(report["seconds"][part].is_f64(), "{part}");
     }
+}
+
+#[test]
+#[cfg(feature = "cpu")]
+fn levels_of_the_processor_change_no_bit() {
+    let folder = Folder::new();
+    let args = ["run", "net.json", "--digest", "--device", "cpu"];
+    let run = |level: &str| Outcome::of(folder.command(&args).env("LOOM_CPU", level).output().unwrap());
+    let digest = folder.loomc(&["run", "net.json", "--digest", "--device", "interp"]).fine();
+    assert_eq!(run("portable").fine(), digest);
+    assert_eq!(run("").fine(), digest);
+    let error = run("avx1024").refused(3);
+    assert!(error.contains("LOOM_CPU=avx1024: there is no level `avx1024`, only `portable` and `avx2`"), "{error}");
 }
 
 #[test]

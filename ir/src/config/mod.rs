@@ -60,6 +60,8 @@ mod top_level;
 #[cfg(test)]
 mod tests;
 
+use loom_fp_env::FpEnv;
+
 pub use error::{At, ConfigError, ConfigErrors, Owner};
 pub use network::{
     Activation, AvgPool2d, Conv1d, Conv2d, Dense, GeluApproximation, Layer, LayerKind, LayerPath, MaxPool2d, Network,
@@ -74,9 +76,12 @@ pub use spanned::Spanned;
 ///
 /// All the mistakes that are found in it.
 pub fn parse(source: &str) -> Result<Network, ConfigErrors> {
-    document::check(source)?;
-    let document = spanned::Value::document(source)?;
-    let mut context = context::Context::default();
-    let network = top_level::read(&mut context, document);
-    context.finish(network)
+    // Reading a number rounds.
+    FpEnv::run(|| {
+        document::check(source)?;
+        let document = spanned::Value::document(source)?;
+        let mut context = context::Context::default();
+        let network = top_level::read(&mut context, document);
+        context.finish(network)
+    })
 }

@@ -4,6 +4,7 @@ use loom_ir::kernel::{Buffer, Program};
 use loom_ir::numerics::philox::{Stream, symmetric};
 use loom_ir::types::{DType, Shape};
 
+use crate::fp_env::FpEnv;
 use crate::tensors::Tensor;
 
 /// Why weights or inputs can't be drawn.
@@ -59,15 +60,13 @@ pub(super) fn weight(buffer: &Buffer, seed: u64) -> Result<Tensor, InitialiseErr
 
 /// Inputs for a program, each number uniform in [-1, 1): the words of the stream `NAME/input`, `2u - 1` each.
 pub fn draw_inputs(program: &Program, seed: u64) -> Result<Vec<Tensor>, InitialiseError> {
-    program
-        .inputs()
-        .map(|(_, buffer)| {
-            if buffer.dtype != DType::F32 {
-                return Err(InitialiseError::Input { name: buffer.name.clone(), dtype: buffer.dtype });
-            }
-            fill(buffer, Stream::new(seed, &buffer.name, "input").words().map(|word| symmetric(word).to_bits()))
-        })
-        .collect()
+    let draw = |buffer: &Buffer| {
+        if buffer.dtype != DType::F32 {
+            return Err(InitialiseError::Input { name: buffer.name.clone(), dtype: buffer.dtype });
+        }
+        fill(buffer, Stream::new(seed, &buffer.name, "input").words().map(|word| symmetric(word).to_bits()))
+    };
+    FpEnv::run(|| program.inputs().map(|(_, buffer)| draw(buffer)).collect())
 }
 
 /// `sqrt(6 / (fan_in + fan_out))`; `None` for a shape without an `out` and an `in`, or without elements.

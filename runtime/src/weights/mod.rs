@@ -11,6 +11,7 @@ use loom_ir::kernel::Program;
 use loom_ir::types::{DType, Shape};
 
 use crate::executor::WeightBits;
+use crate::fp_env::FpEnv;
 use crate::tensors::{FileDType, Tensor, TensorError, TensorFile};
 
 mod initialise;
@@ -54,8 +55,8 @@ impl Weights {
     /// `u` is the word of [`loom_ir::numerics::philox`] with the element's row-major index, in the stream of the layer's
     /// path (the name without the role) and the role.
     pub fn initialise(program: &Program, seed: u64) -> Result<Weights, InitialiseError> {
-        let tensors =
-            program.weights().map(|(_, buffer)| initialise::weight(buffer, seed)).collect::<Result<_, _>>()?;
+        let draw = || program.weights().map(|(_, buffer)| initialise::weight(buffer, seed)).collect::<Result<_, _>>();
+        let tensors = FpEnv::run(draw)?;
         Ok(Weights { tensors })
     }
 

@@ -2,7 +2,6 @@
 //! of the work.
 
 mod contracts;
-mod environment;
 mod maps;
 mod networks;
 mod random;

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use loom_codegen_cpu::Options;
+use loom_codegen_cpu::{Level, Options};
 use loom_ir::eval::program::{Memory, run};
 use loom_ir::kernel::scalar::{ScalarFn, ScalarFnBuilder, Value};
 use loom_ir::kernel::{
@@ -176,8 +176,8 @@ pub fn check_program(program: &Arc<Verified>, values: Values) {
     // Callers' tensors are aligned to 4 bytes only.
     let inputs: Vec<Vec<u32>> = inputs.into_iter().map(|bits| [vec![0], bits].concat()).collect();
     let inputs: Vec<&[u32]> = inputs.iter().map(|bits| &bits[1..]).collect();
-    let baseline = Options { baseline: true, ..Options::default() };
-    for (threads, codegen) in [(1, Options::default()), (1, baseline), (2, Options::native())] {
+    let portable = Options::at(Level::Portable).unwrap();
+    for (threads, codegen) in [(1, Options::default()), (1, portable), (2, Options::native())] {
         // Every kernel is worth threads here.
         let options = CpuOptions { threads: Some(threads), worth_threads: 0, codegen };
         let mut executor = match CpuExecutor::with_options(program.clone(), weights.clone(), &options) {

@@ -11,8 +11,9 @@ use std::ops::{ControlFlow, Range};
 use std::ptr;
 use std::sync::Arc;
 
+pub use loom_codegen_cpu::Level;
 use loom_codegen_cpu::abi::PackTime;
-use loom_codegen_cpu::{JitProgram, Options, compile};
+use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile};
 use loom_ir::kernel::verify::ARENA_ALIGNMENT;
 use loom_ir::kernel::{Buffer, BufferKind, Program, Step, Verified};
 use rayon::ThreadPool;
@@ -30,6 +31,27 @@ pub struct CpuOptions {
     pub worth_threads: u64,
     /// For the code generator.
     pub codegen: Options,
+}
+
+/// The environment variable that [`CpuOptions::from_environment`] reads.
+const LEVEL_VARIABLE: &str = "LOOM_CPU";
+
+impl CpuOptions {
+    /// The default options; where the environment variable `LOOM_CPU` names a [`Level`], code keeps to it. It's an error
+    /// if there's no such level or this processor does not have it.
+    pub fn from_environment() -> Result<CpuOptions, ExecuteError> {
+        match std::env::var(LEVEL_VARIABLE) {
+            Ok(name) if !name.is_empty() => CpuOptions::at(&name),
+            _ => Ok(CpuOptions::default()),
+        }
+    }
+
+    fn at(name: &str) -> Result<CpuOptions, ExecuteError> {
+        let refused = |why: String| ExecuteError::NoDevice(format!("{LEVEL_VARIABLE}={name}: {why}"));
+        let level: Level = name.parse().map_err(|error: UnknownLevel| refused(error.to_string()))?;
+        let codegen = Options::at(level).ok_or_else(|| refused("this processor does not have it".to_string()))?;
+        Ok(CpuOptions { codegen, ..CpuOptions::default() })
+    }
 }
 
 impl Default for CpuOptions {
@@ -76,13 +98,14 @@ unsafe impl Send for Addresses {}
 impl CpuExecutor {
     /// Compiles the program, packs its weights and allocates all that its runs will need.
     ///
-    /// Without a number of `threads`, there are as many as the machine has; with one, nothing is spawned.
+    /// Without a number of `threads`, there are as many as the machine has; with one, nothing is spawned. The other
+    /// options are those of [`CpuOptions::from_environment`].
     pub fn new(
         program: Arc<Verified>,
         weights: Arc<dyn WeightBits>,
         threads: Option<usize>,
     ) -> Result<CpuExecutor, ExecuteError> {
-        CpuExecutor::with_options(program, weights, &CpuOptions { threads, ..CpuOptions::default() })
+        CpuExecutor::with_options(program, weights, &CpuOptions { threads, ..CpuOptions::from_environment()? })
     }
 
     /// The same, with all options.

@@ -4,6 +4,7 @@ use loom_codegen_wgsl::Class;
 use serde::{Serialize, Serializer};
 
 use super::float_controls;
+use crate::fp_env::FpEnv;
 
 /// An adapter, as `loomc devices` lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,7 +54,8 @@ fn class_name<S: Serializer>(class: &Class, serializer: S) -> Result<S::Ok, S::E
 /// The adapters of this machine, in the order in which they'd be chosen: discrete GPUs, integrated ones, software.
 /// Nothing is created on them.
 pub fn list_adapters() -> Vec<AdapterInfo> {
-    adapters(None).iter().map(describe).collect()
+    // Drivers start threads and compute when they are asked what they are.
+    FpEnv::run(|| adapters(None).iter().map(describe).collect())
 }
 
 /// The adapters whose names contain `name`, whatever the case, in the order of choice.

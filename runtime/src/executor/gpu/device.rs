@@ -55,13 +55,17 @@ impl GpuDevice {
     /// Opens the first adapter that is named by the options and fit for the strict tier: see
     /// [`list_adapters`](super::list_adapters) for the order. The error tells why each was refused.
     pub fn open(options: &GpuOptions) -> Result<Arc<GpuDevice>, ExecuteError> {
+        // A software device computes on threads that it starts on the way, and they take this thread's environment.
+        FpEnv::run(|| GpuDevice::open_named(options))
+    }
+
+    fn open_named(options: &GpuOptions) -> Result<Arc<GpuDevice>, ExecuteError> {
         let name = options.adapter.as_deref();
         let mut refusals = Vec::new();
         for adapter in adapter::adapters(name) {
             let info = adapter::describe(&adapter);
             let name = info.name.clone();
-            // A software device computes on threads that it starts now, and they take this thread's environment.
-            match FpEnv::run(|| GpuDevice::open_adapter(&adapter, info)) {
+            match GpuDevice::open_adapter(&adapter, info) {
                 Ok(device) => return Ok(Arc::new(device)),
                 Err(reason) => refusals.push(format!("{name} {reason}")),
             }

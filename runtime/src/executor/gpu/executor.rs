@@ -12,6 +12,7 @@ use loom_ir::kernel::{BufferKind, Program, Step, Verified};
 use super::device::{Context, GpuDevice, Pipeline, Shader, check_limit, codegen_error};
 use super::memory::{Memory, Place};
 use crate::executor::{ExecuteError, Executor, WeightBits};
+use crate::fp_env::FpEnv;
 
 /// A program made ready on a GPU: pipelines, weights, memory and staging buffers are made once.
 pub struct GpuExecutor {
@@ -44,7 +45,8 @@ impl GpuExecutor {
         weights: Arc<dyn WeightBits>,
         target: &Target,
     ) -> Result<GpuExecutor, ExecuteError> {
-        let ready = Ready::new(&device.context, program, &*weights, target)?;
+        // naga and drivers fold arithmetic on constants with the processor's own.
+        let ready = FpEnv::run(|| Ready::new(&device.context, program, &*weights, target))?;
         Ok(GpuExecutor { device, ready })
     }
 }
@@ -55,7 +57,8 @@ impl Executor for GpuExecutor {
     }
 
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
-        self.ready.run(&self.device.context, inputs, outputs)
+        // A software device may compute on this thread.
+        FpEnv::run(|| self.ready.run(&self.device.context, inputs, outputs))
     }
 
     fn trace(
@@ -161,33 +164,40 @@ impl Ready {
         inputs: &[&[u32]],
         observe: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
     ) -> Result<(), ExecuteError> {
-        self.write_inputs(context, inputs)?;
-        context.scoped(|| {
-            let mut encoder = encoder(context);
-            self.encode_uploads(&mut encoder);
-            context.queue.submit([encoder.finish()]);
+        FpEnv::run(|| {
+            self.write_inputs(context, inputs)?;
+            context.scoped(|| {
+                let mut encoder = encoder(context);
+                self.encode_uploads(&mut encoder);
+                context.queue.submit([encoder.finish()]);
+            })
         })?;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let mut bits = Vec::new();
         for step in self.program.steps() {
-            context.scoped(|| {
-                let mut encoder = encoder(context);
-                self.encode(&mut encoder, [step.clone()]);
-                context.queue.submit([encoder.finish()]);
+            // Not around `observe`, which is the caller's.
+            FpEnv::run(|| {
+                context.scoped(|| {
+                    let mut encoder = encoder(context);
+                    self.encode(&mut encoder, [step.clone()]);
+                    context.queue.submit([encoder.finish()]);
+                })
             })?;
             for number in step.kernels() {
                 let place = self.memory.place(self.program.kernels[number].output.buffer);
                 bits.clear();
+                bits.resize((place.bytes / 4) as usize, 0);
                 if place.bytes > 0 {
-                    let staging = context.buffer("trace", place.bytes, usage, false)?;
-                    context.scoped(|| {
-                        let mut encoder = encoder(context);
-                        encoder.copy_buffer_to_buffer(&place.buffer, place.offset, &staging, 0, place.bytes);
-                        context.queue.submit([encoder.finish()]);
+                    FpEnv::run(|| {
+                        let staging = context.buffer("trace", place.bytes, usage, false)?;
+                        context.scoped(|| {
+                            let mut encoder = encoder(context);
+                            encoder.copy_buffer_to_buffer(&place.buffer, place.offset, &staging, 0, place.bytes);
+                            context.queue.submit([encoder.finish()]);
+                        })?;
+                        map(context, [(&staging, wgpu::MapMode::Read)])?;
+                        read(&staging, &mut bits)
                     })?;
-                    map(context, [(&staging, wgpu::MapMode::Read)])?;
-                    bits.resize((place.bytes / 4) as usize, 0);
-                    read(&staging, &mut bits)?;
                 }
                 if observe(number, &bits).is_break() {
                     return Ok(());

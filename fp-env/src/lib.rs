@@ -1,8 +1,19 @@
 //! The floating-point environment of LN1 (section 2): round to nearest even, subnormals kept, exceptions masked.
 //!
 //! A host program may have changed it (a game engine that flushes subnormals, a plugin that rounds down), and the bits of
-//! every sum depend on it. So every run, on every thread, happens inside [`FpEnv::run`]; the host's settings come back
-//! afterwards.
+//! every sum depend on it. So does what is computed once: a number in a config, a folded constant, a drawn weight. All of
+//! it, on every thread, happens inside [`FpEnv::run`]; the host's settings come back afterwards, exception flags
+//! included.
+//!
+//! A thread begins with the environment of the one that starts it. What starts threads that compute (a driver of a
+//! software GPU, say) belongs inside too.
+//!
+//! ```
+//! use loom_fp_env::FpEnv;
+//!
+//! let third = FpEnv::run(|| 1.0f32 / 3.0);
+//! assert_eq!(third.to_bits(), 0x3eaa_aaab);
+//! ```
 
 use std::hint::black_box;
 use std::marker::PhantomData;
