@@ -3,4 +3,5 @@
 pub mod lit;
 pub mod network;
 pub mod stages;
-pub mod values;
+
+pub use loom_testing::values;

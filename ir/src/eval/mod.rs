@@ -1,4 +1,5 @@
 //! The reference interpreter: slow, obvious, and the definition of the bits.
 
+pub mod cost;
 pub mod program;
 pub mod scalar;
