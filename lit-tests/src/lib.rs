@@ -1,5 +1,6 @@
 //! What the tests in this crate share.
 
+pub mod bits;
 pub mod lit;
 pub mod network;
 pub mod stages;
