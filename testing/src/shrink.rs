@@ -18,7 +18,7 @@ const ATTEMPTS: usize = 600;
 /// Makes a failing case smaller while `fails` holds. `evaluate` gives the outputs of a case whose bits are right: it is
 /// asked for the values inside the graph.
 pub fn shrink(case: Case, fails: &mut dyn FnMut(&Case) -> bool, evaluate: &dyn Fn(&Case) -> Tensors) -> Case {
-    let mut shrinker = Shrinker { case, fails, attempts: ATTEMPTS };
+    let mut shrinker = Shrinker { case, fails, attempts: ATTEMPTS, cuts: 0 };
     loop {
         let before = shrinker.attempts;
         let mut smaller = shrinker.output();
@@ -89,6 +89,8 @@ struct Shrinker<'a> {
     case: Case,
     fails: &'a mut dyn FnMut(&Case) -> bool,
     attempts: usize,
+    /// How often [`cut`](Self::cut) ran: its inputs have new names each time.
+    cuts: usize,
 }
 
 impl Shrinker<'_> {
@@ -133,15 +135,17 @@ impl Shrinker<'_> {
         let graph = self.case.graph.clone();
         let inner: Vec<NodeId> =
             graph.topological().into_iter().filter(|&id| graph.node(id).op.arity() > 0).collect();
+        self.cuts += 1;
+        let round = self.cuts;
+        let name = |id: NodeId| format!("cut{round}.{}", id.index());
         let mut all = graph.clone();
         for &id in &inner {
-            all.add_output(format!("cut{}", id.index()), id);
+            all.add_output(name(id), id);
         }
         let known = evaluate(&Case { graph: all, values: self.case.values.clone() });
         let mut cuts: BTreeSet<NodeId> = BTreeSet::new();
         for &id in inner.iter().rev() {
             cuts.insert(id);
-            let name = |id: NodeId| format!("cut{}", id.index());
             let candidate = rebuild(&graph, graph.outputs(), &|id, node| {
                 if cuts.contains(&id) { Change::Node(Op::Input(name(id)), node.ty.clone()) } else { unchanged(node) }
             });

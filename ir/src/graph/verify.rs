@@ -97,9 +97,8 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
             return Err(VerifyError::Type { node: id, found: node.ty.clone(), expected });
         }
     }
-    let mut outputs = BTreeSet::new();
     for (name, _) in graph.outputs() {
-        if !outputs.insert(name) {
+        if !names.insert(name.as_str()) {
             return Err(VerifyError::DuplicateName(name.clone()));
         }
     }
