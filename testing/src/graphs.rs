@@ -24,6 +24,8 @@ pub struct Size {
 }
 
 impl Size {
+    /// Graphs for fuzzers, which want many runs.
+    pub const QUICK: Size = Size { nodes: 16, elements: 1200, work: 12_000 };
     /// Graphs that the interpreter runs in milliseconds; a few reach beyond a block of 4096.
     pub const SMALL: Size = Size { nodes: 24, elements: 3000, work: 60_000 };
     /// Graphs whose values reach beyond two blocks.

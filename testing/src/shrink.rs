@@ -46,11 +46,7 @@ fn unchanged(node: &Node) -> Change {
 }
 
 /// The graph after changes, without what its outputs do not need; `None` where something does not fit any more.
-fn rebuild(
-    graph: &Graph,
-    outputs: &[(String, NodeId)],
-    change: &dyn Fn(NodeId, &Node) -> Change,
-) -> Option<Graph> {
+fn rebuild(graph: &Graph, outputs: &[(String, NodeId)], change: &dyn Fn(NodeId, &Node) -> Change) -> Option<Graph> {
     let order = graph.topological();
     let changes: BTreeMap<NodeId, Change> = order.iter().map(|&id| (id, change(id, graph.node(id)))).collect();
     let mut needed: BTreeSet<NodeId> = outputs.iter().map(|(_, id)| *id).collect();
@@ -133,8 +129,7 @@ impl Shrinker<'_> {
     /// Operations replaced by inputs with their values, the last ones first.
     fn cut(&mut self, evaluate: &dyn Fn(&Case) -> Tensors) -> bool {
         let graph = self.case.graph.clone();
-        let inner: Vec<NodeId> =
-            graph.topological().into_iter().filter(|&id| graph.node(id).op.arity() > 0).collect();
+        let inner: Vec<NodeId> = graph.topological().into_iter().filter(|&id| graph.node(id).op.arity() > 0).collect();
         self.cuts += 1;
         let round = self.cuts;
         let name = |id: NodeId| format!("cut{round}.{}", id.index());
@@ -194,8 +189,7 @@ impl Shrinker<'_> {
                         continue;
                     }
                     let new = |number: u64| if number == extent { shorter } else { number };
-                    let candidate =
-                        rebuild(&graph, graph.outputs(), &|_, node| with_extents(node, &new));
+                    let candidate = rebuild(&graph, graph.outputs(), &|_, node| with_extents(node, &new));
                     let Some(candidate) = candidate else { continue };
                     let values = cropped(&graph, &self.case.values, &new);
                     if self.keep(candidate, values) {
@@ -314,7 +308,9 @@ mod tests {
         // The values inside don't matter for this fault.
         let evaluate = |case: &Case| {
             let outputs = case.graph.outputs().iter();
-            outputs.map(|(name, id)| (name.clone(), vec![element(9); case.graph.shape(*id).elements() as usize])).collect()
+            outputs
+                .map(|(name, id)| (name.clone(), vec![element(9); case.graph.shape(*id).elements() as usize]))
+                .collect()
         };
         let small = shrink(Case { graph, values }, &mut fails, &evaluate);
         assert_eq!(small.graph.len(), 2, "{}", small.graph);

@@ -14,19 +14,22 @@ use crate::shrink::shrink;
 /// What a program must not be changed by.
 const OPTIONAL: [&str; 6] = ["simplify", "fold", "cse", "dce", "fuse", "collapse"];
 
-/// Reads a graph and its values from the bytes and compares.
+/// Reads a number of threads, a graph and its values from the bytes and compares.
 ///
 /// # Panics
 /// With a small reproducer, where the bits differ.
 pub fn run(data: &[u8]) {
-    expect_agreement(&Case::random(&mut Choices::from_bytes(data), Size::SMALL));
+    let mut choices = Choices::from_bytes(data);
+    let threads = 1 + choices.below(2) as usize;
+    expect_agreement(&Case::random(&mut choices, Size::QUICK), &[threads]);
 }
 
-/// Compares the ways in which a case can run on the processor.
+/// Compares the ways in which a case can run on the processor: with all passes in the interpreter, and compiled, on each of
+/// these numbers of threads.
 ///
 /// # Panics
 /// With a small reproducer, where the bits differ.
-pub fn expect_agreement(case: &Case) {
+pub fn expect_agreement(case: &Case, threads: &[usize]) {
     expect(case, &mut |case| {
         let expected = plain(case);
         let program = Arc::new(program(case, &[]));
@@ -34,13 +37,14 @@ pub fn expect_agreement(case: &Case) {
         let named = |outputs: Vec<Vec<u32>>| -> Tensors {
             program.outputs().map(|(_, buffer)| buffer.name.clone()).zip(outputs).collect()
         };
-        let run = |found: Result<Vec<Vec<u32>>, _>, device: &str| match found {
+        let wrong = |found: Result<Vec<Vec<u32>>, _>, device: String| match found {
             Ok(outputs) => (named(outputs) != expected).then(|| format!("{device} differs")),
             Err(error) => Some(format!("{device}: {error}")),
         };
-        run(interpreted(&program, &given), "the interpreter, after all passes,")
-            .or_else(|| run(compiled(&program, &given, 1), "cpu, 1 thread,"))
-            .or_else(|| run(compiled(&program, &given, 2), "cpu, 2 threads,"))
+        wrong(interpreted(&program, &given), "the interpreter, after all passes,".to_string()).or_else(|| {
+            let mut threads = threads.iter();
+            threads.find_map(|&count| wrong(compiled(&program, &given, count), format!("cpu, threads: {count},")))
+        })
     });
 }
 

@@ -25,8 +25,11 @@ pub mod program;
 pub mod run;
 pub mod safetensors;
 
+/// What is called with each input. It panics where Loom is wrong.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("config", config::run),
     ("graph", graph::run),
     ("safetensors", safetensors::run),

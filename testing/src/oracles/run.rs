@@ -81,6 +81,7 @@ pub fn agree(program: &Arc<Verified>, seed: u64) {
 /// Whether a function reads floats as bits. The payload of a NaN is no part of LN1, so a stranger's program that shows it
 /// may give other bits elsewhere.
 fn reads_floats_as_bits(program: &Program) -> bool {
-    let mut insts = program.kernels.iter().flat_map(|kernel| kernel.lambdas()).flat_map(|lambda| &lambda.function.insts);
+    let mut insts =
+        program.kernels.iter().flat_map(|kernel| kernel.lambdas()).flat_map(|lambda| &lambda.function.insts);
     insts.any(|inst| matches!(inst, Inst::Bitcast(..)))
 }

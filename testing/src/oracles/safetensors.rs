@@ -29,7 +29,8 @@ pub fn run(data: &[u8]) {
     let parts: Vec<Part<'_>> = tensors.iter().map(Part::from).collect();
     let mut written = Vec::new();
     container(&mut written, file.metadata(), &parts).unwrap_or_else(|error| panic!("can't be written again: {error}"));
-    let again = TensorFile::from_bytes(path, written).unwrap_or_else(|error| panic!("a written file is refused: {error}"));
+    let again =
+        TensorFile::from_bytes(path, written).unwrap_or_else(|error| panic!("a written file is refused: {error}"));
     assert_eq!(again.metadata(), file.metadata());
     for tensor in &tensors {
         let read = again.tensor(tensor.name()).unwrap_or_else(|error| panic!("a written tensor is refused: {error}"));
