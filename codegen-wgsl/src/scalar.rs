@@ -237,6 +237,17 @@ impl Operations {
 }
 
 fn compare(op: CompareOp, ty: DType, a: &str, b: &str) -> String {
+    // A float compared with itself asks whether it is a NaN. Shader compilers answer without looking, so the bits are
+    // asked; the rest is the same whatever the value.
+    let of_itself = (ty == DType::F32 && a == b).then_some(op);
+    match of_itself {
+        Some(CompareOp::Eq | CompareOp::Le | CompareOp::Ge) => {
+            return format!("(bitcast<u32>({a}) & 0x7fffffffu) <= 0x7f800000u");
+        }
+        Some(CompareOp::Ne) => return format!("(bitcast<u32>({a}) & 0x7fffffffu) > 0x7f800000u"),
+        Some(CompareOp::Lt | CompareOp::Gt) => return "false".to_string(),
+        None => {}
+    }
     match op {
         CompareOp::Eq => format!("{a} == {b}"),
         CompareOp::Ne if ty == DType::F32 => format!("!({a} == {b})"),

@@ -1,6 +1,8 @@
 //! What the tests in this crate share.
 
+pub mod bits;
 pub mod lit;
 pub mod network;
 pub mod stages;
-pub mod values;
+
+pub use loom_testing::values;

@@ -10,8 +10,8 @@
 //!   ...
 //! ```
 //!
-//! The first section is the input: `network` (a config) or `graph` (graph text). Each other section names a stage and
-//! holds its text:
+//! The first section is the input: `network` (a config), `graph` (graph text) or `program` (JSON). A section `values` after
+//! it holds the bits of the input's tensors. Each other section names a stage and holds its text:
 //!
 //! | section | holds |
 //! |---|---|
@@ -20,15 +20,20 @@
 //! | `error` | the messages about a wrong input, with line, column and the text underlined |
 //! | `wgsl` | all kernels as WGSL for the portable target; each is validated and searched for what must not be there |
 //! | `clif` | all kernels as Cranelift IR |
+//! | `output` | the bits of the outputs for the `values`: the same with all passes and few, interpreted and on the CPU; the devices' tests run them on the GPU |
 //! | `digest` | SHA-256 of the output for the config's seed; cpu and gpu are compared by the devices' tests |
 //!
 //! `BLESS=1` rewrites the sections; the review is the diff.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use loom_ir::diagnostics::{Diagnostic, Span};
 use loom_ir::kernel::Verified;
 use loom_passes::{Ir, PassError, PipelineOptions};
+use loom_testing::case::Tensors;
+
+use crate::bits::{render, values};
 
 /// A golden file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +45,7 @@ pub struct LitFile {
 }
 
 const MARK: &str = "==== ";
+const VALUES: &str = "values";
 
 impl LitFile {
     /// Reads the sections of a file.
@@ -70,13 +76,44 @@ impl LitFile {
         let mut actual = self.clone();
         let (kind, source) = &self.sections[0];
         for (heading, body) in &mut actual.sections[1..] {
-            *body = stage(kind, source, heading)?;
+            match heading.as_str() {
+                VALUES => continue,
+                "output" => *body = output(kind, source, &self.values()?)?,
+                _ => *body = stage(kind, source, heading)?,
+            }
             if !body.ends_with('\n') {
                 body.push('\n');
             }
         }
         Ok(actual)
     }
+
+    /// The bits of the input's tensors.
+    pub fn values(&self) -> Result<Tensors, String> {
+        self.sections.iter().find(|(heading, _)| heading == VALUES).map_or(Ok(Tensors::new()), |(_, body)| values(body))
+    }
+
+    /// The program and its values, where the file has an `output` section.
+    pub fn runnable(&self) -> Result<Option<(Arc<Verified>, Tensors)>, String> {
+        let (kind, source) = &self.sections[0];
+        if !self.sections.iter().any(|(heading, _)| heading == "output") {
+            return Ok(None);
+        }
+        Ok(Some((Arc::new(program(kind, source, &PipelineOptions::default())?), self.values()?)))
+    }
+}
+
+/// The outputs' bits, of the input compiled in several ways.
+fn output(kind: &str, source: &str, values: &Tensors) -> Result<String, String> {
+    let skips: &[&[&str]] = match kind {
+        "program" => &[&[]],
+        _ => &[&["simplify", "fold", "cse", "dce", "fuse", "collapse"], &["fuse"], &[]],
+    };
+    let programs = skips.iter().map(|skip| {
+        let skip = skip.iter().map(ToString::to_string).collect();
+        program(kind, source, &PipelineOptions { stop_after: None, skip }).map(Arc::new)
+    });
+    render(&programs.collect::<Result<Vec<_>, _>>()?, values)
 }
 
 fn stage(kind: &str, source: &str, heading: &str) -> Result<String, String> {
@@ -99,7 +136,7 @@ fn stage(kind: &str, source: &str, heading: &str) -> Result<String, String> {
             result.map(|ir| ir.to_string()).map_err(|error| error.to_string())
         }
         None if heading == "error" => error_text(kind, source),
-        None => crate::stages::render(heading, &program(kind, source)?),
+        None => crate::stages::render(heading, &program(kind, source, &PipelineOptions::default())?),
         Some(_) => Err(format!("there is no stage `{heading}`")),
     }
 }
@@ -120,8 +157,12 @@ fn pipeline(kind: &str, source: &str, options: &PipelineOptions) -> Result<Ir, S
     ir.map_err(|error| error.to_string())
 }
 
-fn program(kind: &str, source: &str) -> Result<Verified, String> {
-    match pipeline(kind, source, &PipelineOptions::default())? {
+fn program(kind: &str, source: &str, options: &PipelineOptions) -> Result<Verified, String> {
+    if kind == "program" {
+        let program = serde_json::from_str(source).map_err(|error| error.to_string())?;
+        return loom_ir::kernel::verify(program).map_err(|error| error.to_string());
+    }
+    match pipeline(kind, source, options)? {
         Ir::Program(program) => loom_ir::kernel::verify(program).map_err(|error| error.to_string()),
         _ => Err("the pipeline stopped early".to_string()),
     }

@@ -1,5 +1,6 @@
 //! The reference interpreter: slow, obvious, and the definition of the bits.
 
 pub mod batch;
+pub mod cost;
 pub mod program;
 pub mod scalar;

@@ -129,9 +129,8 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
         }
     }
     check_cycles(graph)?;
-    let mut outputs = BTreeSet::new();
     for (name, _) in graph.outputs() {
-        if !outputs.insert(name) {
+        if !names.insert(name.as_str()) {
             return Err(VerifyError::DuplicateName(name.clone()));
         }
     }

@@ -49,7 +49,10 @@ impl Memory {
 
         let storage = wgpu::BufferUsages::STORAGE;
         let (read, written) = (storage | wgpu::BufferUsages::COPY_DST, storage | wgpu::BufferUsages::COPY_SRC);
+        // Temporary buffers are bound for writing, the others that a kernel reads are not: one kernel may have both without
+        // elements, and no buffer may be bound both ways.
         let empty = context.buffer("empty", 0, written, false)?;
+        let empty_temporary = context.buffer("empty temporary", 0, written, false)?;
         let arenas: Vec<wgpu::Buffer> = segments
             .iter()
             .map(|segment| context.buffer("arena", segment.end - segment.start, written, false))
@@ -76,6 +79,7 @@ impl Memory {
             }
             let offset = program.plan.as_ref().and_then(|plan| plan.offsets[index]);
             let place = match (&buffer.kind, offset, bits) {
+                (BufferKind::Temp, ..) if bytes == 0 => Place::whole(empty_temporary.clone(), 0),
                 _ if bytes == 0 => Place::whole(empty.clone(), 0),
                 (BufferKind::Temp, Some(offset), _) => {
                     let inside = |segment: &Segment| segment.start <= offset && offset < segment.end;
