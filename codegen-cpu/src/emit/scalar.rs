@@ -133,7 +133,9 @@ impl Gen<'_> {
             UnaryOp::Sqrt => self.b.ins().sqrt(a),
             UnaryOp::Rsqrt
             | UnaryOp::Exp
+            | UnaryOp::Exp2
             | UnaryOp::Log
+            | UnaryOp::Log2
             | UnaryOp::Log1p
             | UnaryOp::Expm1
             | UnaryOp::Tanh

@@ -73,8 +73,12 @@ operations! {
         Rsqrt = "rsqrt",
         /// Library: e^x.
         Exp = "exp",
+        /// Library: 2^x.
+        Exp2 = "exp2",
         /// Library: natural logarithm.
         Log = "log",
+        /// Library: logarithm to the base 2.
+        Log2 = "log2",
         /// Library: ln(1 + x).
         Log1p = "log1p",
         /// Library: e^x - 1.
@@ -95,7 +99,9 @@ impl UnaryOp {
             self,
             UnaryOp::Rsqrt
                 | UnaryOp::Exp
+                | UnaryOp::Exp2
                 | UnaryOp::Log
+                | UnaryOp::Log2
                 | UnaryOp::Log1p
                 | UnaryOp::Expm1
                 | UnaryOp::Tanh

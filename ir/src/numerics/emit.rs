@@ -106,6 +106,22 @@ pub(super) fn scale(b: &mut ScalarFnBuilder, x: Value, constant: f32) -> Value {
     b.mul(x, constant)
 }
 
+/// The rounded sum of two values, where the first is the larger in size or zero, and its error, which is exact.
+pub(super) fn add_exactly(b: &mut ScalarFnBuilder, large: Value, small: Value) -> (Value, Value) {
+    let sum = b.add(large, small);
+    let back = b.sub(sum, large);
+    let error = b.sub(small, back);
+    (sum, error)
+}
+
+/// The sum of three values, of which the last is much the smallest, with little more error than one rounding. The first
+/// is larger in size than the second, or zero.
+pub(super) fn add_three(b: &mut ScalarFnBuilder, large: Value, middle: Value, small: Value) -> Value {
+    let (sum, error) = add_exactly(b, large, middle);
+    let rest = b.add(error, small);
+    b.add(sum, rest)
+}
+
 /// `c[0] + x*(c[1] + x*(c[2] + ...))`, innermost first.
 pub(super) fn horner(b: &mut ScalarFnBuilder, x: Value, coefficients: &[f32]) -> Value {
     let (&last, rest) = coefficients.split_last().expect("a polynomial has a coefficient");

@@ -22,7 +22,9 @@ use crate::kernel::scalar::{ScalarFn, UnaryOp};
 
 static RSQRT: LazyLock<ScalarFn> = LazyLock::new(root::rsqrt);
 static EXP: LazyLock<ScalarFn> = LazyLock::new(exponential::exp);
+static EXP2: LazyLock<ScalarFn> = LazyLock::new(exponential::exp2);
 static LOG: LazyLock<ScalarFn> = LazyLock::new(logarithm::log);
+static LOG2: LazyLock<ScalarFn> = LazyLock::new(logarithm::log2);
 static LOG1P: LazyLock<ScalarFn> = LazyLock::new(logarithm::log1p);
 static EXPM1: LazyLock<ScalarFn> = LazyLock::new(exponential::expm1);
 static TANH: LazyLock<ScalarFn> = LazyLock::new(exponential::tanh);
@@ -34,7 +36,9 @@ pub fn definition(op: UnaryOp) -> Option<&'static ScalarFn> {
     Some(match op {
         UnaryOp::Rsqrt => &RSQRT,
         UnaryOp::Exp => &EXP,
+        UnaryOp::Exp2 => &EXP2,
         UnaryOp::Log => &LOG,
+        UnaryOp::Log2 => &LOG2,
         UnaryOp::Log1p => &LOG1P,
         UnaryOp::Expm1 => &EXPM1,
         UnaryOp::Tanh => &TANH,

@@ -10,7 +10,9 @@ pub fn rounded(op: UnaryOp, x: f32) -> f32 {
     match op {
         UnaryOp::Rsqrt => core_math::rsqrtf(x),
         UnaryOp::Exp => core_math::expf(x),
+        UnaryOp::Exp2 => core_math::exp2f(x),
         UnaryOp::Log => core_math::logf(x),
+        UnaryOp::Log2 => core_math::log2f(x),
         UnaryOp::Log1p => core_math::log1pf(x),
         UnaryOp::Expm1 => core_math::expm1f(x),
         UnaryOp::Tanh => core_math::tanhf(x),
@@ -26,7 +28,9 @@ pub fn exact(op: UnaryOp, x: f32) -> f64 {
     match op {
         UnaryOp::Rsqrt => core_math::rsqrt(x),
         UnaryOp::Exp => core_math::exp(x),
+        UnaryOp::Exp2 => core_math::exp2(x),
         UnaryOp::Log => core_math::log(x),
+        UnaryOp::Log2 => core_math::log2(x),
         UnaryOp::Log1p => core_math::log1p(x),
         UnaryOp::Expm1 => core_math::expm1(x),
         UnaryOp::Tanh => core_math::tanh(x),

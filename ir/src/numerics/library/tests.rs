@@ -2,16 +2,9 @@ use super::*;
 use crate::eval::scalar::evaluate;
 use crate::kernel::scalar::{BinaryOp, Inst};
 
-const OPS: [UnaryOp; 8] = [
-    UnaryOp::Rsqrt,
-    UnaryOp::Exp,
-    UnaryOp::Log,
-    UnaryOp::Log1p,
-    UnaryOp::Expm1,
-    UnaryOp::Tanh,
-    UnaryOp::Sigmoid,
-    UnaryOp::Erf,
-];
+fn ops() -> impl Iterator<Item = UnaryOp> {
+    UnaryOp::ALL.iter().copied().filter(|op| op.is_library())
+}
 
 fn call(op: UnaryOp, x: f32) -> f32 {
     let definition = definition(op).expect("a library operation");
@@ -22,7 +15,9 @@ fn correctly_rounded(op: UnaryOp, x: f32) -> f32 {
     match op {
         UnaryOp::Rsqrt => core_math::rsqrtf(x),
         UnaryOp::Exp => core_math::expf(x),
+        UnaryOp::Exp2 => core_math::exp2f(x),
         UnaryOp::Log => core_math::logf(x),
+        UnaryOp::Log2 => core_math::log2f(x),
         UnaryOp::Log1p => core_math::log1pf(x),
         UnaryOp::Expm1 => core_math::expm1f(x),
         UnaryOp::Tanh => core_math::tanhf(x),
@@ -37,7 +32,8 @@ fn correctly_rounded(op: UnaryOp, x: f32) -> f32 {
     }
 }
 
-/// Arguments where a program changes its mind: every power of two, the bounds of its cases, multiples of ln 2 / 2.
+/// Arguments where a program changes its mind: every power of two, the bounds of its cases, multiples of ln 2 / 2 and of
+/// 1/2.
 fn neighbourhoods() -> impl Iterator<Item = f32> {
     let powers = (0..=0xff_u32).map(|exponent| exponent << 23);
     let bounds = [
@@ -58,9 +54,17 @@ fn neighbourhoods() -> impl Iterator<Item = f32> {
         0.25,
         2.441_406_3e-4,
         1.0,
+        std::f32::consts::FRAC_1_SQRT_2,
+        std::f32::consts::SQRT_2,
+        126.0,
+        149.0,
+        150.0,
+        151.0,
+        129.0,
     ];
     let halves = (1..=302).map(|k| (f64::from(k) * std::f64::consts::LN_2 / 2.0) as f32);
-    let centres = powers.chain(bounds.into_iter().chain(halves).map(f32::to_bits));
+    let steps = (1..=302).map(|k| k as f32 * 0.5);
+    let centres = powers.chain(bounds.into_iter().chain(halves).chain(steps).map(f32::to_bits));
     centres
         .flat_map(|bits| (-20..=20).map(move |step| bits.wrapping_add_signed(step)))
         .flat_map(|bits| [f32::from_bits(bits), f32::from_bits(bits ^ 0x8000_0000)])
@@ -69,7 +73,7 @@ fn neighbourhoods() -> impl Iterator<Item = f32> {
 /// The whole range is measured by `loom-ulp`; this is its guard in everyday tests.
 #[test]
 fn at_most_one_step_from_correctly_rounded() {
-    for op in OPS {
+    for op in ops() {
         let sample = (0..=u32::MAX).step_by(20_011).map(f32::from_bits);
         // Denser where results are neither saturated nor the argument itself.
         let middle = (-120_000..120_000).map(|k| k as f32 * 9.137_451e-4);
@@ -92,6 +96,15 @@ fn exact_where_expected() {
         (UnaryOp::Exp, -0.0, 1.0),
         (UnaryOp::Exp, -infinity, 0.0),
         (UnaryOp::Exp, infinity, infinity),
+        (UnaryOp::Exp2, 0.0, 1.0),
+        (UnaryOp::Exp2, -0.0, 1.0),
+        (UnaryOp::Exp2, 1.0, 2.0),
+        (UnaryOp::Exp2, 127.0, 1.701_411_8e38),
+        (UnaryOp::Exp2, 128.0, infinity),
+        (UnaryOp::Exp2, -149.0, tiny),
+        (UnaryOp::Exp2, -150.0, 0.0),
+        (UnaryOp::Exp2, -infinity, 0.0),
+        (UnaryOp::Exp2, infinity, infinity),
         (UnaryOp::Log, 1.0, 0.0),
         (UnaryOp::Log, 0.0, -infinity),
         (UnaryOp::Log, -0.0, -infinity),
@@ -99,6 +112,15 @@ fn exact_where_expected() {
         (UnaryOp::Log, -1.0, f32::NAN),
         (UnaryOp::Log, -tiny, f32::NAN),
         (UnaryOp::Log, -infinity, f32::NAN),
+        (UnaryOp::Log2, 1.0, 0.0),
+        (UnaryOp::Log2, 8.0, 3.0),
+        (UnaryOp::Log2, f32::MIN_POSITIVE, -126.0),
+        (UnaryOp::Log2, tiny, -149.0),
+        (UnaryOp::Log2, 0.0, -infinity),
+        (UnaryOp::Log2, -0.0, -infinity),
+        (UnaryOp::Log2, infinity, infinity),
+        (UnaryOp::Log2, -tiny, f32::NAN),
+        (UnaryOp::Log2, -infinity, f32::NAN),
         (UnaryOp::Log1p, -1.0, -infinity),
         (UnaryOp::Log1p, -1.000_000_1, f32::NAN),
         (UnaryOp::Log1p, infinity, infinity),
@@ -142,7 +164,7 @@ fn odd_functions_are_odd_to_the_bit() {
 
 #[test]
 fn nan_gives_nan_whatever_its_payload() {
-    for op in OPS {
+    for op in ops() {
         for payload in (0..23).map(|bit| 1_u32 << bit).chain([0x7f_ffff, 0x40_0001, 0x2a_aaaa, 0x55_5555]) {
             for sign in [0, 0x8000_0000] {
                 let x = f32::from_bits(0x7f80_0000 | payload | sign);
