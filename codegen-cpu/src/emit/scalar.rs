@@ -140,7 +140,9 @@ impl Gen<'_> {
             | UnaryOp::Expm1
             | UnaryOp::Tanh
             | UnaryOp::Sigmoid
-            | UnaryOp::Erf => unreachable!("library operations are expanded before"),
+            | UnaryOp::Erf
+            | UnaryOp::Sin
+            | UnaryOp::Cos => unreachable!("library operations are expanded before"),
         }
     }
 

@@ -89,6 +89,10 @@ operations! {
         Sigmoid = "sigmoid",
         /// Library: the error function.
         Erf = "erf",
+        /// Library: sine.
+        Sin = "sin",
+        /// Library: cosine.
+        Cos = "cos",
     }
 }
 
@@ -107,6 +111,8 @@ impl UnaryOp {
                 | UnaryOp::Tanh
                 | UnaryOp::Sigmoid
                 | UnaryOp::Erf
+                | UnaryOp::Sin
+                | UnaryOp::Cos
         )
     }
 }

@@ -15,6 +15,7 @@ mod exponential;
 mod logarithm;
 mod quotient;
 mod root;
+mod trigonometric;
 
 use std::sync::LazyLock;
 
@@ -30,6 +31,8 @@ static EXPM1: LazyLock<ScalarFn> = LazyLock::new(exponential::expm1);
 static TANH: LazyLock<ScalarFn> = LazyLock::new(exponential::tanh);
 static SIGMOID: LazyLock<ScalarFn> = LazyLock::new(exponential::sigmoid);
 static ERF: LazyLock<ScalarFn> = LazyLock::new(error_function::erf);
+static SIN: LazyLock<ScalarFn> = LazyLock::new(trigonometric::sin);
+static COS: LazyLock<ScalarFn> = LazyLock::new(trigonometric::cos);
 
 /// The definition of a library operation; `None` for the others.
 pub fn definition(op: UnaryOp) -> Option<&'static ScalarFn> {
@@ -44,6 +47,8 @@ pub fn definition(op: UnaryOp) -> Option<&'static ScalarFn> {
         UnaryOp::Tanh => &TANH,
         UnaryOp::Sigmoid => &SIGMOID,
         UnaryOp::Erf => &ERF,
+        UnaryOp::Sin => &SIN,
+        UnaryOp::Cos => &COS,
         _ => return None,
     })
 }

@@ -17,6 +17,8 @@ pub fn rounded(op: UnaryOp, x: f32) -> f32 {
         UnaryOp::Expm1 => core_math::expm1f(x),
         UnaryOp::Tanh => core_math::tanhf(x),
         UnaryOp::Erf => core_math::erff(x),
+        UnaryOp::Sin => core_math::sinf(x),
+        UnaryOp::Cos => core_math::cosf(x),
         UnaryOp::Sigmoid => exact(op, x) as f32,
         _ => unreachable!("not a library operation"),
     }
@@ -35,6 +37,8 @@ pub fn exact(op: UnaryOp, x: f32) -> f64 {
         UnaryOp::Expm1 => core_math::expm1(x),
         UnaryOp::Tanh => core_math::tanh(x),
         UnaryOp::Erf => core_math::erf(x),
+        UnaryOp::Sin => core_math::sin(x),
+        UnaryOp::Cos => core_math::cos(x),
         UnaryOp::Sigmoid if x < 0.0 => {
             let e = core_math::exp(x);
             e / (1.0 + e)

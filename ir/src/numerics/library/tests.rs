@@ -22,6 +22,8 @@ fn correctly_rounded(op: UnaryOp, x: f32) -> f32 {
         UnaryOp::Expm1 => core_math::expm1f(x),
         UnaryOp::Tanh => core_math::tanhf(x),
         UnaryOp::Erf => core_math::erff(x),
+        UnaryOp::Sin => core_math::sinf(x),
+        UnaryOp::Cos => core_math::cosf(x),
         // In f64, which is as good but for one result in some 2^28.
         UnaryOp::Sigmoid => {
             let x = f64::from(x);
@@ -133,6 +135,13 @@ fn exact_where_expected() {
         (UnaryOp::Rsqrt, -tiny, f32::NAN),
         (UnaryOp::Rsqrt, -infinity, f32::NAN),
         (UnaryOp::Rsqrt, 4.0, 0.5),
+        (UnaryOp::Sin, infinity, f32::NAN),
+        (UnaryOp::Sin, -infinity, f32::NAN),
+        (UnaryOp::Sin, tiny, tiny),
+        (UnaryOp::Cos, 0.0, 1.0),
+        (UnaryOp::Cos, -0.0, 1.0),
+        (UnaryOp::Cos, infinity, f32::NAN),
+        (UnaryOp::Cos, -infinity, f32::NAN),
         (UnaryOp::Tanh, infinity, 1.0),
         (UnaryOp::Tanh, -infinity, -1.0),
         (UnaryOp::Erf, infinity, 1.0),
@@ -146,7 +155,7 @@ fn exact_where_expected() {
         let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
         assert!(same, "{op}({x:?}) = {got:?}, not {want:?}");
     }
-    for op in [UnaryOp::Expm1, UnaryOp::Log1p, UnaryOp::Tanh, UnaryOp::Erf] {
+    for op in [UnaryOp::Expm1, UnaryOp::Log1p, UnaryOp::Tanh, UnaryOp::Erf, UnaryOp::Sin] {
         assert_eq!(call(op, 0.0).to_bits(), 0, "{op}(+0)");
         assert_eq!(call(op, -0.0).to_bits(), 0x8000_0000, "{op}(-0)");
     }
@@ -154,10 +163,32 @@ fn exact_where_expected() {
 
 #[test]
 fn odd_functions_are_odd_to_the_bit() {
-    for op in [UnaryOp::Tanh, UnaryOp::Erf] {
+    for op in [UnaryOp::Tanh, UnaryOp::Erf, UnaryOp::Sin] {
         for bits in (0..0x7f80_0000_u32).step_by(40_009) {
             let x = f32::from_bits(bits);
             assert_eq!(call(op, -x).to_bits(), call(op, x).to_bits() ^ 0x8000_0000, "{op}({x:e})");
+        }
+    }
+    for bits in (0..0x7f80_0000_u32).step_by(40_009) {
+        let x = f32::from_bits(bits);
+        assert_eq!(call(UnaryOp::Cos, -x).to_bits(), call(UnaryOp::Cos, x).to_bits(), "cos({x:e})");
+    }
+}
+
+/// Arguments next to multiples of pi/2, where almost everything cancels, among them the worst `f32` of all.
+#[test]
+fn circles_are_reduced_exactly() {
+    let worst = 16_367_173.0 * 2.0_f32.powi(72);
+    let multiples = (1..2000).map(|k| (f64::from(k) * std::f64::consts::FRAC_PI_2) as f32);
+    let powers = (0..127).map(|k| (std::f64::consts::FRAC_PI_2 * f64::powi(2.0, k)) as f32);
+    for centre in multiples.chain(powers).chain([worst]) {
+        for step in -3..=3 {
+            let x = f32::from_bits(centre.to_bits().wrapping_add_signed(step));
+            for op in [UnaryOp::Sin, UnaryOp::Cos] {
+                let (got, want) = (call(op, x), correctly_rounded(op, x));
+                let near = got.to_bits().abs_diff(want.to_bits()) <= 1;
+                assert!(near || got.is_nan() && want.is_nan(), "{op}({x:e}) = {got:e}, not {want:e}");
+            }
         }
     }
 }
