@@ -171,6 +171,7 @@ impl Gen<'_> {
                 let less = self.compare(CompareOp::Lt, DType::F32, a, b);
                 self.select(less, b, a, ty, lanes)
             }
+            BinaryOp::Pow => unreachable!("library operations are expanded before"),
             _ => unreachable!("verified functions are well typed: float {op}"),
         }
     }
@@ -212,6 +213,7 @@ impl Gen<'_> {
                 }
                 None => self.each_lane(lanes, &[a, b], |g, v| g.shift(op, signed, v[0], v[1])),
             },
+            BinaryOp::Pow => unreachable!("verified functions are well typed: integer {op}"),
         }
     }
 

@@ -144,6 +144,15 @@ operations! {
         Shl = "shl",
         /// Integer: right shift by the second operand's low 5 bits; arithmetic for `i32`.
         Shr = "shr",
+        /// Library: the first operand to the power of the second.
+        Pow = "pow",
+    }
+}
+
+impl BinaryOp {
+    /// Whether [`crate::numerics::library`] defines the operation.
+    pub const fn is_library(self) -> bool {
+        matches!(self, BinaryOp::Pow)
     }
 }
 
@@ -314,6 +323,7 @@ pub fn binary_accepts(op: BinaryOp, ty: DType) -> bool {
         }
         BinaryOp::Rem | BinaryOp::Shl | BinaryOp::Shr => matches!(ty, DType::I32 | DType::U32),
         BinaryOp::And | BinaryOp::Or | BinaryOp::Xor => ty != DType::F32,
+        BinaryOp::Pow => ty == DType::F32,
     }
 }
 

@@ -25,6 +25,19 @@ pub(super) fn unary_program(result: DType, body: impl FnOnce(&mut ScalarFnBuilde
     b.finish(value)
 }
 
+/// A program of two `f32` parameters.
+pub(super) fn binary_program(
+    result: DType,
+    body: impl FnOnce(&mut ScalarFnBuilder, Value, Value) -> Value,
+) -> ScalarFn {
+    let mut b = ScalarFnBuilder::new();
+    let x = b.param(DType::F32);
+    let y = b.param(DType::F32);
+    let value = body(&mut b, x, y);
+    assert_eq!(b.type_of(value), result, "a program's result has the declared type");
+    b.finish(value)
+}
+
 /// The bits of a float.
 pub(super) fn bits(b: &mut ScalarFnBuilder, x: Value) -> Value {
     b.bitcast(DType::U32, x)

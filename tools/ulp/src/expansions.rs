@@ -110,7 +110,7 @@ pub fn division_pairs(block: u64, operands: &mut [Block]) {
 }
 
 /// A fixed permutation of 64-bit numbers that looks random (the finish of splitmix64).
-fn scramble(number: u64) -> u64 {
+pub fn scramble(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -12,17 +12,18 @@ use crate::numerics::emit::{
 };
 use crate::types::DType;
 
-const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
+/// 1/ln 2.
+pub(super) const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
 
 /// The first 15 bits of ln 2: its product with an integer below 2^9 is exact.
-const LN2_HEAD: f32 = f32::from_bits(0x3f31_7200);
+pub(super) const LN2_HEAD: f32 = f32::from_bits(0x3f31_7200);
 
 /// ln 2 - [`LN2_HEAD`].
-const LN2_TAIL: f32 = f32::from_bits(0x35bf_be8e);
+pub(super) const LN2_TAIL: f32 = f32::from_bits(0x35bf_be8e);
 
 /// q with `e^r = 1 + r + r^2 q(r)` on `|r| <= 1.0001 ln 2 / 2`: Remez with weight `r^2 / e^r`, then each coefficient
 /// rounded to `f32` and the rest fitted again. Relative error of `e^r`: 2^-28.2.
-const Q: [f32; 5] = [
+pub(super) const Q: [f32; 5] = [
     f32::from_bits(0x3eff_fffe),
     f32::from_bits(0x3e2a_aa46),
     f32::from_bits(0x3d2a_ac2c),
