@@ -17,6 +17,8 @@ use crate::text::Text;
 pub(crate) enum Operation {
     /// Exact or library, of one `f32`.
     Unary(UnaryOp),
+    /// Library, of two `f32`.
+    Binary(BinaryOp),
     /// Correctly rounded division.
     Div,
     /// Saturating conversion of an `f32`.
@@ -28,6 +30,7 @@ impl Operation {
     fn name(self) -> String {
         match self {
             Operation::Unary(op) => format!("loom_{op}"),
+            Operation::Binary(op) => format!("loom_{op}"),
             Operation::Div => "loom_div".to_string(),
             Operation::ToInt(dtype) => format!("loom_to_{dtype}"),
         }
@@ -36,6 +39,10 @@ impl Operation {
     /// Its straight-line program.
     fn program(self) -> Result<Program, Error> {
         let exact = |function| Ok(Program { function, converts_in_range: true });
+        let library = |definition, op: &str| match definition {
+            Some(function) => Ok(Program { function, converts_in_range: false }),
+            None => Err(Error::NoDefinition(op.to_string())),
+        };
         match self {
             Operation::Unary(UnaryOp::Sqrt) => exact(expand::sqrt()),
             Operation::Unary(UnaryOp::Floor) => exact(expand::floor()),
@@ -45,10 +52,8 @@ impl Operation {
             Operation::Div => exact(expand::div()),
             Operation::ToInt(DType::I32) => exact(expand::to_i32()),
             Operation::ToInt(_) => exact(expand::to_u32()),
-            Operation::Unary(op) => match library::definition(op) {
-                Some(function) => Ok(Program { function, converts_in_range: false }),
-                None => Err(Error::NoDefinition(op.to_string())),
-            },
+            Operation::Unary(op) => library(library::definition(op), op.name()),
+            Operation::Binary(op) => library(library::binary_definition(op), op.name()),
         }
     }
 }
@@ -216,6 +221,7 @@ impl Operations {
             BinaryOp::Xor => format!("{a} ^ {b}"),
             BinaryOp::Shl => format!("{a} << {}", shift()),
             BinaryOp::Shr => format!("{a} >> {}", shift()),
+            BinaryOp::Pow => self.call(Operation::Binary(op), &[a.to_string(), b.to_string()]),
         }
     }
 

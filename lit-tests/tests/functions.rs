@@ -1,4 +1,4 @@
-//! Every unary function of `f32` on interpreter, CPU and GPU, input by input: a sample here, all 2^32 inputs by
+//! Every unary function of `f32`, and pow, on interpreter, CPU and GPU, input by input: a sample here, all 2^32 inputs by
 //! `cargo test --release -p loom-lit-tests --test functions -- --ignored --nocapture`.
 //! `LOOM_FUNCTIONS=exp,tanh` takes these alone.
 
@@ -8,7 +8,7 @@ use std::time::Instant;
 use loom_ir::eval::batch::{Batch, LANES};
 use loom_ir::graph::{Graph, Op, TensorType};
 use loom_ir::kernel::Verified;
-use loom_ir::kernel::scalar::{ScalarFnBuilder, UnaryOp, unary_type};
+use loom_ir::kernel::scalar::{BinaryOp, ScalarFnBuilder, UnaryOp, unary_type};
 use loom_ir::numerics::order::CANONICAL_NAN;
 use loom_ir::types::DType;
 use loom_lit_tests::values::{Random, SPECIAL};
@@ -26,30 +26,41 @@ fn functions() -> impl Iterator<Item = UnaryOp> {
     unary.filter(move |op| chosen.as_ref().is_none_or(|chosen| chosen.contains(op)))
 }
 
-/// `output[i] = op(input[i])`.
-fn program(op: UnaryOp, count: u64) -> Arc<Verified> {
+/// `output[i] = op(input[i], other[i])`, or of one operand.
+fn program(op: Op, count: u64) -> Arc<Verified> {
     let mut graph = Graph::new(op.name());
-    let input = graph.add_leaf(Op::Input("input".to_string()), TensorType::new(DType::F32, [count]), "");
-    let result = graph.add(Op::Unary(op), &[input], "function").unwrap();
+    let names = if matches!(op, Op::Binary(_)) { &["input", "other"][..] } else { &["input"] };
+    let ty = TensorType::new(DType::F32, [count]);
+    let inputs: Vec<_> = names.iter().map(|name| graph.add_leaf(Op::Input(name.to_string()), ty.clone(), "")).collect();
+    let result = graph.add(op, &inputs, "function").unwrap();
     graph.add_output("output", result);
     Arc::new(compile_graph(graph, &PipelineOptions::default()).unwrap())
 }
 
 /// The interpreter's answers, on all the machine's threads.
-fn interpret(op: UnaryOp, inputs: &[u32], answers: &mut [u32]) {
+fn interpret(op: &Op, inputs: &[&[u32]], answers: &mut [u32]) {
     let mut function = ScalarFnBuilder::new();
-    let x = function.param(DType::F32);
-    let y = function.unary(op, x);
-    let function = function.finish(y);
+    let operands: Vec<_> = inputs.iter().map(|_| function.param(DType::F32)).collect();
+    let result = match *op {
+        Op::Unary(op) => function.unary(op, operands[0]),
+        Op::Binary(op) => function.binary(op, operands[0], operands[1]),
+        _ => unreachable!("the operations here are scalar"),
+    };
+    let function = function.finish(result);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = inputs.len().div_ceil(threads).next_multiple_of(LANES);
+    let share = answers.len().div_ceil(threads).next_multiple_of(LANES);
     std::thread::scope(|scope| {
-        for (inputs, answers) in inputs.chunks(share).zip(answers.chunks_mut(share)) {
-            scope.spawn(|| {
-                let mut batch = Batch::new(&function);
-                for (inputs, answers) in inputs.chunks(LANES).zip(answers.chunks_mut(LANES)) {
-                    batch.param(0)[..inputs.len()].copy_from_slice(inputs);
-                    for (answer, &bits) in answers.iter_mut().zip(batch.run(inputs.len())) {
+        for (number, answers) in answers.chunks_mut(share).enumerate() {
+            let function = &function;
+            scope.spawn(move || {
+                let mut batch = Batch::new(function);
+                for (block, answers) in answers.chunks_mut(LANES).enumerate() {
+                    let first = number * share + block * LANES;
+                    for (param, input) in inputs.iter().enumerate() {
+                        batch.param(param)[..answers.len()].copy_from_slice(&input[first..first + answers.len()]);
+                    }
+                    let lanes = answers.len();
+                    for (answer, &bits) in answers.iter_mut().zip(batch.run(lanes)) {
                         *answer = if f32::from_bits(bits).is_nan() { CANONICAL_NAN } else { bits };
                     }
                 }
@@ -59,6 +70,7 @@ fn interpret(op: UnaryOp, inputs: &[u32], answers: &mut [u32]) {
 }
 
 struct Devices {
+    op: Op,
     gpu: GpuExecutor,
     cpu: CpuExecutor,
     on_gpu: Vec<u32>,
@@ -67,10 +79,11 @@ struct Devices {
 }
 
 impl Devices {
-    fn new(gpu: &Arc<GpuDevice>, op: UnaryOp, count: usize) -> Devices {
-        let program = program(op, count as u64);
+    fn new(gpu: &Arc<GpuDevice>, op: Op, count: usize) -> Devices {
+        let program = program(op.clone(), count as u64);
         let weights = Arc::new(Vec::<Vec<u32>>::new());
         Devices {
+            op,
             gpu: GpuExecutor::new(Arc::clone(gpu), Arc::clone(&program), weights.clone()).unwrap(),
             cpu: CpuExecutor::new(program, weights, None).unwrap(),
             on_gpu: vec![0; count],
@@ -79,20 +92,38 @@ impl Devices {
         }
     }
 
-    /// Runs all inputs everywhere.
-    fn check(&mut self, op: UnaryOp, inputs: &[u32]) {
-        self.gpu.run(&[inputs], &mut [&mut self.on_gpu]).unwrap();
-        self.cpu.run(&[inputs], &mut [&mut self.on_cpu]).unwrap();
-        interpret(op, inputs, &mut self.expected);
+    /// Runs all inputs, given operand by operand, everywhere.
+    fn check(&mut self, inputs: &[&[u32]]) {
+        self.gpu.run(inputs, &mut [&mut self.on_gpu]).unwrap();
+        self.cpu.run(inputs, &mut [&mut self.on_cpu]).unwrap();
+        interpret(&self.op, inputs, &mut self.expected);
         for (device, found) in [("GPU", &self.on_gpu), ("CPU", &self.on_cpu)] {
             if *found != self.expected {
                 let wrong = |&index: &usize| found[index] != self.expected[index];
-                let index = (0..inputs.len()).find(wrong).unwrap_or_default();
-                let (input, found, expected) = (inputs[index], found[index], self.expected[index]);
-                panic!("{op}({input:08x}) is {found:08x} on the {device}, not {expected:08x}");
+                let index = (0..found.len()).find(wrong).unwrap_or_default();
+                let operands: Vec<_> = inputs.iter().map(|input| format!("{:08x}", input[index])).collect();
+                let (found, expected) = (found[index], self.expected[index]);
+                let (name, operands) = (self.op.name(), operands.join(", "));
+                panic!("{name}({operands}) is {found:08x} on the {device}, not {expected:08x}");
             }
         }
     }
+}
+
+/// Every special value with every other, bases with exponents that make finite results of them, then anything.
+fn pairs(count: usize) -> [Vec<u32>; 2] {
+    let mut random = Random(11);
+    let mut pairs: Vec<[u32; 2]> = SPECIAL.iter().flat_map(|&x| SPECIAL.iter().map(move |&y| [x, y])).collect();
+    let integers = (-40..=40).map(|k| (k as f32 * 0.5).to_bits());
+    pairs.extend(integers.flat_map(|y| SPECIAL.iter().map(move |&x| [x, y])));
+    while pairs.len() < count / 2 {
+        let x = f32::from_bits(random.word() as u32 & 0x7fff_ffff);
+        // Rust's own functions choose the cases, not what is expected of them.
+        let y = (random.word() >> 40) as f32 / (1u64 << 24) as f32 * 282.0 - 153.0;
+        pairs.push([x.to_bits(), (y / x.log2()).to_bits()]);
+    }
+    pairs.resize_with(count, || [random.word() as u32, random.word() as u32]);
+    [0, 1].map(|side| pairs.iter().map(|pair| pair[side]).collect())
 }
 
 #[test]
@@ -106,8 +137,15 @@ fn a_sample_of_every_function() {
     );
     inputs.resize_with(1 << 16, || random.word() as u32);
     for op in functions() {
-        Devices::new(&gpu, op, inputs.len()).check(op, &inputs);
+        Devices::new(&gpu, Op::Unary(op), inputs.len()).check(&[&inputs]);
     }
+}
+
+#[test]
+fn a_sample_of_powers() {
+    let gpu = GpuDevice::open(&GpuOptions::default()).unwrap();
+    let [x, y] = pairs(1 << 16);
+    Devices::new(&gpu, Op::Binary(BinaryOp::Pow), x.len()).check(&[&x, &y]);
 }
 
 #[test]
@@ -118,13 +156,13 @@ fn all_inputs_of_every_function() {
     println!("{}", gpu.info().adapter.name);
     for op in functions() {
         let begin = Instant::now();
-        let mut devices = Devices::new(&gpu, op, COUNT);
+        let mut devices = Devices::new(&gpu, Op::Unary(op), COUNT);
         let mut inputs = vec![0; COUNT];
         for chunk in 0..(1u64 << 32) / COUNT as u64 {
             for (index, input) in inputs.iter_mut().enumerate() {
                 *input = (chunk * COUNT as u64) as u32 + index as u32;
             }
-            devices.check(op, &inputs);
+            devices.check(&[&inputs]);
         }
         println!("{op}: all 2^32 inputs agree, GPU = CPU = interpreter, {:.1} s", begin.elapsed().as_secs_f64());
     }

@@ -105,7 +105,11 @@ impl Batch {
 }
 
 fn is_library(inst: &Inst) -> bool {
-    matches!(inst, Inst::Unary(op, _) if op.is_library())
+    match inst {
+        Inst::Unary(op, _) => op.is_library(),
+        Inst::Binary(op, ..) => op.is_library(),
+        _ => false,
+    }
 }
 
 fn map(a: &[u32], out: &mut [u32], f: impl Fn(u32) -> u32) {

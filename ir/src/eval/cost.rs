@@ -102,6 +102,7 @@ mod tests {
                 loads: vec![one],
                 body: Body::Map(Lambda { args: vec![Arg::Load(0)], function: b.finish(y) }),
                 output: Access::identity(BufferId(1), Shape::from([extent]), 1),
+                in_loop: None,
             }],
             plan: None,
         }

@@ -5,9 +5,9 @@ use loom_ir::kernel::scalar::{BinaryOp, CompareOp, UnaryOp};
 use loom_ir::numerics::soft::{Operation, legalise};
 use loom_ir::types::DType;
 
-use loom_ir::eval::batch::{Block, LANES};
 use crate::expansions::{all_floats, compare, division_pairs, is, scramble};
 use crate::{print_disagreements, with_progress};
+use loom_ir::eval::batch::{Block, LANES};
 
 const OPERATIONS: [(&str, Operation); 19] = [
     ("add", Operation::Binary(BinaryOp::Add)),

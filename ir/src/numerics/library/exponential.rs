@@ -1,33 +1,50 @@
-//! exp, expm1, tanh and sigmoid: one reduction, one polynomial.
+//! exp, expm1, tanh and sigmoid: one reduction, one polynomial; and exp2, whose reduction is exact.
 //!
-//! All of them write `x = n ln 2 + r` with `|r| <= ln 2 / 2` and `e^x = 2^n (1 + r + w)`, where `w = r^2 q(r)`. The
+//! The first four write `x = n ln 2 + r` with `|r| <= ln 2 / 2` and `e^x = 2^n (1 + r + w)`, where `w = r^2 q(r)`. The
 //! integer `n` comes out of the low bits of `x/ln 2 + MAGIC + bias`: the bias is the exponent offset of the power of
 //! two that the caller needs, so that a shift by 23 makes that power without an addition.
 
 use super::quotient::{Split, quotient};
 use crate::kernel::scalar::{BinaryOp, CompareOp, ScalarFn, ScalarFnBuilder, Value};
 use crate::numerics::emit::{
-    HEAD, MAGIC, abs, at_least, at_most, bits, float, horner, masked, scale, shl, shr, test, unary_program,
+    HEAD, MAGIC, abs, add_three, at_least, at_most, bits, float, horner, masked, scale, shl, shr, test, unary_program,
     with_sign_of,
 };
 use crate::types::DType;
 
-const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
+/// 1/ln 2.
+pub(super) const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
 
 /// The first 15 bits of ln 2: its product with an integer below 2^9 is exact.
-const LN2_HEAD: f32 = f32::from_bits(0x3f31_7200);
+pub(super) const LN2_HEAD: f32 = f32::from_bits(0x3f31_7200);
 
 /// ln 2 - [`LN2_HEAD`].
-const LN2_TAIL: f32 = f32::from_bits(0x35bf_be8e);
+pub(super) const LN2_TAIL: f32 = f32::from_bits(0x35bf_be8e);
 
 /// q with `e^r = 1 + r + r^2 q(r)` on `|r| <= 1.0001 ln 2 / 2`: Remez with weight `r^2 / e^r`, then each coefficient
 /// rounded to `f32` and the rest fitted again. Relative error of `e^r`: 2^-28.2.
-const Q: [f32; 5] = [
+pub(super) const Q: [f32; 5] = [
     f32::from_bits(0x3eff_fffe),
     f32::from_bits(0x3e2a_aa46),
     f32::from_bits(0x3d2a_ac2c),
     f32::from_bits(0x3c09_1eef),
     f32::from_bits(0x3ab5_6390),
+];
+
+/// ln 2 to 12 bits: its product with another 12-bit number is exact.
+const LN2_TWELVE: f32 = f32::from_bits(0x3f31_7000);
+
+/// ln 2 - [`LN2_TWELVE`].
+const LN2_REST: f32 = f32::from_bits(0x3805_fdf4);
+
+/// q with `2^r = 1 + r ln 2 + r^2 q(r)` on `|r| <= 0.5001`: Remez with weight `r^2 / 2^r`, then each coefficient rounded to
+/// `f32` and the rest fitted again. Relative error of `2^r`: 2^-27.8.
+const Q2: [f32; 5] = [
+    f32::from_bits(0x3e75_fdee),
+    f32::from_bits(0x3d63_57c6),
+    f32::from_bits(0x3c1d_96e5),
+    f32::from_bits(0x3aaf_8247),
+    f32::from_bits(0x3920_dd65),
 ];
 
 /// `e^x = 2^n (1 + r + w)`.
@@ -75,14 +92,48 @@ pub(super) fn exp() -> ScalarFn {
         let rest = b.add(reduced.r, reduced.w);
         let one = b.f32(1.0);
         let mantissa = b.add(one, rest);
-        let half = shr(b, reduced.exponent, 1);
-        let other = b.binary(BinaryOp::Sub, reduced.exponent, half);
-        let half = shl(b, half, 23);
-        let half = float(b, half);
-        let other = shl(b, other, 23);
-        let other = float(b, other);
-        let scaled = b.mul(mantissa, half);
-        b.mul(scaled, other)
+        scale_twice(b, mantissa, reduced.exponent)
+    })
+}
+
+/// `mantissa * 2^n` for an integer `exponent` whose low 9 bits are those of `n + 254`: two factors, each a normal number.
+pub(super) fn scale_twice(b: &mut ScalarFnBuilder, mantissa: Value, exponent: Value) -> Value {
+    let half = shr(b, exponent, 1);
+    let other = b.binary(BinaryOp::Sub, exponent, half);
+    let half = shl(b, half, 23);
+    let half = float(b, half);
+    let other = shl(b, other, 23);
+    let other = float(b, other);
+    let scaled = b.mul(mantissa, half);
+    b.mul(scaled, other)
+}
+
+/// 2^x.
+///
+/// `x = n + r` is exact, and so is the product of the heads of `r` and ln 2: only the last sum rounds noticeably.
+pub(super) fn exp2() -> ScalarFn {
+    unary_program(DType::F32, |b, x| {
+        // Beyond these, results are zero and infinity.
+        let x = at_least(b, x, -151.0);
+        let x = at_most(b, x, 129.0);
+        let magic = b.f32(MAGIC + 254.0);
+        let shifted = b.add(x, magic);
+        let n = b.sub(shifted, magic);
+        let r = b.sub(x, n);
+        let r_head = masked(b, r, HEAD);
+        let r_tail = b.sub(r, r_head);
+        let head = scale(b, r_head, LN2_TWELVE);
+        let tail = scale(b, r_tail, LN2_TWELVE);
+        let rest = scale(b, r, LN2_REST);
+        let tail = b.add(tail, rest);
+        let q = horner(b, r, &Q2);
+        let square = b.mul(r, r);
+        let w = b.mul(square, q);
+        let tail = b.add(tail, w);
+        let one = b.f32(1.0);
+        let mantissa = add_three(b, one, head, tail);
+        let exponent = bits(b, shifted);
+        scale_twice(b, mantissa, exponent)
     })
 }
 
