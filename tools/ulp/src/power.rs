@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicU64;
 
 use loom_ir::kernel::scalar::ScalarFn;
 
-use crate::batch::{Batch, LANES};
 use crate::expansions::scramble;
 use crate::measure::{Report, in_parallel};
+use loom_ir::eval::batch::{Batch, LANES};
 
 /// Floats at every edge of pow's definition.
 const SPECIAL: [f32; 24] = [
@@ -48,7 +48,7 @@ pub fn measure(function: &ScalarFn, count: u64, threads: u64, progress: &AtomicU
                 batch.param(0)[lane] = argument[0].to_bits();
                 batch.param(1)[lane] = argument[1].to_bits();
             }
-            let results = batch.run();
+            let results = batch.run(LANES);
             for (&[x, y], &result) in arguments.iter().zip(results).take(used) {
                 // A signalling NaN is a NaN as any other to Loom, but not to C.
                 let [a, b] = [x, y].map(|value| if value.is_nan() { f32::NAN } else { value });
