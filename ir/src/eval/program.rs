@@ -1,7 +1,8 @@
 //! Runs programs: the definition of the bits.
 //!
 //! Written to be read, one function a kernel kind, in the order that LN1 gives. It is used for constant folding, as the
-//! device `interp`, and as the answer that every code generator is compared with.
+//! device `interp`, and as the answer that every code generator is compared with. It computes in the caller's
+//! floating-point environment, which has to be LN1's: see `loom_fp_env`.
 
 use crate::kernel::scalar::BinaryOp;
 use crate::kernel::{
