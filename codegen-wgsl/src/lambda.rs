@@ -56,6 +56,11 @@ impl<'a> Module<'a> {
         self.operations.zero()
     }
 
+    /// Declares a constant by its bits.
+    pub fn constant(&mut self, name: &str, dtype: DType, bits: u32) {
+        self.operations.constant(&mut self.text, name, dtype, bits);
+    }
+
     /// Writes the head of the entry point.
     pub fn open_main(&mut self, workgroup_size: u32) {
         self.text.line(format!("@compute @workgroup_size({workgroup_size})"));

@@ -5,7 +5,7 @@
 
 use crate::kernel::scalar::BinaryOp;
 use crate::kernel::{
-    Access, Arg, Body, BufferKind, Contract, Kernel, Lambda, Program, Reduce, ReduceOp, Stage, Verified,
+    Access, Arg, Body, BufferKind, Contract, Gather, Kernel, Lambda, Program, Reduce, ReduceOp, Stage, Verified,
 };
 use crate::numerics::reduction;
 use crate::types::DType;
@@ -49,6 +49,7 @@ pub fn run_kernel(program: &Program, kernel: &Kernel, memory: &mut Memory) {
         Body::Map(lambda) => run.map(lambda, &mut output),
         Body::Reduce(reduce) => run.reduce(reduce, &mut output),
         Body::Contract(contract) => run.contract(contract, &mut output),
+        Body::Gather(gather) => run.gather(gather, &mut output),
     }
     memory.buffers[kernel.output.buffer.index()] = output;
 }
@@ -58,7 +59,7 @@ pub fn run_kernel(program: &Program, kernel: &Kernel, memory: &mut Memory) {
 pub fn scratch_bytes(kernel: &Kernel) -> Option<u64> {
     let product = |axes: &[u64]| axes.iter().try_fold(4u64, |product, &extent| product.checked_mul(extent));
     match &kernel.body {
-        Body::Map(_) => Some(0),
+        Body::Map(_) | Body::Gather(_) => Some(0),
         Body::Reduce(reduce) => product(&kernel.axes[kernel.axes.len() - reduce.reduced..]),
         Body::Contract(contract) => {
             let (_, rows, columns, reduced) = contract.split(&kernel.axes);
@@ -143,6 +144,18 @@ impl KernelRun<'_> {
                     output[place.at(&index) as usize] = self.apply(&contract.epilogue, &index, &[total.to_bits()]);
                 });
             });
+        });
+    }
+
+    fn gather(&mut self, gather: &Gather, output: &mut [u32]) {
+        let place = self.kernel.output.linear();
+        let (axes, last) = self.kernel.axes.split_at(self.kernel.output_axes());
+        let extent = last.first().copied().unwrap_or(0);
+        for_each_index(axes, |outer| {
+            let at = |last: u32| [outer, &[u64::from(last)]].concat();
+            let index = self.apply(&gather.index, &at(0), &[]);
+            let inside = u64::from(index) < extent;
+            output[place.at(&at(0)) as usize] = if inside { self.apply(&gather.result, &at(index), &[]) } else { 0 };
         });
     }
 

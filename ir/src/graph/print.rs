@@ -69,7 +69,7 @@ fn attributes(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
             axes.lhs_batch, axes.rhs_batch, axes.lhs_reduced, axes.rhs_reduced
         ),
         Op::Reduce { op, axes } => write!(f, " op={} axes={axes:?}", op.name()),
-        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select => Ok(()),
+        Op::Iota | Op::Gather | Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod contracts;
 mod environment;
+mod gathers;
 mod maps;
 mod networks;
 mod random;
