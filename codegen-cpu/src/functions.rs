@@ -12,6 +12,7 @@ use loom_ir::kernel::{Body, Kernel, Program};
 
 use crate::abi::{KernelLayout, Microkernel};
 use crate::emit::contract::{ContractPlan, Functions, Side};
+use crate::emit::gather::GatherPlan;
 use crate::emit::map::MapPlan;
 use crate::emit::reduce::ReducePlan;
 use crate::emit::{Gen, flags, micro};
@@ -23,6 +24,7 @@ enum KernelPlan {
     Map(MapPlan),
     Reduce(ReducePlan),
     Contract(Box<ContractPlan>),
+    Gather(GatherPlan),
 }
 
 impl KernelPlan {
@@ -30,6 +32,7 @@ impl KernelPlan {
         Ok(match &kernel.body {
             Body::Map(lambda) => KernelPlan::Map(MapPlan::new(program, kernel, lambda)?),
             Body::Reduce(reduce) => KernelPlan::Reduce(ReducePlan::new(program, kernel, reduce)?),
+            Body::Gather(gather) => KernelPlan::Gather(GatherPlan::new(program, kernel, gather)?),
             Body::Contract(contract) => {
                 KernelPlan::Contract(Box::new(ContractPlan::new(program, kernel, contract, microkernels)?))
             }
@@ -41,6 +44,7 @@ impl KernelPlan {
             KernelPlan::Map(plan) => plan.layout(),
             KernelPlan::Reduce(plan) => plan.layout(),
             KernelPlan::Contract(plan) => plan.layout(),
+            KernelPlan::Gather(plan) => plan.layout(),
         }
     }
 }
@@ -127,7 +131,7 @@ pub(crate) fn generate(
                     units.push(Unit { name, comment, visibility, function });
                 }
             }
-            KernelPlan::Map(_) | KernelPlan::Reduce(_) => {
+            KernelPlan::Map(_) | KernelPlan::Reduce(_) | KernelPlan::Gather(_) => {
                 let function = writer.kernel(&name, kernel, plan, &layout);
                 units.push(Unit { name, comment, visibility: Visibility::Exported, function });
             }
@@ -185,6 +189,7 @@ impl Writer {
             _ if layout.items == 0 => {}
             KernelPlan::Map(plan) => plan.emit(g, begin, end),
             KernelPlan::Reduce(plan) => plan.emit(g, begin, end, scratch),
+            KernelPlan::Gather(plan) => plan.emit(g, begin, end),
             KernelPlan::Contract(_) => unreachable!("contractions call other functions: see contract_kernel"),
         })
     }

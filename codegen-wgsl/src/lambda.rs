@@ -89,6 +89,11 @@ impl<'a> Module<'a> {
         buffer != self.kernel.output.buffer && !shared
     }
 
+    /// Declares a constant by its bits.
+    pub fn constant(&mut self, name: &str, dtype: DType, bits: u32) {
+        self.operations.constant(&mut self.text, name, dtype, bits);
+    }
+
     /// Writes the head of the entry point.
     pub fn open_main(&mut self, workgroup_size: u32) {
         self.text.line(format!("@compute @workgroup_size({workgroup_size})"));

@@ -27,6 +27,7 @@
 
 mod contract;
 mod error;
+mod gather;
 mod generate;
 mod index;
 mod lambda;

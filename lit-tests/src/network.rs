@@ -1,5 +1,8 @@
 //! Random network configs: every layer type and option of this release, sizes that are small and odd.
 
+mod composite;
+mod softmax;
+
 use crate::values::Random;
 
 /// Options that a generated network is drawn from.
@@ -25,7 +28,11 @@ pub fn random_network(seed: u64, depth: u64, batch_size: u64) -> String {
     g.shape = (0..rank).map(|axis| 1 + g.random.below(if axis == 0 && rank > 1 { 4 } else { 11 })).collect();
     let input_shape = format!("{:?}", g.shape);
     let count = 1 + g.random.below(depth);
-    let layers: Vec<String> = (0..count).map(|_| g.layer(2)).collect();
+    let mut layers = Vec::new();
+    if rank < 3 && g.random.below(8) == 0 {
+        layers.push(g.embedding());
+    }
+    layers.extend((0..count).map(|_| g.layer(2)));
     let layers = layers.join(",\n    ");
     format!(
         "{{\n  \"batch_size\": {batch_size}, \"seed\": {seed}, \"input_shape\": {input_shape},\n  \"layers\": [\n    {layers}\n  ]\n}}\n"
@@ -50,21 +57,34 @@ impl Generator {
 
     fn any_layer(&mut self, nesting: u64) -> String {
         loop {
-            let made = match self.random.below(12) {
+            let made = match self.random.below(20) {
                 0 | 1 => Some(self.dense()),
                 2 | 3 => self.convolution(),
                 4 | 5 => self.pooling(),
                 6 => Some(self.flatten()),
-                7 => Some(self.softmax()),
-                8 => Some(self.norm()),
-                9 => self.residual(),
-                10 if nesting > 0 => Some(self.sequential(nesting - 1)),
+                7 | 8 => Some(self.softmax()),
+                9 => Some(self.norm()),
+                10 => self.residual(),
+                11 => Some(r#"{"type": "batch_norm", "epsilon": 0.01}"#.to_string()),
+                12 => self.global_pooling(),
+                13 => Some(r#"{"type": "dropout", "rate": 0.25}"#.to_string()),
+                14 => Some(self.map()),
+                15 if nesting > 0 => Some(self.sequential(nesting - 1)),
+                16 | 17 if nesting > 0 => Some(self.parallel(nesting - 1)),
+                18 if nesting > 0 => Some(self.kmeans(nesting - 1)),
                 _ => Some(format!(r#"{{"type": "activation", "activation": {}}}"#, self.activation())),
             };
             if let Some(text) = made {
                 return text;
             }
         }
+    }
+
+    fn embedding(&mut self) -> String {
+        let (rows, size) = (1 + self.random.below(9), 1 + self.random.below(6));
+        self.entered.push(self.shape.clone());
+        self.shape.push(size);
+        format!(r#"{{"type": "embedding", "vocab_size": {rows}, "embedding_dim": {size}}}"#)
     }
 
     fn activation(&mut self) -> &'static str {
@@ -128,15 +148,36 @@ impl Generator {
         ))
     }
 
-    fn flatten(&mut self) -> String {
-        self.shape = vec![self.elements()];
-        r#"{"type": "flatten"}"#.to_string()
+    fn global_pooling(&mut self) -> Option<String> {
+        if self.shape.len() < 2 {
+            return None;
+        }
+        self.shape.truncate(1);
+        Some(format!(r#"{{"type": "global_{}_pool"}}"#, ["max", "avg"][self.random.below(2) as usize]))
     }
 
-    fn softmax(&mut self) -> String {
-        let axis = self.random.below(self.shape.len() as u64) as i64 - self.shape.len() as i64;
-        let temperature = ["1.0", "0.7", "2.0"][self.random.below(3) as usize];
-        format!(r#"{{"type": "softmax", "temperature": {temperature}, "axis": {axis}}}"#)
+    fn flatten(&mut self) -> String {
+        if self.shape.len() < 3 || self.random.below(2) == 0 {
+            self.shape = vec![self.elements()];
+            return r#"{"type": "flatten"}"#.to_string();
+        }
+        let product = self.shape.drain(1..).product();
+        self.shape.push(product);
+        r#"{"type": "flatten", "start_axis": 1}"#.to_string()
+    }
+
+    /// A map of the last axis that sees no feature map.
+    fn map(&mut self) -> String {
+        let flatten = if self.shape.len() > 1 { r#"{"type": "flatten"}, "# } else { "" };
+        self.shape = vec![self.elements()];
+        let (size, bias) = (1 + self.random.below(9), self.random.below(3) > 0);
+        let map = if self.random.below(2) == 0 {
+            format!(r#"{{"type": "swiglu", "intermediate_size": {size}, "bias": {bias}}}"#)
+        } else {
+            self.shape = vec![size];
+            format!(r#"{{"type": "stitch", "output_size": {size}, "bias": {bias}}}"#)
+        };
+        format!(r#"{{"type": "sequential", "branches": [{flatten}{map}]}}"#)
     }
 
     fn norm(&mut self) -> String {

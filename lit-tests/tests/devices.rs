@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use loom_ir::kernel::ids::rows_named;
 use loom_lit_tests::network::random_network;
 use loom_lit_tests::values::Random;
 use loom_passes::{PipelineOptions, compile};
@@ -36,11 +37,16 @@ fn artifact(source: &str, seed: u64, special: u64) -> Artifact {
 }
 
 fn input(artifact: &Artifact, samples: u64, seed: u64, special: u64) -> Tensor {
-    let (_, buffer) = artifact.program().inputs().next().unwrap();
+    let (id, buffer) = artifact.program().inputs().next().unwrap();
     let mut dims = buffer.shape.dims().to_vec();
     dims[0] = samples;
     let shape = loom_ir::types::Shape::from(dims);
-    let bits = Random(seed ^ 0x5eed).floats(shape.elements() as usize, special);
+    let mut random = Random(seed ^ 0x5eed);
+    let count = shape.elements() as usize;
+    let bits = match rows_named(artifact.program()).get(&id) {
+        Some(&rows) => (0..count).map(|_| (random.below(rows) as f32).to_bits()).collect(),
+        None => random.floats(count, special),
+    };
     Tensor::new(&buffer.name, buffer.dtype, shape, bits).unwrap()
 }
 

@@ -4,10 +4,10 @@
 //! in float64), `vectors/pytorch` what PyTorch computes in float64. Only here does a tolerance decide, as each set
 //! states it: between Loom's own devices nothing but equality counts.
 //!
-//! Of Go Loom's cases those are here whose layers exist and which use no `relu` or `leaky_relu`: its relu is
-//! max(0, 1.1 x) and its slope 0.1, which only the dialect front end reads as such.
+//! Of Go Loom's cases those are here whose layers exist. Where its dialect differs, the network is put into ours: see
+//! [`Dialect`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use loom_ir::eval::program::{self, Memory};
@@ -31,33 +31,86 @@ fn vectors(set: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(set)
 }
 
+fn config(folder: &Path) -> serde_json::Value {
+    serde_json::from_str(&std::fs::read_to_string(folder.join("net.json")).unwrap()).unwrap()
+}
+
 /// Compiles a case's network for the shape of its input.
-fn compiled(folder: &Path, input_shape: &[u64]) -> Verified {
-    let text = std::fs::read_to_string(folder.join("net.json")).unwrap();
-    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+fn compiled(folder: &Path, mut config: serde_json::Value, input_shape: &[u64]) -> Verified {
     // Some of these configs leave the sample's shape to the caller.
     config["input_shape"] = input_shape[1..].into();
     let network = loom_ir::config::parse(&config.to_string()).unwrap_or_else(|errors| panic!("{folder:?}: {errors}"));
     compile(&network, &PipelineOptions::default()).unwrap_or_else(|error| panic!("{folder:?}: {error}"))
 }
 
-fn run(program: &Verified, input: &[f32], weights: &Tensors, in_out: bool) -> Vec<f32> {
+/// What Go Loom's names mean in a network, and how its weights lie. Its leaky_relu has a slope of 0.1, its relu is
+/// max(0, 1.1 x), which is relu of weights and biases 1.1 times as large, and a gate's activation is never applied.
+#[derive(Default)]
+struct Dialect {
+    /// Layers with a relu.
+    scaled: BTreeSet<String>,
+    /// Layers whose weight is as its shape says. Those of others are [in][out] under a header that says [out, in].
+    plain: BTreeSet<String>,
+}
+
+impl Dialect {
+    /// Puts the layer at `path`, and those inside it, into ours.
+    fn translate(&mut self, layer: &mut serde_json::Value, path: String) {
+        let layer = layer.as_object_mut().unwrap();
+        let activation = layer.get("activation").and_then(|name| name.as_str());
+        let has_one = matches!(layer["type"].as_str(), Some("dense" | "conv1d" | "conv2d"));
+        if path.ends_with(".filter_gate") {
+            layer.remove("activation");
+            self.plain.insert(path.clone());
+        } else if activation == Some("leaky_relu") {
+            layer.insert("negative_slope".to_string(), 0.1.into());
+        } else if has_one && activation.unwrap_or("relu") == "relu" {
+            self.scaled.insert(path.clone());
+        }
+        if matches!(layer["type"].as_str(), Some("embedding" | "kmeans")) {
+            self.plain.insert(path.clone());
+        }
+        for key in ["filter_gate", "attached_layer"] {
+            if let Some(inner) = layer.get_mut(key) {
+                self.translate(inner, format!("{path}.{key}"));
+            }
+        }
+        let branches = layer.get_mut("branches").and_then(|branches| branches.as_array_mut());
+        for (index, branch) in branches.into_iter().flatten().enumerate() {
+            self.translate(branch, format!("{path}.branches.{index}"));
+        }
+    }
+
+    fn of(config: &mut serde_json::Value) -> Dialect {
+        let mut dialect = Dialect::default();
+        for (index, layer) in config["layers"].as_array_mut().unwrap().iter_mut().enumerate() {
+            dialect.translate(layer, format!("layers.{index}"));
+        }
+        dialect
+    }
+
+    fn weight(&self, name: &str, dims: &[u64], file: &Tensors) -> Vec<f32> {
+        let (path, _) = name.rsplit_once('.').unwrap();
+        let (_, values) = &file[&name.replace("attached_layer", "attached.0")];
+        let values = match *dims {
+            [outputs, inputs] if !self.plain.contains(path) => {
+                let at = |index: u64| values[(index % inputs * outputs + index / inputs) as usize];
+                (0..outputs * inputs).map(at).collect()
+            }
+            _ => values.clone(),
+        };
+        let factor = if self.scaled.contains(path) { 1.1 } else { 1.0 };
+        values.into_iter().map(|value| (f64::from(value) * factor) as f32).collect()
+    }
+}
+
+fn run(program: &Verified, input: &[f32], weight: impl Fn(&str, &[u64]) -> Vec<f32>) -> Vec<f32> {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
     let mut memory = Memory::new(program);
     for (id, buffer) in program.buffers_where(|kind| matches!(kind, BufferKind::Input | BufferKind::Weight)) {
-        memory.buffers[id.index()] = if buffer.kind == BufferKind::Input {
-            bits(input)
-        } else {
-            let (_, values) = &weights[&buffer.name];
-            let dims = buffer.shape.dims();
-            // Go Loom's dense weights lie as [in][out] under a header that says [out, in].
-            match (in_out, dims) {
-                (true, &[outputs, inputs]) => {
-                    let at = |index: u64| values[(index % inputs * outputs + index / inputs) as usize];
-                    bits(&(0..outputs * inputs).map(at).collect::<Vec<f32>>())
-                }
-                _ => bits(values),
-            }
+        memory.buffers[id.index()] = match buffer.kind {
+            BufferKind::Input => bits(input),
+            _ => bits(&weight(&buffer.name, buffer.shape.dims())),
         };
         assert_eq!(memory.buffers[id.index()].len() as u64, buffer.shape.elements(), "{}", buffer.name);
     }
@@ -80,18 +133,20 @@ fn go_loom() {
     let index: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(set.join("index.json")).unwrap()).unwrap();
     let cases = index.as_array().unwrap();
-    assert_eq!(cases.len(), 29);
+    assert_eq!(cases.len(), 72);
     for case in cases {
         let name = case["name"].as_str().unwrap();
         let shape: Vec<u64> = case["input_shape"].as_array().unwrap().iter().map(|dim| dim.as_u64().unwrap()).collect();
         let folder = set.join(name);
-        let program = compiled(&folder, &shape);
+        let mut config = config(&folder);
+        let dialect = Dialect::of(&mut config);
+        let program = compiled(&folder, config, &shape);
         let weights = folder.join("weights.safetensors");
         let weights = if weights.exists() { read(&weights) } else { Tensors::new() };
         let io = read(&folder.join("io.safetensors"));
         let expected = &io[case["compare"].as_str().unwrap()].1;
         let expected: Vec<f64> = expected.iter().map(|&value| f64::from(value)).collect();
-        let found = run(&program, &io["input"].1, &weights, true);
+        let found = run(&program, &io["input"].1, |name, dims| dialect.weight(name, dims, &weights));
         assert_close(name, &found, &expected, case["rtol"].as_f64().unwrap(), case["atol"].as_f64().unwrap());
     }
 }
@@ -106,8 +161,9 @@ fn pytorch() {
         let expected: Vec<f64> =
             expected.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect();
         let input = &read(&folder.join("io.safetensors"))["input"];
-        let program = compiled(&folder, &input.0);
-        let found = run(&program, &input.1, &read(&folder.join("weights.safetensors")), false);
+        let program = compiled(&folder, config(&folder), &input.0);
+        let weights = read(&folder.join("weights.safetensors"));
+        let found = run(&program, &input.1, |name, _| weights[name].1.clone());
         // PyTorch's own f32 result is up to 2.2e-6 off on values up to 6.6.
         assert_close(name, &found, &expected, 1e-5, 5e-6);
     }

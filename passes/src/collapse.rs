@@ -57,7 +57,9 @@ fn collapse_kernel(kernel: &mut Kernel) {
     let first = usize::from(kernel.in_loop.is_some());
     let mut axis = first;
     while axis < kernel.axes.len() {
-        if kernel.axes[axis] == 1 && !indexed(kernel, axis) {
+        // The axis that a gather takes its place on stays, whatever its extent.
+        let gathered = matches!(kernel.body, Body::Gather(_)) && axis >= kernel.output_axes();
+        if kernel.axes[axis] == 1 && !indexed(kernel, axis) && !gathered {
             remove_axis(kernel, axis);
         } else {
             axis += 1;
@@ -82,6 +84,7 @@ fn groups(kernel: &Kernel) -> Vec<usize> {
     match &kernel.body {
         Body::Map(_) => vec![count],
         Body::Reduce(reduce) => vec![count - reduce.reduced, reduce.reduced],
+        Body::Gather(_) => vec![kernel.output_axes(), 1],
         Body::Contract(contract) => {
             let rest = count - contract.batch - contract.rows - contract.columns;
             vec![contract.batch, contract.rows, contract.columns, rest]
@@ -109,7 +112,7 @@ fn same_role(kernel: &Kernel, axis: usize) -> bool {
 fn forget_axis(kernel: &mut Kernel, axis: usize) {
     let group = group_of(kernel, axis);
     match &mut kernel.body {
-        Body::Map(_) => {}
+        Body::Map(_) | Body::Gather(_) => {}
         Body::Reduce(reduce) => reduce.reduced -= usize::from(group == 1),
         Body::Contract(contract) => match group {
             0 => contract.batch -= 1,

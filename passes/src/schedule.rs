@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use loom_ir::graph::{ContractAxes, Graph, Node, NodeId, Op, ReduceKind};
 use loom_ir::kernel::scalar::{CompareOp, Inst, ScalarFn, ScalarFnBuilder, Value};
 use loom_ir::kernel::{
-    Access, Arg, Body, Buffer, BufferId, BufferKind, Contract, Kernel, Lambda, Program, Reduce, ReduceOp, Stage,
+    Access, Arg, Body, Buffer, BufferId, BufferKind, Contract, Gather, Kernel, Lambda, Program, Reduce, ReduceOp, Stage,
 };
 use loom_ir::numerics::order;
 use loom_ir::numerics::reduction::{ContractSpec, SumSpec};
@@ -142,6 +142,11 @@ impl Scheduler<'_> {
                     self.leaf(name, node, BufferKind::Constant(bits.to_vec()))
                 }
             },
+            Op::Iota if node.ty.shape.elements() == 1 => Known::Splat(0),
+            Op::Iota => {
+                let index = Lambda::identity(Arg::Index(0), DType::U32);
+                Known::View(self.kernel(node, "iota", node.ty.shape.dims().to_vec(), Vec::new(), Body::Map(index)))
+            }
             // The fill of a window or padding may differ from the value inside.
             Op::Pad { .. } | Op::Window(_) => self.view(node, operands[0]),
             op if op.is_view() => match self.values[&operands[0]] {
@@ -151,6 +156,7 @@ impl Scheduler<'_> {
             Op::Contract(axes) => self.contract(node, axes, &operands),
             Op::Recur(_) => self.recur(node, operands[0], operands[1]),
             Op::Reduce { op, axes } => self.reduce(node, *op, axes, operands[0]),
+            Op::Gather => self.gather(node, operands[0], operands[1]),
             _ => self.map(node, &operands),
         };
         self.values.insert(id, known);
@@ -391,6 +397,20 @@ impl Scheduler<'_> {
             epilogue: Lambda::identity(Arg::Reduced(0), DType::F32),
         });
         Known::View(self.kernel(node, "contract", extents, loads, body))
+    }
+
+    fn gather(&mut self, node: &Node, table: NodeId, indices: NodeId) -> Known {
+        let rows = self.graph.shape(table).dims()[0];
+        let outer = self.graph.shape(indices).rank();
+        // The result's axes, then the table's rows.
+        let axes: Vec<u64> = node.ty.shape.dims().iter().copied().chain([rows]).collect();
+        let (count, last) = (axes.len(), axes.len() - 1);
+        let mut loads = Vec::new();
+        let places: Vec<usize> = (0..outer).collect();
+        let index = self.lambda(&[indices], &places, count, &mut loads, |_, args| args[0]);
+        let places: Vec<usize> = [last].into_iter().chain(outer..last).collect();
+        let result = self.lambda(&[table], &places, count, &mut loads, |_, args| args[0]);
+        Known::View(self.kernel(node, "gather", axes, loads, Body::Gather(Gather { index, result })))
     }
 
     fn output(&mut self, name: &str, id: NodeId) {

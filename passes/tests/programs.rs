@@ -3,7 +3,8 @@
 use loom_ir::eval::program::{self, Memory};
 use loom_ir::kernel::scalar::ScalarFnBuilder;
 use loom_ir::kernel::{
-    Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Kernel, Lambda, Program, Reduce, ReduceOp, Stage, verify,
+    Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Gather, Kernel, Lambda, Program, Reduce, ReduceOp, Stage,
+    verify,
 };
 use loom_ir::numerics::reduction::SumSpec;
 use loom_ir::types::{DType, Shape};
@@ -86,5 +87,88 @@ fn extents_beside_an_axis_of_extent_zero_are_limited() {
     assert!(verify(program.clone()).is_ok());
     // The product of the last three is 2^90, though nothing runs.
     program.kernels[0].axes = vec![0, 1 << 30, 1 << 30, 1 << 30];
+    assert!(verify(program).is_err());
+}
+
+/// `y[i, j] = table[k[i], j]` over a table of `rows`.
+fn gather(rows: u64) -> Program {
+    let of = |name: &str, dtype, shape: &[u64], kind| Buffer {
+        name: name.to_string(),
+        dtype,
+        shape: Shape::new(shape),
+        kind,
+    };
+    let mut table = Access::identity(BufferId(1), Shape::from([rows, 3]), 3);
+    table.coords = vec![Affine::axis(2, 3), Affine::axis(1, 3)];
+    let kernel = Kernel {
+        name: "gather".to_string(),
+        axes: vec![4, 3, rows],
+        loads: vec![Access::identity(BufferId(0), Shape::from([4]), 3), table],
+        body: Body::Gather(Gather {
+            index: Lambda::identity(Arg::Load(0), DType::U32),
+            result: Lambda::identity(Arg::Load(1), DType::F32),
+        }),
+        output: Access::identity(BufferId(2), Shape::from([4, 3]), 3),
+        in_loop: None,
+    };
+    let buffers = vec![
+        of("k", DType::U32, &[4], BufferKind::Input),
+        of("table", DType::F32, &[rows, 3], BufferKind::Weight),
+        of("y", DType::F32, &[4, 3], BufferKind::Output),
+    ];
+    Program { name: "test".to_string(), buffers, kernels: vec![kernel], plan: None }
+}
+
+#[test]
+fn gathers_give_zero_for_rows_that_are_not_there() {
+    for rows in [0, 1, 2] {
+        let plain = gather(rows);
+        for program in ["collapse", "fuse"].map(|pass| run_pass(pass, Ir::Program(plain.clone()))) {
+            let Ok(Ir::Program(program)) = program else { panic!("a program") };
+            let program = verify(program).unwrap();
+            let mut memory = Memory::new(&program);
+            memory.buffers[0] = vec![1, 0, 2, u32::MAX];
+            memory.buffers[1] = (1..=rows as u32 * 3).collect();
+            program::run(&program, &mut memory);
+            let row = |row: u32| if u64::from(row) < rows { [1, 2, 3].map(|k| row * 3 + k) } else { [0; 3] };
+            assert_eq!(memory.buffers[2], [row(1), row(0), row(2), row(u32::MAX)].concat(), "{rows} rows");
+        }
+    }
+}
+
+#[test]
+fn gathers_are_verified() {
+    let broken = |change: fn(&mut Kernel)| {
+        let mut program = gather(2);
+        change(&mut program.kernels[0]);
+        verify(program).unwrap_err().to_string()
+    };
+    fn body(kernel: &mut Kernel) -> &mut Gather {
+        match &mut kernel.body {
+            Body::Gather(gather) => gather,
+            other => panic!("{}", other.name()),
+        }
+    }
+    // A place that is no u32, one that moves along the axis it is a place of, one that isn't there.
+    let error = broken(|kernel| body(kernel).index = Lambda::identity(Arg::Load(1), DType::F32));
+    assert!(error.contains("varies with axis 2"), "{error}");
+    let error = broken(|kernel| body(kernel).index = Lambda::identity(Arg::Index(2), DType::U32));
+    assert!(error.contains("axis 2"), "{error}");
+    let error = broken(|kernel| body(kernel).index = Lambda::identity(Arg::Load(2), DType::U32));
+    assert!(error.contains("Load(2)"), "{error}");
+    let error = broken(|kernel| body(kernel).result = Lambda::identity(Arg::Load(0), DType::U32));
+    assert!(error.contains("gives u32 where f32 is needed"), "{error}");
+    // A row more than the table has.
+    assert!(
+        verify({
+            let mut program = gather(2);
+            program.kernels[0].axes[2] = 3;
+            program
+        })
+        .is_err()
+    );
+    // No axis to take a place on.
+    let mut program = gather(2);
+    program.kernels[0].axes.clear();
     assert!(verify(program).is_err());
 }

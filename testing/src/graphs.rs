@@ -170,7 +170,7 @@ impl Generator<'_, '_> {
     /// Adds an operation on `x` and whatever else it needs.
     fn step(&mut self, x: NodeId) -> Option<NodeId> {
         let ty = self.graph.ty(x).clone();
-        match self.choices.below(26) {
+        match self.choices.below(31) {
             0..=2 => {
                 let fitting = UnaryOp::ALL.iter().copied().filter(|&op| unary_type(op, ty.dtype).is_some());
                 let op = self.choices.one_of(&fitting.collect::<Vec<_>>());
@@ -212,6 +212,8 @@ impl Generator<'_, '_> {
             }
             18 | 19 => self.window(x, &ty),
             20..=22 => self.contract(x),
+            23 => self.gather(x, &ty),
+            24..=26 => self.recurrence(x, &ty),
             _ => self.reduce(x, &ty),
         }
     }
@@ -348,6 +350,90 @@ impl Generator<'_, '_> {
         self.add(Op::Contract(axes), &[x, y])
     }
 
+    /// Rows of `x`, by numbers most of which are rows.
+    fn gather(&mut self, x: NodeId, ty: &TensorType) -> Option<NodeId> {
+        let rows = *ty.shape.dims().first()?;
+        let numbers = match self.choices.below(3) {
+            0 => self.graph.add_leaf(Op::Iota, TensorType::new(DType::U32, [self.choices.below(6)]), ""),
+            _ => {
+                let rank = self.choices.below(3) as usize;
+                let shape = Shape::new(self.numbers(rank, &[1, 2, 3, 5]));
+                let ty = TensorType::new(DType::U32, shape);
+                let words = self.leaf(ty.clone());
+                let bound = Op::Constant([rows as u32 + 1].into());
+                let bound = self.graph.add_leaf(bound, TensorType::new(DType::U32, []), "");
+                let bound = self.add(Op::Broadcast { shape: ty.shape, axes: Vec::new() }, &[bound])?;
+                self.add(Op::Binary(BinaryOp::Rem), &[words, bound])?
+            }
+        };
+        self.add(Op::Gather, &[x, numbers])
+    }
+
+    /// A recurrence along the first axis of `x`: a few operations slice by slice between its two ends, some of them with
+    /// `x`. Where none fits it is a delay of `x`.
+    fn recurrence(&mut self, x: NodeId, ty: &TensorType) -> Option<NodeId> {
+        const MOST_STEPS: u64 = 40;
+        let (&steps, state) = ty.shape.dims().split_first()?;
+        if steps > MOST_STEPS || self.work.saturating_add(ty.shape.elements()) > self.size.work {
+            return None;
+        }
+        let state = TensorType::new(ty.dtype, state.to_vec());
+        let graph = &self.graph;
+        let fitting: Vec<NodeId> = self.nodes.iter().copied().filter(|&id| *graph.ty(id) == state).collect();
+        let init = if fitting.is_empty() { self.leaf(state) } else { self.choices.one_of(&fitting) };
+        let recur = self.graph.add_recur(steps, init, "");
+        let mut after = recur;
+        for _ in 0..1 + self.choices.below(4) {
+            let other = self.choices.one_of(&[x, x, recur]);
+            let made = match self.choices.below(6) {
+                0 => {
+                    let fitting = UnaryOp::ALL.iter().copied().filter(|&op| unary_type(op, ty.dtype) == Some(ty.dtype));
+                    let op = self.choices.one_of(&fitting.collect::<Vec<_>>());
+                    self.add(Op::Unary(op), &[after])
+                }
+                1 => self.compare_and_choose(after, other),
+                2 => self.spread_of_rows(after, ty),
+                3 => self.turned(after, ty),
+                _ => {
+                    let fitting = BinaryOp::ALL.iter().copied().filter(|&op| binary_accepts(op, ty.dtype));
+                    let op = self.choices.one_of(&fitting.collect::<Vec<_>>());
+                    self.add(Op::Binary(op), &[after, other])
+                }
+            };
+            after = made.filter(|&made| self.graph.ty(made) == ty).unwrap_or(after);
+        }
+        self.graph.close(recur, if after == recur { x } else { after });
+        Some(if self.choices.once_in(4) { recur } else { after })
+    }
+
+    fn compare_and_choose(&mut self, a: NodeId, b: NodeId) -> Option<NodeId> {
+        let op = self.choices.one_of(CompareOp::ALL);
+        let condition = self.add(Op::Compare(op), &[a, b])?;
+        self.add(Op::Select, &[condition, b, a])
+    }
+
+    /// A sum or extremum of each row of the last axis, repeated along it, and added.
+    fn spread_of_rows(&mut self, x: NodeId, ty: &TensorType) -> Option<NodeId> {
+        let last = ty.shape.rank().checked_sub(1).filter(|&last| last > 0)?;
+        let op = self.choices.one_of(&ReduceKind::ALL);
+        let reduced = self.add(Op::Reduce { op, axes: vec![last] }, &[x])?;
+        let axes = (0..last).collect();
+        let spread = self.add(Op::Broadcast { shape: ty.shape.clone(), axes }, &[reduced])?;
+        self.add(Op::Binary(BinaryOp::Sub), &[x, spread])
+    }
+
+    /// Each slice's elements in another order: two axes exchanged, then read as the first shape again.
+    fn turned(&mut self, x: NodeId, ty: &TensorType) -> Option<NodeId> {
+        let rank = ty.shape.rank();
+        if rank < 3 {
+            return None;
+        }
+        let mut permutation: Vec<usize> = (0..rank).collect();
+        permutation.swap(rank - 1, rank - 2);
+        let turned = self.add(Op::Transpose(permutation), &[x])?;
+        self.add(Op::Reshape(ty.shape.clone()), &[turned])
+    }
+
     /// Often followed by its spread along the reduced axes, as in a norm.
     fn reduce(&mut self, x: NodeId, ty: &TensorType) -> Option<NodeId> {
         let rank = ty.shape.rank();
@@ -370,7 +456,7 @@ mod tests {
 
     use super::*;
 
-    const PLAIN: [&str; 12] = [
+    const PLAIN: [&str; 15] = [
         "input",
         "weight",
         "constant",
@@ -383,6 +469,9 @@ mod tests {
         "pad",
         "window",
         "contract",
+        "iota",
+        "gather",
+        "recur",
     ];
 
     /// An operation with its variant. Without a wildcard: what is new to the IR has to be named here and above, and then
@@ -404,7 +493,10 @@ mod tests {
             | Op::Slice { .. }
             | Op::Pad { .. }
             | Op::Window(_)
-            | Op::Contract(_) => op.name().to_string(),
+            | Op::Contract(_)
+            | Op::Iota
+            | Op::Gather
+            | Op::Recur(_) => op.name().to_string(),
         }
     }
 

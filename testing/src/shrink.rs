@@ -49,31 +49,42 @@ fn unchanged(node: &Node) -> Change {
 fn rebuild(graph: &Graph, outputs: &[(String, NodeId)], change: &dyn Fn(NodeId, &Node) -> Change) -> Option<Graph> {
     let order = graph.topological();
     let changes: BTreeMap<NodeId, Change> = order.iter().map(|&id| (id, change(id, graph.node(id)))).collect();
-    let mut needed: BTreeSet<NodeId> = outputs.iter().map(|(_, id)| *id).collect();
-    for &id in order.iter().rev() {
-        if !needed.contains(&id) {
+    let mut needed: BTreeSet<NodeId> = BTreeSet::new();
+    let mut waiting: Vec<NodeId> = outputs.iter().map(|(_, id)| *id).collect();
+    while let Some(id) = waiting.pop() {
+        if !needed.insert(id) {
             continue;
         }
         match &changes[&id] {
-            Change::Alias(other) => {
-                needed.insert(*other);
-            }
-            Change::Node(op, _) if op.arity() > 0 => needed.extend(graph.operands(id)),
+            Change::Alias(other) => waiting.push(*other),
+            Change::Node(op, _) if op.arity() > 0 => waiting.extend(graph.operands(id)),
             Change::Node(..) => {}
         }
     }
     let mut smaller = Graph::new(graph.name.clone());
     let mut renamed: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+    // Recurrences, with the old node of what follows each step: a later one.
+    let mut open: Vec<(NodeId, NodeId)> = Vec::new();
     for &id in order.iter().filter(|id| needed.contains(id)) {
         let new = match &changes[&id] {
-            Change::Alias(other) => renamed[other],
+            Change::Alias(other) => *renamed.get(other)?,
+            Change::Node(Op::Recur(steps), _) => {
+                let operands = graph.operands(id);
+                let recur = smaller.add_recur(*steps, *renamed.get(&operands[0])?, "");
+                open.push((recur, operands[1]));
+                recur
+            }
             Change::Node(op, ty) if op.arity() == 0 => smaller.add_leaf(op.clone(), ty.clone(), ""),
             Change::Node(op, _) => {
-                let operands: Vec<NodeId> = graph.operands(id).iter().map(|operand| renamed[operand]).collect();
-                smaller.add(op.clone(), &operands, "").ok()?
+                let operands: Option<Vec<NodeId>> =
+                    graph.operands(id).iter().map(|operand| renamed.get(operand).copied()).collect();
+                smaller.add(op.clone(), &operands?, "").ok()?
             }
         };
         renamed.insert(id, new);
+    }
+    for (recur, after) in open {
+        smaller.close(recur, *renamed.get(&after)?);
     }
     for (name, id) in outputs {
         smaller.add_output(name.clone(), renamed[id]);
@@ -245,6 +256,7 @@ fn with_extents(node: &Node, new: &dyn Fn(u64) -> u64) -> Change {
             Op::Slice { starts: starts.clone(), ends, steps: steps.clone() }
         }
         Op::Constant(bits) => Op::Constant(crop(bits, node.ty.shape.dims(), ty.shape.dims()).into()),
+        Op::Recur(steps) => Op::Recur(new(*steps)),
         other => other.clone(),
     };
     Change::Node(op, ty)

@@ -24,6 +24,10 @@ pub fn of_kernel(kernel: &Kernel) -> u64 {
             let result = results.saturating_mul(of_function(&reduce.result.function));
             all.saturating_mul(terms).saturating_add(result)
         }
+        Body::Gather(gather) => {
+            let outputs = product(&kernel.axes[..kernel.output_axes()]);
+            outputs.saturating_mul(of_function(&gather.index.function) + of_function(&gather.result.function))
+        }
         Body::Contract(contract) => {
             let outputs = product(&kernel.axes[..kernel.output_axes()]);
             all.saturating_mul(2).saturating_add(outputs.saturating_mul(of_function(&contract.epilogue.function)))

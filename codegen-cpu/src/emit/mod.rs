@@ -5,6 +5,7 @@
 
 pub(crate) mod access;
 pub(crate) mod contract;
+pub(crate) mod gather;
 pub(crate) mod map;
 pub(crate) mod micro;
 pub(crate) mod pack;

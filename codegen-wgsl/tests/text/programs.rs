@@ -169,6 +169,7 @@ pub fn chain() -> Verified {
         loads: loads.map(access).to_vec(),
         body: Body::Map(body),
         output: access(output),
+        in_loop: None,
     };
     let product = lambda(&two, |f, v| f.mul(v[0], v[1]));
     let sum = lambda(&two, |f, v| f.add(v[0], v[1]));

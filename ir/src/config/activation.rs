@@ -3,7 +3,7 @@
 use super::context::Reported;
 use super::error::ConfigError;
 use super::fields::{self, Choice, Fields, Object};
-use super::network::{Activation, GeluApproximation};
+use super::network::{Activation, GeluApproximation, LayerPath};
 use super::schema::{self, ActivationType};
 use super::spanned::Spanned;
 
@@ -21,11 +21,18 @@ pub(super) fn choice(object: &Object<'_>, default: Option<&'static ActivationTyp
     }
 }
 
-/// Reads the activation of a layer; it is relu where the object names none.
+/// What it means for the layer to name no activation: relu, but linear for a gate, whose values are logits.
+pub(super) fn default_of(object: &Object<'_>) -> &'static ActivationType {
+    const RELU: &ActivationType = &schema::RELU;
+    const LINEAR: &ActivationType = &schema::LINEAR;
+    if object.path.as_ref().is_some_and(LayerPath::is_gate) { LINEAR } else { RELU }
+}
+
+/// Reads the activation of a layer that need not name one.
 pub(super) fn read_or_default(fields: &mut Fields<'_, '_>) -> Result<Activation, Reported> {
     match fields.optional(schema::ACTIVATION, fields::string)? {
         Some(name) => read_named(fields, name),
-        None => (schema::RELU.read)(fields),
+        None => (default_of(fields.object).read)(fields),
     }
 }
 

@@ -199,6 +199,30 @@ pub enum ConfigError {
         /// The name.
         span: Span,
     },
+    /// A cell that a grid doesn't have.
+    #[error("{at} is {cell}, which is not less than `{size}`, {extent}")]
+    OutsideGrid {
+        /// Whose value it is.
+        at: At,
+        /// The index.
+        cell: u64,
+        /// The key of the grid's size.
+        size: &'static str,
+        /// The size.
+        extent: u64,
+        /// The position.
+        span: Span,
+    },
+    /// A value that breaks a rule of its own.
+    #[error("{at}: {rule}")]
+    Rule {
+        /// Whose value it is.
+        at: At,
+        /// What must hold.
+        rule: &'static str,
+        /// The value.
+        span: Span,
+    },
     /// A grid that the layers don't fill.
     #[error("{}", Grid { sizes, layers: *layers })]
     GridMismatch {
@@ -401,6 +425,8 @@ impl ConfigError {
                 .at(name.span, "not supported yet")
                 .help(format!("supported: {}", listed(known.iter().copied(), "and"))),
             ConfigError::UnsupportedLayers { layers } => unsupported_layers(message, layers),
+            ConfigError::OutsideGrid { span, .. } => message.at(*span, "outside the grid"),
+            ConfigError::Rule { span, .. } => message.at(*span, "here"),
             ConfigError::DuplicateName { first, again, .. } => {
                 message.at(*again, "given again").also(*first, "first given here")
             }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::context::{Context, Reported};
 use super::error::{At, ConfigError, Owner};
 use super::network::{LayerPath, Pair};
-use super::schema::Key;
+use super::schema::{self, Key, Named};
 use super::spanned::{Kind, Member, Spanned, Value};
 use crate::diagnostics::Span;
 use crate::limits;
@@ -16,14 +16,27 @@ use crate::limits;
 pub(super) struct Object<'a> {
     /// None for the network itself.
     pub path: Option<LayerPath>,
+    /// What stands before a key in messages, for an object inside the layer's: `grid_positions.1.`.
+    prefix: String,
     members: Vec<Member<'a>>,
 }
 
 impl<'a> Object<'a> {
     /// Reads the keys of `value` and reports the repeated ones.
     pub fn read(context: &mut Context, path: Option<LayerPath>, value: Value<'a>) -> Result<Object<'a>, Reported> {
-        let object = Object { path, members: Vec::new() };
-        let at = object.at(None);
+        Object::read_part(context, path, "", value)
+    }
+
+    /// The same for an object that stands at `place` inside a layer: `grid_positions.1`.
+    pub fn read_part(
+        context: &mut Context,
+        path: Option<LayerPath>,
+        place: &str,
+        value: Value<'a>,
+    ) -> Result<Object<'a>, Reported> {
+        let prefix = if place.is_empty() { String::new() } else { format!("{place}.") };
+        let object = Object { path, prefix, members: Vec::new() };
+        let at = At { key: (!place.is_empty()).then(|| place.to_owned()), ..object.at(None) };
         let members = match value.kind() {
             Kind::Object => value.members(limits::MAX_CONFIG_KEYS),
             _ => Err(wrong_type(at.clone(), value, "an object", value.description())),
@@ -54,6 +67,7 @@ impl<'a> Object<'a> {
     }
 
     pub fn at(&self, key: Option<String>) -> At {
+        let key = key.map(|key| format!("{}{key}", self.prefix));
         At { layer: self.path.clone(), key, index: None }
     }
 
@@ -129,7 +143,7 @@ impl<'a> Fields<'_, 'a> {
     }
 }
 
-/// What some keys of a layer depend on, beside its type: its activation, or its softmax variant.
+/// What some keys of a layer depend on, beside its type: its activation, its softmax variant, its way to combine.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
     /// What is chosen, if that is known.
@@ -140,6 +154,43 @@ pub(super) struct Choice {
     pub family: Vec<Key>,
     /// Whether all of the family is let through: what is chosen is unknown or not built, and reported as that alone.
     pub open: bool,
+}
+
+/// The choice that `key` makes among `rows`; the first of them where the key isn't there.
+pub(super) fn choice<T>(object: &Object<'_>, key: Key, rows: &'static [Named<T>]) -> Choice {
+    let chosen = match object.get(key) {
+        Some(_) => object.name(key).and_then(|name| schema::named(rows, &name)),
+        None => rows.first(),
+    };
+    Choice {
+        name: chosen.map(|row| row.name),
+        keys: chosen.map_or(&[], |row| row.keys),
+        family: rows.iter().flat_map(|row| row.keys).copied().collect(),
+        open: chosen.is_none(),
+    }
+}
+
+/// Reads what `key` chooses among `rows`, the first of them where the key isn't there; `what` they are is for messages.
+pub(super) fn read_choice<T>(
+    fields: &mut Fields<'_, '_>,
+    key: Key,
+    what: &'static str,
+    rows: &'static [Named<T>],
+) -> Result<T, Reported> {
+    let name = fields.optional(key, string)?;
+    let row = match &name {
+        Some(name) => schema::named(rows, &name.value),
+        None => rows.first(),
+    };
+    match (row, name) {
+        (Some(row), _) => (row.read)(fields),
+        (None, name) => {
+            let name = name.unwrap_or(Spanned::new(String::new(), fields.anchor));
+            let spellings = rows.iter().flat_map(Named::spellings).collect();
+            let known = rows.iter().map(|row| row.name).collect();
+            Err(fields.report(ConfigError::UnknownName { what, name, spellings, known }))
+        }
+    }
 }
 
 fn has(keys: &[Key], name: &str) -> bool {
@@ -250,6 +301,51 @@ pub(super) fn positive_or_zero(value: Value<'_>, at: &dyn Fn() -> At) -> Result<
     match float(value, at)? {
         number if number >= 0.0 => Ok(number),
         _ => Err(out_of_range(at(), value, "more than 0")),
+    }
+}
+
+/// A number that is at least 0 and less than 1.
+pub(super) fn share(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
+    match float(value, at)? {
+        number if (0.0..1.0).contains(&number) => Ok(number),
+        _ => Err(out_of_range(at(), value, "at least 0 and less than 1")),
+    }
+}
+
+/// A number that is more than 1 and at most 2.
+pub(super) fn entmax_alpha(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
+    match float(value, at)? {
+        number if number > 1.0 && number <= 2.0 => Ok(number),
+        _ => Err(out_of_range(at(), value, "more than 1 and at most 2")),
+    }
+}
+
+/// The rows of a table that is looked up by floats: each number of one has to be a 32-bit float.
+pub(super) fn vocabulary(value: Value<'_>, at: &dyn Fn() -> At) -> Result<u64, ConfigError> {
+    match size(value, at)? {
+        rows if rows <= 1 << 24 => Ok(rows),
+        _ => Err(out_of_range(at(), value, "at most 2^24")),
+    }
+}
+
+/// A list of at least one element, each read by `read`.
+pub(super) fn list<T>(value: Value<'_>, at: &dyn Fn() -> At, read: Read<T>) -> Result<Vec<T>, ConfigError> {
+    if value.kind() != Kind::List {
+        return Err(wrong_type(at(), value, "a list", value.description()));
+    }
+    let elements = value.elements(usize::MAX)?;
+    if elements.count == 0 {
+        return Err(wrong_length(at(), value, "at least 1 element", 0));
+    }
+    let read = |(index, element)| read(element, &|| At { index: Some(index), ..at() });
+    elements.first.into_iter().enumerate().map(read).collect()
+}
+
+/// A number that isn't negative.
+pub(super) fn at_least_zero(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
+    match float(value, at)? {
+        number if number >= 0.0 => Ok(number),
+        _ => Err(out_of_range(at(), value, "at least 0")),
     }
 }
 

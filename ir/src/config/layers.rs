@@ -8,11 +8,12 @@ use super::context::{Context, Reported};
 use super::error::{At, ConfigError, Owner};
 use super::fields::{self, Choice, Fields, Object, Read, wrong_type};
 use super::network::{
-    AvgPool2d, Conv1d, Conv2d, Dense, Layer, LayerKind, LayerPath, MaxPool2d, Norm, Pair, Residual, ResidualFrom,
-    Sequential, Softmax, SoftmaxVariant,
+    AvgPool2d, BatchNorm, Conv1d, Conv2d, Dense, Dropout, Embedding, Flatten, Layer, LayerKind, LayerPath, MaxPool2d,
+    Norm, Pair, Residual, ResidualFrom, Sequential, Stitch, Swiglu,
 };
-use super::schema::{self, ActivationType, Key, LayerType};
+use super::schema::{self, Key, LayerType};
 use super::spanned::{Kind, Spanned, Value};
+use super::{parallel, softmax};
 use crate::limits;
 
 /// Reads the layers in `list`: the network's own, or those inside the layer at `parent`.
@@ -102,33 +103,57 @@ fn find_more_unsupported(context: &mut Context, path: &LayerPath, object: &Objec
 }
 
 fn choice(row: &LayerType, object: &Object<'_>) -> Choice {
-    const RELU: &ActivationType = &schema::RELU;
     if row.name == schema::ACTIVATION_LAYER {
         activation::choice(object, None)
     } else if row.keys.contains(&schema::ACTIVATION) {
-        activation::choice(object, Some(RELU))
+        activation::choice(object, Some(activation::default_of(object)))
     } else if row.keys.contains(&schema::SOFTMAX_VARIANT) {
-        softmax_choice(object)
+        fields::choice(object, schema::SOFTMAX_VARIANT, softmax::VARIANTS)
+    } else if row.keys.contains(&schema::COMBINE_MODE) {
+        fields::choice(object, schema::COMBINE_MODE, parallel::MODES)
     } else {
         Choice::default()
     }
 }
 
-pub(super) fn dense(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+/// The sizes of a map over the last axis, whichever way they are spelled.
+fn map_sizes(fields: &mut Fields<'_, '_>) -> Result<(Option<Spanned<u64>>, Spanned<u64>), Reported> {
     const OUTPUT_KEYS: [Key; 3] = [schema::HEIGHT, schema::OUTPUT_SIZE, schema::OUTPUT_HEIGHT];
     let input_size = fields.first_of(&[schema::WIDTH, schema::INPUT_SIZE, schema::INPUT_HEIGHT], fields::size);
     let output_size = match fields.first_of(&OUTPUT_KEYS, fields::size) {
         Ok(size) => size.ok_or_else(|| fields.missing(schema::OUTPUT_SIZE, &[schema::HEIGHT, schema::OUTPUT_HEIGHT])),
         Err(reported) => Err(reported),
     };
+    Ok((input_size?, output_size?))
+}
+
+pub(super) fn dense(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    let sizes = map_sizes(fields);
     let bias = bias(fields);
     let activation = activation::read_or_default(fields);
-    Ok(LayerKind::Dense(Dense {
-        input_size: input_size?,
-        output_size: output_size?,
-        bias: bias?,
-        activation: activation?,
-    }))
+    let (input_size, output_size) = sizes?;
+    Ok(LayerKind::Dense(Dense { input_size, output_size, bias: bias?, activation: activation? }))
+}
+
+pub(super) fn stitch(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    let sizes = map_sizes(fields);
+    let bias = bias(fields);
+    let (input_size, output_size) = sizes?;
+    Ok(LayerKind::Stitch(Stitch { input_size, output_size, bias: bias? }))
+}
+
+pub(super) fn swiglu(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    // The predecessor calls the size between the output's.
+    const BETWEEN: [Key; 3] = [schema::INTERMEDIATE_SIZE, schema::OUTPUT_SIZE, schema::OUTPUT_HEIGHT];
+    let input_size = fields.first_of(&[schema::INPUT_SIZE, schema::INPUT_HEIGHT], fields::size);
+    let between = match fields.first_of(&BETWEEN, fields::size) {
+        Ok(size) => {
+            size.ok_or_else(|| fields.missing(schema::INTERMEDIATE_SIZE, &[schema::OUTPUT_SIZE, schema::OUTPUT_HEIGHT]))
+        }
+        Err(reported) => Err(reported),
+    };
+    let bias = bias(fields);
+    Ok(LayerKind::Swiglu(Swiglu { input_size: input_size?, intermediate_size: between?, bias: bias? }))
 }
 
 pub(super) fn conv1d(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
@@ -253,50 +278,38 @@ fn bias(fields: &mut Fields<'_, '_>) -> Result<bool, Reported> {
     Ok(fields.optional_or(schema::BIAS, true, fields::boolean)?.value)
 }
 
-pub(super) fn flatten(_: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
-    Ok(LayerKind::Flatten)
+pub(super) fn global_max_pool(_: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    Ok(LayerKind::GlobalMaxPool)
 }
 
-fn softmax_choice(object: &Object<'_>) -> Choice {
-    let variants = schema::SOFTMAX_VARIANTS;
-    let chosen = match object.get(schema::SOFTMAX_VARIANT) {
-        Some(_) => object.name(schema::SOFTMAX_VARIANT).and_then(|name| schema::softmax_variant(&name)),
-        None => variants.first(),
-    };
-    Choice {
-        name: chosen.map(|row| row.name),
-        keys: chosen.map_or(&[], |row| row.keys),
-        family: variants.iter().flat_map(|row| row.keys).copied().collect(),
-        open: chosen.is_none_or(|row| row.variant.is_none()),
-    }
+pub(super) fn global_avg_pool(_: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    Ok(LayerKind::GlobalAvgPool)
 }
 
-pub(super) fn softmax(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
-    let variant = softmax_variant(fields);
-    let temperature = or_default(fields, schema::TEMPERATURE, 1.0);
-    let axis = fields.optional(schema::AXIS, fields::signed);
-    Ok(LayerKind::Softmax(Softmax { variant: variant?, temperature: temperature?, axis: axis? }))
+pub(super) fn flatten(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    let start_axis = fields.optional(schema::START_AXIS, fields::signed);
+    let end_axis = fields.optional(schema::END_AXIS, fields::signed);
+    Ok(LayerKind::Flatten(Flatten { start_axis: start_axis?, end_axis: end_axis? }))
 }
 
-fn softmax_variant(fields: &mut Fields<'_, '_>) -> Result<SoftmaxVariant, Reported> {
-    let Some(name) = fields.optional(schema::SOFTMAX_VARIANT, fields::string)? else {
-        return Ok(SoftmaxVariant::Standard);
-    };
-    let what = "softmax variant";
-    let variants = schema::SOFTMAX_VARIANTS;
-    let known = variants.iter().filter(|row| row.variant.is_some()).map(|row| row.name).collect();
-    match schema::softmax_variant(&name.value).map(|row| row.variant) {
-        Some(Some(variant)) => Ok(variant),
-        Some(None) => Err(fields.report(ConfigError::Unsupported { what, name, known })),
-        None => {
-            let spellings = variants.iter().map(|row| row.name).collect();
-            Err(fields.report(ConfigError::UnknownName { what, name, spellings, known }))
-        }
-    }
+pub(super) fn embedding(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    let vocab_size = fields.required(schema::VOCAB_SIZE, fields::vocabulary);
+    let embedding_dim = fields.required(schema::EMBEDDING_DIM, fields::size);
+    Ok(LayerKind::Embedding(Embedding { vocab_size: vocab_size?, embedding_dim: embedding_dim? }))
+}
+
+pub(super) fn dropout(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    Ok(LayerKind::Dropout(Dropout { rate: fields.optional_or(schema::RATE, 0.5, fields::share)?.value }))
+}
+
+pub(super) fn batch_norm(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
+    let num_features = fields.optional(schema::NUM_FEATURES, fields::size);
+    let epsilon = or_default(fields, schema::EPSILON, 1e-5);
+    Ok(LayerKind::BatchNorm(BatchNorm { num_features: num_features?, epsilon: epsilon? }))
 }
 
 /// A number more than 0. As the predecessor wrote a 0 where nothing was chosen, 0 is the default.
-fn or_default(fields: &mut Fields<'_, '_>, key: Key, default: f64) -> Result<f64, Reported> {
+pub(super) fn or_default(fields: &mut Fields<'_, '_>, key: Key, default: f64) -> Result<f64, Reported> {
     match fields.optional(key, fields::positive_or_zero)? {
         Some(number) if number.value > 0.0 => Ok(number.value),
         _ => Ok(default),
@@ -327,23 +340,35 @@ pub(super) fn residual(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reporte
 }
 
 pub(super) fn sequential(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
-    let (branches, layers) = (fields.get(schema::BRANCHES), fields.get(schema::LAYERS));
-    let (key, list) = match (branches, layers) {
-        (Some(list), None) => (schema::BRANCHES, list),
-        (None, Some(list)) => (schema::LAYERS, list),
-        (None, None) => return Err(fields.missing(schema::BRANCHES, &[schema::LAYERS])),
-        (Some(first), Some(second)) => {
-            return Err(fields.report(ConfigError::ConflictingKeys {
-                owner: fields.owner.clone(),
-                first_key: schema::BRANCHES.name,
-                first: first.span(),
-                second_key: schema::LAYERS.name,
-                second: second.span(),
-            }));
-        }
-    };
+    let (key, list) = inner_list(fields)?;
     let parent = fields.object.path.as_ref();
     Ok(LayerKind::Sequential(Sequential { layers: read_list(fields.context, parent, key, list)? }))
+}
+
+/// The list of the layers inside, under either of its names.
+pub(super) fn inner_list<'a>(fields: &mut Fields<'_, 'a>) -> Result<(Key, Value<'a>), Reported> {
+    match (fields.get(schema::BRANCHES), fields.get(schema::LAYERS)) {
+        (Some(list), None) => Ok((schema::BRANCHES, list)),
+        (None, Some(list)) => Ok((schema::LAYERS, list)),
+        (None, None) => Err(fields.missing(schema::BRANCHES, &[schema::LAYERS])),
+        (Some(first), Some(second)) => Err(fields.report(ConfigError::ConflictingKeys {
+            owner: fields.owner.clone(),
+            first_key: schema::BRANCHES.name,
+            first: first.span(),
+            second_key: schema::LAYERS.name,
+            second: second.span(),
+        })),
+    }
+}
+
+/// The layer that stands under `key`, if there is one; `place` is its path, from that of the layer around it.
+pub(super) fn inner(
+    fields: &mut Fields<'_, '_>,
+    key: Key,
+    place: fn(&LayerPath) -> LayerPath,
+) -> Result<Option<Layer>, Reported> {
+    let (Some(value), Some(parent)) = (fields.get(key), &fields.object.path) else { return Ok(None) };
+    read_layer(fields.context, place(parent), value).map(Some)
 }
 
 pub(super) fn activation(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {

@@ -51,9 +51,12 @@ mod context;
 mod document;
 mod error;
 mod fields;
+mod kmeans;
 mod layers;
 mod network;
+mod parallel;
 mod schema;
+mod softmax;
 mod spanned;
 mod top_level;
 
@@ -63,11 +66,14 @@ mod tests;
 use loom_fp_env::FpEnv;
 
 pub use error::{At, ConfigError, ConfigErrors, Owner};
+pub use kmeans::{Kmeans, KmeansMetric, KmeansOutput};
 pub use network::{
-    Activation, AvgPool2d, Conv1d, Conv2d, Dense, GeluApproximation, Layer, LayerKind, LayerPath, MaxPool2d, Network,
-    Norm, Pair, Residual, ResidualFrom, Sequential, Softmax, SoftmaxVariant,
+    Activation, AvgPool2d, BatchNorm, Conv1d, Conv2d, Dense, Dropout, Embedding, Flatten, GeluApproximation, Layer,
+    LayerKind, LayerPath, MaxPool2d, Network, Norm, Pair, Residual, ResidualFrom, Sequential, Stitch, Swiglu,
 };
+pub use parallel::{CombineMode, Filter, GridScatter, Parallel};
 pub use schema::{ACTIVATIONS, ActivationType, Key, LAYER_KEYS, LAYER_TYPES, LayerType, NETWORK_KEYS};
+pub use softmax::{Softmax, SoftmaxVariant};
 pub use spanned::Spanned;
 
 /// Reads a network config.

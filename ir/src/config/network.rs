@@ -6,6 +6,9 @@
 
 use std::fmt;
 
+use super::kmeans::Kmeans;
+use super::parallel::Parallel;
+use super::softmax::Softmax;
 use super::spanned::Spanned;
 use crate::diagnostics::Span;
 
@@ -41,32 +44,61 @@ pub struct Layer {
     pub type_span: Span,
 }
 
-/// The place of a layer: `layers.3`, or `layers.3.branches.0` for the first layer inside the fourth.
+/// The place of a layer: `layers.3`, `layers.3.branches.0` for the first layer inside the fourth, and
+/// `layers.3.filter_gate` or `layers.3.attached_layer` for one that stands under such a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LayerPath(Vec<usize>);
+pub struct LayerPath(Vec<Step>);
+
+/// From a list or a layer to a layer inside it. A path's first step is one into the network's own list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Step {
+    Branch(usize),
+    Gate,
+    Attached,
+}
 
 impl LayerPath {
     /// The layer at `index` of the network's own list.
     pub fn top(index: usize) -> LayerPath {
-        LayerPath(vec![index])
+        LayerPath(vec![Step::Branch(index)])
     }
 
-    /// The layer at `index` inside this one.
+    fn step(&self, step: Step) -> LayerPath {
+        LayerPath(self.0.iter().copied().chain([step]).collect())
+    }
+
+    /// The layer at `index` of this one's branches.
     #[must_use]
     pub fn branch(&self, index: usize) -> LayerPath {
-        LayerPath(self.0.iter().copied().chain([index]).collect())
+        self.step(Step::Branch(index))
     }
 
-    /// The index in each list, outermost first.
-    pub fn indices(&self) -> &[usize] {
-        &self.0
+    /// The gate of this layer's branches.
+    #[must_use]
+    pub fn gate(&self) -> LayerPath {
+        self.step(Step::Gate)
+    }
+
+    /// The layer whose output this one clusters.
+    #[must_use]
+    pub fn attached(&self) -> LayerPath {
+        self.step(Step::Attached)
+    }
+
+    /// Whether it is a gate.
+    pub fn is_gate(&self) -> bool {
+        self.0.last() == Some(&Step::Gate)
     }
 }
 
 impl fmt::Display for LayerPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lists = ["layers"].into_iter().chain(std::iter::repeat(".branches"));
-        lists.zip(&self.0).try_for_each(|(list, index)| write!(f, "{list}.{index}"))
+        lists.zip(&self.0).try_for_each(|(list, step)| match step {
+            Step::Branch(index) => write!(f, "{list}.{index}"),
+            Step::Gate => f.write_str(".filter_gate"),
+            Step::Attached => f.write_str(".attached_layer"),
+        })
     }
 }
 
@@ -83,18 +115,36 @@ pub enum LayerKind {
     MaxPool2d(MaxPool2d),
     /// `avg_pool2d`
     AvgPool2d(AvgPool2d),
-    /// `flatten`: each sample becomes one axis, in row-major order.
-    Flatten,
+    /// `global_max_pool`: the largest element of each channel.
+    GlobalMaxPool,
+    /// `global_avg_pool`: the mean of each channel.
+    GlobalAvgPool,
+    /// `flatten`
+    Flatten(Flatten),
+    /// `embedding`
+    Embedding(Embedding),
     /// `softmax`
     Softmax(Softmax),
     /// `layer_norm`
     LayerNorm(Norm),
     /// `rms_norm`
     RmsNorm(Norm),
+    /// `batch_norm`
+    BatchNorm(BatchNorm),
+    /// `dropout`: its input, since networks are only run.
+    Dropout(Dropout),
+    /// `swiglu`
+    Swiglu(Swiglu),
+    /// `stitch`
+    Stitch(Stitch),
     /// `residual`
     Residual(Residual),
     /// `sequential`
     Sequential(Sequential),
+    /// `parallel`
+    Parallel(Parallel),
+    /// `kmeans`
+    Kmeans(Kmeans),
     /// `activation`, or a layer whose type is the activation's name.
     Activation(Activation),
 }
@@ -222,24 +272,22 @@ pub struct AvgPool2d {
     pub count_include_pad: bool,
 }
 
-/// Exponentials divided by their sum, along one axis.
+/// Neighbouring axes as one, in row-major order. Axes are counted without the batch, from the end where negative.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Softmax {
-    /// What the user called it. Both variants divide by the temperature.
-    pub variant: SoftmaxVariant,
-    /// What the input is divided by, more than 0; default 1.
-    pub temperature: f64,
-    /// The axis, counted from the end where negative; left out, it is the last (-1).
-    pub axis: Option<Spanned<i64>>,
+pub struct Flatten {
+    /// The first of them; left out, it is 0.
+    pub start_axis: Option<Spanned<i64>>,
+    /// The last of them; left out, it is -1.
+    pub end_axis: Option<Spanned<i64>>,
 }
 
-/// The variants of [`Softmax`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SoftmaxVariant {
-    /// `standard`
-    Standard,
-    /// `temperature`
-    Temperature,
+/// Rows of a table, by their numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding {
+    /// Rows of the table, at most 2^24, so that every number of one is a 32-bit float.
+    pub vocab_size: Spanned<u64>,
+    /// Elements of a row.
+    pub embedding_dim: Spanned<u64>,
 }
 
 /// The options of a normalisation over the last axis.
@@ -249,6 +297,44 @@ pub struct Norm {
     pub norm_size: Option<Spanned<u64>>,
     /// What keeps the root away from 0, more than 0; default 1e-5.
     pub epsilon: f64,
+}
+
+/// A normalisation of each channel by statistics that are weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchNorm {
+    /// Channels: the first axis after the batch.
+    pub num_features: Option<Spanned<u64>>,
+    /// What keeps the root away from 0, more than 0; default 1e-5.
+    pub epsilon: f64,
+}
+
+/// What a training would set to zero at random.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dropout {
+    /// The share of elements, at least 0 and less than 1; default 0.5. It changes nothing that is computed.
+    pub rate: f64,
+}
+
+/// The gated feed-forward block of transformers: down(silu(gate(x)) · up(x)).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Swiglu {
+    /// Elements of the last axis, of the input and of the output.
+    pub input_size: Option<Spanned<u64>>,
+    /// Elements between.
+    pub intermediate_size: Spanned<u64>,
+    /// Whether the three products each add a bias.
+    pub bias: bool,
+}
+
+/// A linear map of the last axis to another size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stitch {
+    /// Elements of the last axis of the input.
+    pub input_size: Option<Spanned<u64>>,
+    /// Elements of the last axis of the output.
+    pub output_size: Spanned<u64>,
+    /// Whether a bias is added.
+    pub bias: bool,
 }
 
 /// Adds an earlier value to the one before it.

@@ -7,8 +7,8 @@
 use super::activation;
 use super::context::Reported;
 use super::fields::Fields;
-use super::layers;
-use super::network::{Activation, LayerKind, SoftmaxVariant};
+use super::network::{Activation, LayerKind};
+use super::{kmeans, layers, parallel, softmax};
 
 /// A key of an object of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,19 +65,48 @@ keys! {
     OUTPUT_SIZE = "output_size", "elements of the output's last axis";
     OUTPUT_WIDTH = "output_width", "columns of the output; computed, and checked if given";
     PADDING = "padding", "positions added at each end; default 0";
-    SOFTMAX_VARIANT = "softmax_variant", "`standard` (the default) or `temperature`";
+    SOFTMAX_VARIANT = "softmax_variant", "which distribution; default `standard`";
     STRIDE = "stride", "positions between two outputs; default 1, for a pooling layer `kernel_size`";
     TEMPERATURE = "temperature", "what the input is divided by; 0 is the default, 1";
     WIDTH = "width", "the input size; wins over `input_size`";
 
-    ADAPTIVE_CLUSTERS = "adaptive_clusters", "of the variant `adaptive`";
-    ENTMAX_ALPHA = "entmax_alpha", "of the variant `entmax`";
-    GUMBEL_NOISE = "gumbel_noise", "of the variant `gumbel`";
-    HIERARCHY_LEVELS = "hierarchy_levels", "of the variant `hierarchical`";
-    MASK = "mask", "of the variant `masked`";
-    MIXTURE_WEIGHTS = "mixture_weights", "of the variant `mixture`";
-    SOFTMAX_COLS = "softmax_cols", "of the variant `grid`";
-    SOFTMAX_ROWS = "softmax_rows", "of the variant `grid`";
+    ADAPTIVE_CLUSTERS = "adaptive_clusters", "the classes of each cluster, the head first: together 0, 1, 2 and so on";
+    ENTMAX_ALPHA = "entmax_alpha", "from 1 (near standard) to 2 (sparsemax); default 1.5";
+    GUMBEL_NOISE = "gumbel_noise", "whether noise is added; default true";
+    HIERARCHY_LEVELS = "hierarchy_levels", "children of each node of the tree, level by level";
+    MASK = "mask", "which elements take part: a list of true and false";
+    MIXTURE_WEIGHTS = "mixture_weights", "the weight of each of the distributions";
+    SOFTMAX_COLS = "softmax_cols", "elements of a row of the grid";
+    SOFTMAX_ROWS = "softmax_rows", "rows of the grid";
+
+    BRANCH_INDEX = "branch_index", "the branch; the position's own place if left out";
+    COMBINE_MODE = "combine_mode", "`concat` (the default), `add`, `multiply`, `average`, `grid_scatter` or `filter`";
+    FILTER_GATE = "filter_gate", "the layer that gives each branch a logit; without it all weigh the same";
+    FILTER_SOFTMAX = "filter_softmax", "how logits become weights: a softmax variant; default `standard`";
+    FILTER_TEMPERATURE = "filter_temperature", "what the logits are divided by; 0 is the default, 1";
+    FILTER_TOP_K = "filter_top_k", "how many branches have a weight, those of the greatest logits; default all";
+    GRID_OUTPUT_COLS = "grid_output_cols", "columns of the output's grid";
+    GRID_OUTPUT_LAYERS = "grid_output_layers", "layers of the output's grid; default 1";
+    GRID_OUTPUT_ROWS = "grid_output_rows", "rows of the output's grid";
+    GRID_POSITIONS = "grid_positions", "the cell of each branch: a list of objects";
+    TARGET_COL = "target_col", "the cell's column";
+    TARGET_LAYER = "target_layer", "the cell's layer; default 0";
+    TARGET_ROW = "target_row", "the cell's row";
+
+    ATTACHED_LAYER = "attached_layer", "the layer whose output is clustered; the input itself if left out";
+    CLUSTER_DIM = "cluster_dim", "elements of a centre; inferred if left out or 0";
+    DISTANCE_METRIC = "distance_metric", "`squared_euclidean` (the default), `euclidean`, `manhattan` or `cosine`";
+    EMBEDDING_DIM = "embedding_dim", "elements of a row of the table";
+    END_AXIS = "end_axis", "the last axis, counted from the end where negative; default -1";
+    INTERMEDIATE_SIZE = "intermediate_size", "elements of the axis between; also spelled `output_size`";
+    KMEANS_LEARNING_RATE = "kmeans_learning_rate", "of a training; 0 is the default, 0.01";
+    KMEANS_OUTPUT_MODE = "kmeans_output_mode", "`probabilities` (the default) or `features`";
+    KMEANS_TEMPERATURE = "kmeans_temperature", "the width of the assignment; 0 is the default, 1";
+    NUM_CLUSTERS = "num_clusters", "how many centres";
+    NUM_FEATURES = "num_features", "channels of the input; inferred if left out";
+    RATE = "rate", "the share that a training sets to 0, less than 1; default 0.5";
+    START_AXIS = "start_axis", "the first axis, counted from the end where negative; default 0";
+    VOCAB_SIZE = "vocab_size", "rows of the table, at most 2^24";
 }
 
 /// The keys of the network itself.
@@ -86,6 +115,9 @@ pub const NETWORK_KEYS: &[Key] =
 
 /// The keys that a layer of any type may have.
 pub const LAYER_KEYS: &[Key] = &[TYPE, NAME];
+
+/// The keys of a position in a grid.
+pub(super) const POSITION_KEYS: &[Key] = &[BRANCH_INDEX, TARGET_ROW, TARGET_COL, TARGET_LAYER];
 
 type Reader<T> = fn(&mut Fields<'_, '_>) -> Result<T, Reported>;
 
@@ -181,16 +213,37 @@ pub const LAYER_TYPES: &[LayerType] = &[
     LayerType {
         name: "flatten",
         aliases: &[],
-        doc: "each sample as one axis, in row-major order",
-        keys: &[],
+        doc: "neighbouring axes as one, in row-major order",
+        keys: &[START_AXIS, END_AXIS],
         read: Some(layers::flatten),
+    },
+    LayerType {
+        name: "global_max_pool",
+        aliases: &["global_max_pool2d"],
+        doc: "the largest element of each channel",
+        keys: &[],
+        read: Some(layers::global_max_pool),
+    },
+    LayerType {
+        name: "global_avg_pool",
+        aliases: &["global_avg_pool2d"],
+        doc: "the mean of each channel",
+        keys: &[],
+        read: Some(layers::global_avg_pool),
+    },
+    LayerType {
+        name: "embedding",
+        aliases: &[],
+        doc: "rows of a table, by their numbers",
+        keys: &[VOCAB_SIZE, EMBEDDING_DIM],
+        read: Some(layers::embedding),
     },
     LayerType {
         name: "softmax",
         aliases: &[],
         doc: "exponentials divided by their sum, along one axis",
         keys: &[SOFTMAX_VARIANT, TEMPERATURE, AXIS],
-        read: Some(layers::softmax),
+        read: Some(softmax::softmax),
     },
     LayerType {
         name: "layer_norm",
@@ -207,6 +260,34 @@ pub const LAYER_TYPES: &[LayerType] = &[
         read: Some(layers::rms_norm),
     },
     LayerType {
+        name: "batch_norm",
+        aliases: &["batchnorm"],
+        doc: "each channel, less its mean, divided by its standard deviation, both of them weights; scaled and shifted",
+        keys: &[NUM_FEATURES, EPSILON],
+        read: Some(layers::batch_norm),
+    },
+    LayerType {
+        name: "dropout",
+        aliases: &[],
+        doc: "its input: what a training would set to 0 at random",
+        keys: &[RATE],
+        read: Some(layers::dropout),
+    },
+    LayerType {
+        name: "swiglu",
+        aliases: &[],
+        doc: "a gated feed-forward block",
+        keys: &[INPUT_SIZE, INPUT_HEIGHT, INTERMEDIATE_SIZE, OUTPUT_SIZE, OUTPUT_HEIGHT, BIAS],
+        read: Some(layers::swiglu),
+    },
+    LayerType {
+        name: "stitch",
+        aliases: &[],
+        doc: "a linear map of the last axis to another size",
+        keys: &[INPUT_SIZE, OUTPUT_SIZE, WIDTH, HEIGHT, INPUT_HEIGHT, OUTPUT_HEIGHT, BIAS],
+        read: Some(layers::stitch),
+    },
+    LayerType {
         name: "residual",
         aliases: &[],
         doc: "an earlier value, added",
@@ -221,6 +302,28 @@ pub const LAYER_TYPES: &[LayerType] = &[
         read: Some(layers::sequential),
     },
     LayerType {
+        name: "parallel",
+        aliases: &[],
+        doc: "layers that see the same input, and one value made of what they give",
+        keys: &[BRANCHES, LAYERS, COMBINE_MODE],
+        read: Some(parallel::parallel),
+    },
+    LayerType {
+        name: "kmeans",
+        aliases: &[],
+        doc: "soft assignment to learned centres",
+        keys: &[
+            NUM_CLUSTERS,
+            CLUSTER_DIM,
+            ATTACHED_LAYER,
+            KMEANS_OUTPUT_MODE,
+            DISTANCE_METRIC,
+            KMEANS_TEMPERATURE,
+            KMEANS_LEARNING_RATE,
+        ],
+        read: Some(kmeans::kmeans),
+    },
+    LayerType {
         name: ACTIVATION_LAYER,
         aliases: &[],
         doc: "an activation as a layer of its own",
@@ -231,13 +334,6 @@ pub const LAYER_TYPES: &[LayerType] = &[
     LayerType::planned("rnn", &[], "a simple recurrent network"),
     LayerType::planned("lstm", &[], "a long short-term memory"),
     LayerType::planned("gru", &[], "a gated recurrent unit"),
-    LayerType::planned("swiglu", &[], "a gated feed-forward block"),
-    LayerType::planned("parallel", &[], "branches that see the same input"),
-    LayerType::planned("embedding", &[], "rows of a table"),
-    LayerType::planned("kmeans", &[], "soft assignment to learned centres"),
-    LayerType::planned("stitch", &[], "a linear map between sizes"),
-    LayerType::planned("dropout", &[], "random zeros while training"),
-    LayerType::planned("batch_norm", &["batchnorm"], "normalisation by running statistics"),
 ];
 
 /// The one layer that has to name its activation.
@@ -274,7 +370,7 @@ pub const ACTIVATIONS: &[ActivationType] = &[
     ActivationType { name: "elu", aliases: &[], keys: &[ALPHA], read: activation::elu },
     ActivationType::plain("selu", &[], |_| Ok(Activation::Selu)),
     ActivationType::plain("softplus", &[], |_| Ok(Activation::Softplus)),
-    ActivationType::plain("linear", &[], |_| Ok(Activation::Linear)),
+    LINEAR,
 ];
 
 /// What a layer with an activation has if its object names none.
@@ -282,36 +378,36 @@ pub(super) const RELU: ActivationType = ActivationType::plain("relu", &[], |_| O
 
 const SOFTMAX: &str = "softmax";
 
-/// A variant of the softmax layer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct VariantType {
+pub(super) const LINEAR: ActivationType = ActivationType::plain("linear", &[], |_| Ok(Activation::Linear));
+
+/// One of the things that a key names: a softmax variant, a way to combine branches.
+#[derive(Debug)]
+pub(super) struct Named<T: 'static> {
+    /// The spelling that is written.
     pub name: &'static str,
-    /// The keys it has beside those of the layer.
+    /// Other spellings that are read.
+    pub aliases: &'static [&'static str],
+    /// The keys that come with it, beside those of the layer.
     pub keys: &'static [Key],
-    /// None where the format has it and this release doesn't build it.
-    pub variant: Option<SoftmaxVariant>,
+    pub read: Reader<T>,
 }
 
-impl VariantType {
-    const fn planned(name: &'static str, keys: &'static [Key]) -> VariantType {
-        VariantType { name, keys, variant: None }
+impl<T> Named<T> {
+    /// One without keys of its own.
+    pub const fn plain(name: &'static str, aliases: &'static [&'static str], read: Reader<T>) -> Named<T> {
+        Named { name, aliases, keys: &[], read }
+    }
+
+    /// Every spelling.
+    pub fn spellings(&self) -> impl Iterator<Item = &'static str> + use<T> {
+        [self.name].into_iter().chain(self.aliases.iter().copied())
     }
 }
 
-/// The variants of the softmax layer. The first is the default.
-pub(super) const SOFTMAX_VARIANTS: &[VariantType] = &[
-    VariantType { name: "standard", keys: &[], variant: Some(SoftmaxVariant::Standard) },
-    VariantType { name: "temperature", keys: &[], variant: Some(SoftmaxVariant::Temperature) },
-    VariantType::planned("grid", &[SOFTMAX_ROWS, SOFTMAX_COLS]),
-    VariantType::planned("hierarchical", &[HIERARCHY_LEVELS]),
-    VariantType::planned("gumbel", &[GUMBEL_NOISE]),
-    VariantType::planned("masked", &[MASK]),
-    VariantType::planned("sparse", &[]),
-    VariantType::planned("sparsemax", &[]),
-    VariantType::planned("entmax", &[ENTMAX_ALPHA]),
-    VariantType::planned("adaptive", &[ADAPTIVE_CLUSTERS]),
-    VariantType::planned("mixture", &[MIXTURE_WEIGHTS]),
-];
+/// The row of this name.
+pub(super) fn named<T>(rows: &'static [Named<T>], name: &str) -> Option<&'static Named<T>> {
+    rows.iter().find(|row| row.spellings().any(|spelling| spelling == name))
+}
 
 /// The layer type of this name, an activation's apart.
 pub(super) fn layer_type(name: &str) -> Option<&'static LayerType> {
@@ -321,11 +417,6 @@ pub(super) fn layer_type(name: &str) -> Option<&'static LayerType> {
 /// The activation of this name.
 pub(super) fn activation_type(name: &str) -> Option<&'static ActivationType> {
     ACTIVATIONS.iter().find(|row| row.name == name || row.aliases.contains(&name))
-}
-
-/// The softmax variant of this name.
-pub(super) fn softmax_variant(name: &str) -> Option<&'static VariantType> {
-    SOFTMAX_VARIANTS.iter().find(|row| row.name == name)
 }
 
 /// The names that `type` may have in a file that this release builds, aliases apart.
@@ -353,7 +444,8 @@ pub(super) fn owners_of(key: &str) -> Vec<&'static str> {
     let has = |keys: &[Key]| keys.iter().any(|known| known.name == key);
     let layers = LAYER_TYPES.iter().filter(|row| has(row.keys)).map(|row| row.name);
     let activations = ACTIVATIONS.iter().filter(|row| has(row.keys)).map(|row| row.name);
-    let variants = SOFTMAX_VARIANTS.iter().filter(|row| has(row.keys)).map(|row| row.name);
+    let variants = softmax::VARIANTS.iter().filter(|row| has(row.keys)).map(|row| row.name);
+    let modes = parallel::MODES.iter().filter(|row| has(row.keys)).map(|row| row.name);
     let network = has(NETWORK_KEYS).then_some(NETWORK);
-    network.into_iter().chain(layers).chain(activations).chain(variants).collect()
+    network.into_iter().chain(layers).chain(activations).chain(variants).chain(modes).collect()
 }

@@ -47,6 +47,10 @@ fn steps(kernel: &Kernel) -> u64 {
             let stages = reduce.stages.iter().map(|stage| all(terms, &stage.input));
             stages.fold(all(results, &reduce.result), u64::saturating_add)
         }
+        Body::Gather(gather) => {
+            let results = count(&kernel.axes[..kernel.output_axes()]);
+            all(results, &gather.index).saturating_add(all(results, &gather.result))
+        }
         Body::Contract(contract) => {
             let (batch, rows, columns, reduced) = contract.split(&kernel.axes);
             let results = count(&[batch, rows, columns].concat());
@@ -71,6 +75,9 @@ fn size(lambda: &Lambda) -> u64 {
 fn operations(function: &ScalarFn) -> u64 {
     let of = |inst: &Inst| match inst {
         Inst::Unary(op, _) => numerics::library::definition(*op).map_or(1, |program| program.insts.len() as u64),
+        Inst::Binary(op, ..) => {
+            numerics::library::binary_definition(*op).map_or(1, |program| program.insts.len() as u64)
+        }
         _ => 1,
     };
     function.insts.iter().map(of).sum()

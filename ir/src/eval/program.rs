@@ -6,7 +6,7 @@
 
 use crate::kernel::scalar::BinaryOp;
 use crate::kernel::{
-    Access, Arg, Body, BufferKind, Contract, Kernel, Lambda, Program, Reduce, ReduceOp, Stage, Step, Verified,
+    Access, Arg, Body, BufferKind, Contract, Gather, Kernel, Lambda, Program, Reduce, ReduceOp, Stage, Step, Verified,
 };
 use crate::numerics::reduction;
 use crate::types::DType;
@@ -84,6 +84,7 @@ pub fn scratch_bytes(kernel: &Kernel) -> Option<u64> {
     let product = |axes: &[u64]| axes.iter().try_fold(4u64, |product, &extent| product.checked_mul(extent));
     match &kernel.body {
         Body::Map(_) => Some(0),
+        Body::Gather(_) => product(&kernel.axes[..kernel.output_axes()]),
         Body::Reduce(reduce) => product(&kernel.axes[kernel.axes.len() - reduce.reduced..]),
         Body::Contract(contract) => {
             let (_, rows, columns, reduced) = contract.split(&kernel.axes);
@@ -108,6 +109,7 @@ impl KernelRun<'_> {
             Body::Map(lambda) => self.map(lambda, output),
             Body::Reduce(reduce) => self.reduce(reduce, output),
             Body::Contract(contract) => self.contract(contract, output),
+            Body::Gather(gather) => self.gather(gather, output),
         }
     }
 
@@ -204,6 +206,30 @@ impl KernelRun<'_> {
             });
         });
         epilogue.flush(output);
+    }
+
+    fn gather(&self, gather: &Gather, output: &mut [u32]) {
+        let place = self.kernel.output.linear();
+        let (axes, last) = self.kernel.axes.split_at(self.kernel.output_axes());
+        let extent = last.first().copied().unwrap_or(0);
+        // The rows first: where the result goes is where its row is found, until the result takes its place.
+        let mut rows = vec![0; output.len()];
+        let mut row = Lanes::new(&gather.index);
+        self.for_each_leading(axes, |outer| {
+            row.push(self, &[outer, &[0]].concat(), &[], place.at(outer) as usize - self.first, &mut rows);
+        });
+        row.flush(&mut rows);
+        let mut results = Lanes::new(&gather.result);
+        self.for_each_leading(axes, |outer| {
+            let to = place.at(outer) as usize - self.first;
+            let row = u64::from(rows[to]);
+            if row < extent {
+                results.push(self, &[outer, &[row]].concat(), &[], to, output);
+            } else {
+                output[to] = 0;
+            }
+        });
+        results.flush(output);
     }
 
     fn load(&self, access: &Access, index: &[u64]) -> u32 {

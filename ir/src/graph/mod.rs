@@ -254,10 +254,21 @@ impl<'a> Builder<'a> {
         self.graph.add_leaf(Op::Constant(bits.into()), ty, &self.origin)
     }
 
+    /// Each element's index along `axis` of `shape`.
+    pub fn indices(&mut self, shape: &Shape, axis: usize) -> NodeId {
+        let ty = TensorType::new(DType::U32, [shape.dims()[axis]]);
+        let numbers = self.graph.add_leaf(Op::Iota, ty, &self.origin);
+        self.broadcast(numbers, shape, &[axis])
+    }
+
     /// One value repeated over a shape.
     pub fn splat(&mut self, value: f32, shape: &Shape) -> NodeId {
-        let op = Op::Constant([value.to_bits()].into());
-        let scalar = self.graph.add_leaf(op, TensorType::new(DType::F32, []), &self.origin);
+        self.splat_bits(value.to_bits(), DType::F32, shape)
+    }
+
+    /// One value of any type, by its bits, repeated over a shape.
+    pub fn splat_bits(&mut self, bits: u32, dtype: DType, shape: &Shape) -> NodeId {
+        let scalar = self.graph.add_leaf(Op::Constant([bits].into()), TensorType::new(dtype, []), &self.origin);
         self.broadcast(scalar, shape, &[])
     }
 

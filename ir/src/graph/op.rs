@@ -14,6 +14,8 @@ pub enum Op {
     Weight(String),
     /// Elements known to the compiler, as bits.
     Constant(Arc<[u32]>),
+    /// The numbers from 0 on, as a `u32` of one axis.
+    Iota,
     /// Elementwise, one operand.
     Unary(UnaryOp),
     /// Elementwise, two operands of one shape and type.
@@ -60,6 +62,9 @@ pub enum Op {
     /// Sums of products over pairs of axes, in LN1's order. The result's axes are the batch axes, the rest of the left
     /// operand's, the rest of the right operand's.
     Contract(ContractAxes),
+    /// Rows of a table, the first operand, by their numbers, the second (`u32`): `y[i.., j..] = x[k[i..], j..]`, and zero
+    /// where `k` is no row of it.
+    Gather,
     /// One value for each index of the axes that are not reduced. The order is LN1's over the reduced axes in row-major
     /// order.
     Reduce {
@@ -184,8 +189,8 @@ impl Op {
     /// How many operands it takes.
     pub fn arity(&self) -> usize {
         match self {
-            Op::Input(_) | Op::Weight(_) | Op::Constant(_) => 0,
-            Op::Binary(_) | Op::Compare(_) | Op::Contract(_) | Op::Recur(_) => 2,
+            Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Iota => 0,
+            Op::Binary(_) | Op::Compare(_) | Op::Contract(_) | Op::Gather | Op::Recur(_) => 2,
             Op::Select => 3,
             _ => 1,
         }
@@ -197,6 +202,7 @@ impl Op {
             Op::Input(_) => "input",
             Op::Weight(_) => "weight",
             Op::Constant(_) => "constant",
+            Op::Iota => "iota",
             Op::Unary(op) => op.name(),
             Op::Binary(op) => op.name(),
             Op::Compare(op) => op.name(),
@@ -209,6 +215,7 @@ impl Op {
             Op::Pad { .. } => "pad",
             Op::Window(_) => "window",
             Op::Contract(_) => "contract",
+            Op::Gather => "gather",
             Op::Reduce { .. } => "reduce",
             Op::Recur(_) => "recur",
         }
@@ -233,7 +240,9 @@ impl Op {
         let Some(steps) = result.shape.dims().first() else { return false };
         let kept = operands.get(operand).is_some_and(|ty| ty.shape.dims().first() == Some(steps));
         kept && match self {
-            Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Recur(_) => false,
+            Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Iota | Op::Recur(_) => false,
+            // The rows that are named, not the table.
+            Op::Gather => operand == 1,
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) | Op::Reshape(_) => true,
             Op::Broadcast { axes, .. } => axes.first() == Some(&0),
             Op::Transpose(permutation) => permutation.first() == Some(&0),
@@ -267,7 +276,7 @@ impl Op {
             Ok(TensorType { dtype: operands[0].dtype, shape: Shape::checked(shape?)? })
         };
         match self {
-            Op::Input(_) | Op::Weight(_) | Op::Constant(_) => Err(refused()),
+            Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Iota => Err(refused()),
             Op::Unary(op) => elementwise(scalar::unary_type(*op, operands[0].dtype)),
             Op::Binary(op) => {
                 let dtype = operands[0].dtype;
@@ -305,6 +314,14 @@ impl Op {
                 let dims = [&[*steps], operands[0].shape.dims()].concat();
                 let ty = TensorType { dtype: operands[0].dtype, shape: Shape::checked(dims)? };
                 if ty == *operands[1] { Ok(ty) } else { Err(refused()) }
+            }
+            Op::Gather => {
+                let (table, indices) = (operands[0], operands[1]);
+                if indices.dtype != DType::U32 {
+                    return Err(refused());
+                }
+                rule(table.shape.rank() > 0, "a table has rows", &table.shape)?;
+                moved(Ok([indices.shape.dims(), &table.shape.dims()[1..]].concat()))
             }
             Op::Reduce { axes, .. } => {
                 if operands[0].dtype == DType::Bool {

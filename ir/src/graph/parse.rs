@@ -153,6 +153,8 @@ fn operation(cursor: &mut Cursor<'_>, name: &str, span: Span) -> Result<Op, Pars
     match name {
         "input" => return Ok(Op::Input(cursor.string()?)),
         "weight" => return Ok(Op::Weight(cursor.string()?)),
+        "iota" => return Ok(Op::Iota),
+        "gather" => return Ok(Op::Gather),
         "select" => return Ok(Op::Select),
         "constant" => {
             let bits: Option<Vec<u32>> = cursor.list()?.into_iter().map(|bits| u32::try_from(bits).ok()).collect();
@@ -163,7 +165,7 @@ fn operation(cursor: &mut Cursor<'_>, name: &str, span: Span) -> Result<Op, Pars
         | "recur" => {}
         _ => {
             let words = ["input", "weight", "constant", "select", "convert", "broadcast", "reshape", "transpose"];
-            let more = ["slice", "pad", "window", "contract", "reduce", "recur"];
+            let more = ["iota", "gather", "slice", "pad", "window", "contract", "reduce", "recur"];
             let scalar = UnaryOp::ALL.iter().map(|op| op.name()).chain(BinaryOp::ALL.iter().map(|op| op.name()));
             let known = words.into_iter().chain(more).chain(scalar).chain(CompareOp::ALL.iter().map(|op| op.name()));
             let nearest = nearest(name, known).map(str::to_string);
@@ -430,7 +432,11 @@ mod tests {
   %12 = slice %11 starts=[0, 1] ends=[2, 6] steps=[1, 2] : f32[2, 3]
   %13 = reshape %12 shape=[6] : f32[6]
   %14 = convert %13 to=i32 : i32[6]
-  output "output" %14
+  %15 = iota : u32[6]
+  %16 = convert %15 to=i32 : i32[6]
+  %17 = add %14 %16 : i32[6]
+  %18 = gather %17 %15 : i32[6]
+  output "output" %18
 }
 "#;
 

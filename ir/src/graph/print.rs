@@ -70,7 +70,7 @@ fn attributes(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
         ),
         Op::Reduce { op, axes } => write!(f, " op={} axes={axes:?}", op.name()),
         Op::Recur(steps) => write!(f, " steps={steps}"),
-        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select => Ok(()),
+        Op::Iota | Op::Gather | Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select => Ok(()),
     }
 }
 

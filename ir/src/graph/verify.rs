@@ -48,6 +48,14 @@ pub enum VerifyError {
         /// The node.
         node: NodeId,
     },
+    /// Numbers of another type, or along more than one axis.
+    #[error("%{}: an iota is a u32 of one axis, not {ty}", node.index())]
+    Iota {
+        /// The node.
+        node: NodeId,
+        /// Its type.
+        ty: TensorType,
+    },
     /// Two of a name.
     #[error("the name `{0}` is used twice")]
     DuplicateName(String),
@@ -118,6 +126,9 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
                 if bits.len() as u64 != shape.elements() || !legal {
                     return Err(VerifyError::Constant { node: id });
                 }
+            }
+            if node.op == Op::Iota && (node.ty.dtype != DType::U32 || node.ty.shape.rank() != 1) {
+                return Err(VerifyError::Iota { node: id, ty: node.ty.clone() });
             }
             continue;
         }

@@ -9,6 +9,7 @@
 //! and gives the [`Verified`] program that backends ask for.
 
 pub mod access;
+pub mod ids;
 pub mod print;
 pub mod program;
 pub mod scalar;
@@ -16,7 +17,7 @@ pub mod verify;
 
 pub use access::{Access, Affine, Guard};
 pub use program::{
-    Arg, Body, Buffer, BufferId, BufferKind, Contract, Kernel, Lambda, MemoryPlan, Program, Reduce, ReduceOp, Stage,
-    Step,
+    Arg, Body, Buffer, BufferId, BufferKind, Contract, Gather, Kernel, Lambda, MemoryPlan, Program, Reduce, ReduceOp,
+    Stage, Step,
 };
 pub use verify::{Verified, verify};

@@ -52,6 +52,11 @@ impl Display for Kernel {
                 group(f, "", 0..rows)?;
                 group(f, "over", rows..axes)?;
             }
+            Body::Gather(_) => {
+                let outputs = self.output_axes();
+                group(f, "", 0..outputs)?;
+                group(f, "from", outputs..axes)?;
+            }
             Body::Contract(contract) => {
                 let rows = contract.batch + contract.rows;
                 let columns = rows + contract.columns;
@@ -78,6 +83,10 @@ impl Display for Kernel {
                 }
                 let name = if reduce.per_element { "each" } else { "result" };
                 writeln!(f, "  {name} {}", Applied(&reduce.result))?;
+            }
+            Body::Gather(gather) => {
+                writeln!(f, "  i{} = {}", axes.saturating_sub(1), Applied(&gather.index))?;
+                writeln!(f, "  result {}", Applied(&gather.result))?;
             }
             Body::Contract(contract) => {
                 writeln!(f, "  lhs {}", Applied(&contract.lhs))?;

@@ -160,6 +160,8 @@ pub enum Body {
     Reduce(Reduce),
     /// A batched matrix product over prepared operands.
     Contract(Contract),
+    /// Elements of rows, by their numbers.
+    Gather(Gather),
 }
 
 impl Body {
@@ -169,6 +171,7 @@ impl Body {
             Body::Map(_) => "map",
             Body::Reduce(_) => "reduce",
             Body::Contract(_) => "contract",
+            Body::Gather(_) => "gather",
         }
     }
 }
@@ -233,6 +236,18 @@ pub struct Contract {
     pub epilogue: Lambda,
 }
 
+/// `result[.., index[..]]`: a value along the kernel's last axis, at the place that the data names.
+///
+/// Where the place is not less than the axis's extent the result is zero, and nothing is loaded. The kernel's other axes are
+/// the output's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gather {
+    /// The place (`u32`); it does not depend on the last axis.
+    pub index: Lambda,
+    /// The value at an index of all axes.
+    pub result: Lambda,
+}
+
 /// A scalar function and where its arguments come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lambda {
@@ -276,17 +291,19 @@ impl Kernel {
             Body::Map(lambda) => vec![lambda],
             Body::Reduce(reduce) => reduce.stages.iter().map(|stage| &stage.input).chain([&reduce.result]).collect(),
             Body::Contract(contract) => vec![&contract.lhs, &contract.rhs, &contract.epilogue],
+            Body::Gather(gather) => vec![&gather.index, &gather.result],
         }
     }
 
     /// How many leading axes index the output: all of them for a map or a per-element reduction, else those that are
-    /// not reduced.
+    /// neither reduced nor gathered from.
     pub fn output_axes(&self) -> usize {
         match &self.body {
             Body::Map(_) => self.axes.len(),
             Body::Reduce(reduce) if reduce.per_element => self.axes.len(),
             Body::Reduce(reduce) => self.axes.len() - reduce.reduced,
             Body::Contract(contract) => contract.batch + contract.rows + contract.columns,
+            Body::Gather(_) => self.axes.len().saturating_sub(1),
         }
     }
 

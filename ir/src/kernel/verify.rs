@@ -267,7 +267,7 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
             return Err(VerifyErrorKind::ReadsOutput);
         }
     }
-    // Where nothing is reduced, the terms' loads are never made, but the epilogue still runs.
+    // Where nothing is reduced or gathered from, the terms' loads are never made, but this still runs.
     let mut rows = kernel.axes.clone();
     rows.iter_mut().skip(kernel.output_axes()).for_each(|extent| *extent = 1);
     for load in epilogue(kernel).into_iter().flat_map(Lambda::loads) {
@@ -303,14 +303,19 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
             check_lambda(program, kernel, &contract.rhs, &[], rows, DType::F32)?;
             check_lambda(program, kernel, &contract.epilogue, &[DType::F32], columns.end..axes, output)
         }
+        Body::Gather(gather) => {
+            check_lambda(program, kernel, &gather.index, &[], kernel.output_axes()..axes, DType::U32)?;
+            check_lambda(program, kernel, &gather.result, &[], axes..axes, output)
+        }
     }
 }
 
-/// The function that runs once a row, after its reduction.
+/// The function that runs once a row, whatever the extents of the row.
 fn epilogue(kernel: &Kernel) -> Option<&Lambda> {
     match &kernel.body {
         Body::Reduce(reduce) if !reduce.per_element => Some(&reduce.result),
         Body::Contract(contract) => Some(&contract.epilogue),
+        Body::Gather(gather) => Some(&gather.index),
         Body::Map(_) | Body::Reduce(_) => None,
     }
 }
@@ -320,6 +325,7 @@ fn check_axes(kernel: &Kernel) -> Result<(), VerifyErrorKind> {
     let needed = match &kernel.body {
         Body::Map(_) => 0,
         Body::Reduce(reduce) => reduce.reduced,
+        Body::Gather(_) => 1,
         Body::Contract(contract) => [contract.batch, contract.rows, contract.columns]
             .into_iter()
             .try_fold(0usize, usize::checked_add)

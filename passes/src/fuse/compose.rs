@@ -132,6 +132,10 @@ pub fn map_lambdas(body: &mut Body, map: impl Fn(&Lambda) -> Lambda) {
             contract.rhs = map(&contract.rhs);
             contract.epilogue = map(&contract.epilogue);
         }
+        Body::Gather(gather) => {
+            gather.index = map(&gather.index);
+            gather.result = map(&gather.result);
+        }
     }
 }
 

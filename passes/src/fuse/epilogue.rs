@@ -13,7 +13,8 @@ pub fn fuse(program: &Program, readers: &Readers, consumer: usize) -> Option<Ker
         let buffer = kernel.loads[load].buffer;
         let producer = &program.kernels[readers.producer(program, buffer)?];
         let together = producer.in_loop == kernel.in_loop;
-        let whole = !matches!(producer.body, Body::Map(_)) && plain_output(producer) && together;
+        let grows = matches!(producer.body, Body::Reduce(_) | Body::Contract(_)) && together;
+        let whole = grows && plain_output(producer);
         // The nest that both share has axes of its own: an index of the old ones would mean another thing.
         let indexed = |kernel: &Kernel| {
             kernel.lambdas().iter().any(|lambda| lambda.args.iter().any(|arg| matches!(arg, Arg::Index(_))))
@@ -178,7 +179,7 @@ fn joined(producer: &Kernel, consumer: &Kernel, lambda: &Lambda, load: usize, ne
     let taken = Arg::Load((first + load) as u32);
     let compose_with = |inner: &Lambda| compose(&outer, inner, |arg| arg == taken, |arg| arg);
     match &mut kernel.body {
-        Body::Map(_) => unreachable!("maps are inlined, not extended"),
+        Body::Map(_) | Body::Gather(_) => unreachable!("maps are inlined, and a gather's zero comes after its result"),
         Body::Reduce(reduce) => {
             let rows = producer.axes.len() - reduce.reduced;
             reduce.reduced = nest.count(rows..producer.axes.len());

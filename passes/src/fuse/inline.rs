@@ -75,6 +75,9 @@ fn read_once(program: &Program, consumer: &Kernel, load: usize) -> bool {
             stages * all + if uses(&reduce.result) { outputs } else { 0 }
         }
         Body::Contract(_) => outputs,
+        // An element may be named any number of times.
+        Body::Gather(gather) if uses(&gather.result) => u64::MAX,
+        Body::Gather(_) => outputs,
     };
     times <= elements
 }

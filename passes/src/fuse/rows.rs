@@ -97,7 +97,7 @@ fn joined(producer: &Kernel, reduce: &Reduce, consumer: &Kernel) -> Option<Kerne
             all.extend(own.stages.iter().map(|stage| Stage { input: take(&stage.input), op: stage.op }));
             (take(&own.result), own.per_element)
         }
-        Body::Contract(_) => return None,
+        Body::Contract(_) | Body::Gather(_) => return None,
     };
     let mut kernel = consumer.clone();
     kernel.name = joined_name(&producer.name, &consumer.name);

@@ -2,7 +2,7 @@
 
 use loom_ir::graph::{Builder, ContractAxes, NodeId, Op, ReduceKind};
 use loom_ir::kernel::scalar::{CompareOp, UnaryOp};
-use loom_ir::types::Shape;
+use loom_ir::types::{DType, Shape};
 
 /// One axis a sample.
 pub(super) fn flatten(b: &mut Builder<'_>, x: NodeId) -> NodeId {
@@ -13,7 +13,18 @@ pub(super) fn flatten(b: &mut Builder<'_>, x: NodeId) -> NodeId {
 
 /// contract(x, weight) + bias, over the last axis of x. The weight is `[output, input]`.
 pub(super) fn dense(b: &mut Builder<'_>, x: NodeId, input_size: u64, output_size: u64, bias: bool) -> NodeId {
-    let weight = b.weight("weight", [output_size, input_size]);
+    linear(b, x, ("weight", "bias"), [output_size, input_size], bias)
+}
+
+/// The same with weights of these names.
+pub(super) fn linear(
+    b: &mut Builder<'_>,
+    x: NodeId,
+    (weight_role, bias_role): (&str, &str),
+    weight_shape: [u64; 2],
+    bias: bool,
+) -> NodeId {
+    let weight = b.weight(weight_role, weight_shape);
     let axes = ContractAxes {
         lhs_batch: Vec::new(),
         rhs_batch: Vec::new(),
@@ -22,15 +33,53 @@ pub(super) fn dense(b: &mut Builder<'_>, x: NodeId, input_size: u64, output_size
     };
     let y = b.op(Op::Contract(axes), &[x, weight]);
     let last = b.graph().shape(y).rank() - 1;
-    if bias { add_bias(b, y, last) } else { y }
+    if bias { add_bias(b, y, bias_role, last) } else { y }
 }
 
 /// y + bias, the bias repeated along every axis but `axis`.
-pub(super) fn add_bias(b: &mut Builder<'_>, y: NodeId, axis: usize) -> NodeId {
+pub(super) fn add_bias(b: &mut Builder<'_>, y: NodeId, role: &str, axis: usize) -> NodeId {
     let shape = b.graph().shape(y).clone();
-    let bias = b.weight("bias", [shape.dims()[axis]]);
+    let bias = b.weight(role, [shape.dims()[axis]]);
     let bias = b.broadcast(bias, &shape, &[axis]);
     b.add(y, bias)
+}
+
+/// Row id of the weight for each id of x; an id is truncated, and one that is no row gives zeros.
+pub(super) fn embedding(b: &mut Builder<'_>, x: NodeId, vocab_size: u64, dim: u64) -> NodeId {
+    let weight = b.weight("weight", [vocab_size, dim]);
+    // By way of a signed number: a negative id is a large row, not row 0.
+    let ids = b.op(Op::Convert(DType::I32), &[x]);
+    let rows = b.op(Op::Convert(DType::U32), &[ids]);
+    b.op(Op::Gather, &[weight, rows])
+}
+
+/// down(silu(gate(x)) · up(x)), each of the three contract(·, weight) + bias, silu(g) = g · sigmoid(g).
+pub(super) fn swiglu(b: &mut Builder<'_>, x: NodeId, size: u64, between: u64, bias: bool) -> NodeId {
+    let gate = linear(b, x, ("gate_weight", "gate_bias"), [between, size], bias);
+    let up = linear(b, x, ("up_weight", "up_bias"), [between, size], bias);
+    let sigmoid = b.unary(UnaryOp::Sigmoid, gate);
+    let silu = b.mul(gate, sigmoid);
+    let product = b.mul(silu, up);
+    linear(b, product, ("down_weight", "down_bias"), [size, between], bias)
+}
+
+/// ((x - running_mean) · rsqrt(running_var + epsilon)) · gamma + beta, each a number a channel.
+pub(super) fn batch_norm(b: &mut Builder<'_>, x: NodeId, epsilon: f64) -> NodeId {
+    let shape = b.graph().shape(x).clone();
+    let channels = Shape::from([shape.dims()[1]]);
+    let channel = |b: &mut Builder<'_>, role: &str| b.weight(role, channels.clone());
+    let gamma = channel(b, "gamma");
+    let beta = channel(b, "beta");
+    let mean = channel(b, "running_mean");
+    let variance = channel(b, "running_var");
+    let epsilon = b.splat_like(epsilon as f32, variance);
+    let sum = b.add(variance, epsilon);
+    let factor = b.unary(UnaryOp::Rsqrt, sum);
+    let [gamma, beta, mean, factor] = [gamma, beta, mean, factor].map(|value| b.broadcast(value, &shape, &[1]));
+    let centred = b.sub(x, mean);
+    let normal = b.mul(centred, factor);
+    let scaled = b.mul(normal, gamma);
+    b.add(scaled, beta)
 }
 
 /// e / sum(e) with e = exp(z - m'), z = x / temperature, m' = max(z), but 0 where that is -inf; +0 where the sum is 0.

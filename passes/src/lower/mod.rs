@@ -4,13 +4,17 @@
 //! `docs/layers.md` says the same in words.
 
 mod activation;
+mod combine;
+mod kmeans;
 mod layers;
+mod softmax;
+mod sparse;
 mod window;
 
 use loom_ir::graph::{Builder, Graph, NodeId, TensorType};
 use loom_ir::types::DType;
 
-use crate::shapes::{ShapedKind, ShapedNetwork};
+use crate::shapes::{Combination, Distribution, ShapedKind, ShapedNetwork};
 
 /// The name of the network's input tensor.
 pub const INPUT: &str = "input";
@@ -41,8 +45,44 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
                 let x = b.reshape(x, input.clone());
                 window::pooling(&mut b, x, *kind, window)
             }
-            ShapedKind::Flatten => layers::flatten(&mut b, x),
-            ShapedKind::Softmax { axis, temperature } => layers::softmax(&mut b, x, *axis, *temperature),
+            ShapedKind::GlobalMaxPool => window::global_max(&mut b, x),
+            ShapedKind::GlobalAvgPool => window::global_mean(&mut b, x),
+            ShapedKind::Reshape(shape) => b.reshape(x, shape.clone()),
+            ShapedKind::Identity => x,
+            ShapedKind::Softmax { input, axis, temperature, distribution, output } => {
+                let same = b.graph().shape(x) == input;
+                let x = if same { x } else { b.reshape(x, input.clone()) };
+                let x = match distribution {
+                    Distribution::Gumbel => {
+                        let path = layer.path.to_string();
+                        softmax::with_gumbel_noise(&mut b, x, network.batch_size, network.seed, &path)
+                    }
+                    _ => x,
+                };
+                let y = softmax::along(&mut b, x, *axis, *temperature, distribution);
+                if b.graph().shape(y) == output { y } else { b.reshape(y, output.clone()) }
+            }
+            ShapedKind::Embedding { vocab_size, dim } => layers::embedding(&mut b, x, *vocab_size, *dim),
+            ShapedKind::BatchNorm { epsilon } => layers::batch_norm(&mut b, x, *epsilon),
+            ShapedKind::Swiglu { input_size, intermediate_size, bias } => {
+                layers::swiglu(&mut b, x, *input_size, *intermediate_size, *bias)
+            }
+            ShapedKind::Combine { combination, branches } => {
+                let branches: Vec<NodeId> = branches.iter().map(|branch| values[branch.0]).collect();
+                let gate = match combination {
+                    Combination::Filter { gate: Some(gate) } => Some(combine::Gate {
+                        logits: values[gate.value.0],
+                        distribution: &gate.distribution,
+                        temperature: gate.temperature,
+                        top_k: gate.top_k,
+                    }),
+                    _ => None,
+                };
+                combine::combine(&mut b, combination, &branches, gate)
+            }
+            ShapedKind::Kmeans { features, clusters, metric, output, temperature } => {
+                kmeans::kmeans(&mut b, values[features.0], *clusters, *metric, *output, *temperature)
+            }
             ShapedKind::LayerNorm { first_axis, epsilon } => layers::layer_norm(&mut b, x, *first_axis, *epsilon),
             ShapedKind::RmsNorm { first_axis, epsilon } => layers::rms_norm(&mut b, x, *first_axis, *epsilon),
             ShapedKind::Residual { from } => b.add(x, values[from.0]),

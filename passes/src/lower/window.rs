@@ -63,7 +63,7 @@ pub(super) fn convolution(
     };
     let y = b.op(Op::Contract(axes), &[weight, patches]);
     let y = b.reshape(y, [vec![batch, filters], positions].concat());
-    if bias { layers::add_bias(b, y, 1) } else { y }
+    if bias { layers::add_bias(b, y, "bias", 1) } else { y }
 }
 
 /// The greatest element or the mean of each window. The mean is the sum over the window in row-major order, padding
@@ -92,6 +92,18 @@ pub(super) fn pooling(b: &mut Builder<'_>, x: NodeId, kind: PoolKind, window: &S
             b.div(sum, counts)
         }
     }
+}
+
+/// max(the channel's positions)
+pub(super) fn global_max(b: &mut Builder<'_>, x: NodeId) -> NodeId {
+    let positions: Vec<usize> = (2..b.graph().shape(x).rank()).collect();
+    b.reduce(ReduceKind::Max, x, &positions)
+}
+
+/// sum(the channel's positions) / N
+pub(super) fn global_mean(b: &mut Builder<'_>, x: NodeId) -> NodeId {
+    let positions: Vec<usize> = (2..b.graph().shape(x).rank()).collect();
+    layers::mean(b, x, &positions)
 }
 
 /// For each window position, in row-major order, how many of its elements are not padding; as `f32` bits.

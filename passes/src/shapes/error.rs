@@ -103,6 +103,102 @@ pub enum ShapeError {
         /// The axis.
         span: Span,
     },
+    /// An axis of another extent than the layer's options ask for.
+    #[error("{path}: its axis has {extent} elements, but needs {}: {what}", either(expected))]
+    AxisExtent {
+        /// The layer.
+        path: LayerPath,
+        /// What decides the extent.
+        what: &'static str,
+        /// The extents that fit.
+        expected: Vec<u64>,
+        /// The axis.
+        extent: u64,
+        /// The input's shape, batch included.
+        shape: Shape,
+        /// The option.
+        span: Span,
+    },
+    /// A mixture whose parts do not divide the axis.
+    #[error("{path}: an axis of {extent} elements does not divide into {parts} distributions")]
+    Mixture {
+        /// The layer.
+        path: LayerPath,
+        /// How many distributions.
+        parts: u64,
+        /// The axis.
+        extent: u64,
+        /// The weights.
+        span: Span,
+    },
+    /// Axes that end before they begin.
+    #[error("{path}: the axes from number {first} to number {last}, batch included, are none")]
+    AxisOrder {
+        /// The layer.
+        path: LayerPath,
+        /// The first.
+        first: usize,
+        /// The last.
+        last: usize,
+        /// The option.
+        span: Span,
+    },
+    /// Branches whose outputs do not go together.
+    #[error("{path}: {rule}, but one is {first} and that of {branch} is {shape}")]
+    BranchShapes {
+        /// The parallel layer.
+        path: LayerPath,
+        /// What must hold.
+        rule: &'static str,
+        /// The first branch's output.
+        first: Shape,
+        /// A branch that does not fit.
+        branch: LayerPath,
+        /// Its output.
+        shape: Shape,
+        /// Its type.
+        span: Span,
+    },
+    /// A gate that has not a logit for each branch.
+    #[error(
+        "{path}: a gate of {experts} branches that give {output} gives {experts} logits, for all of a sample or for each place of its leading axes, but this one gives {gate}"
+    )]
+    Gate {
+        /// The parallel layer.
+        path: LayerPath,
+        /// How many branches.
+        experts: u64,
+        /// The gate's output.
+        gate: Shape,
+        /// The branches' outputs.
+        output: Shape,
+        /// The gate's type.
+        span: Span,
+    },
+    /// More branches chosen than there are.
+    #[error("{path}: {k} branches are to be chosen, there are {experts}")]
+    TopK {
+        /// The parallel layer.
+        path: LayerPath,
+        /// Asked.
+        k: u64,
+        /// There.
+        experts: u64,
+        /// The number.
+        span: Span,
+    },
+    /// An embedding of computed values.
+    #[error("{path}: an embedding's ids are the network's input, but these are made by {maker}")]
+    EmbeddingInput {
+        /// The embedding.
+        path: LayerPath,
+        /// The layer before.
+        maker: LayerPath,
+        /// Its type.
+        made: Span,
+        /// The embedding's type.
+        span: Span,
+    },
     /// A residual over shapes that differ.
     #[error("{path}: adds {from} to {shape}, the shapes must be equal")]
     ResidualShapes {
@@ -153,6 +249,13 @@ pub enum ShapeError {
     },
 }
 
+/// "6", or "6 or 8".
+fn either(sizes: &[u64]) -> String {
+    let mut sizes = sizes.to_vec();
+    sizes.dedup();
+    sizes.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ")
+}
+
 impl ShapeError {
     /// The message with its place.
     pub fn diagnostic(&self) -> Diagnostic {
@@ -178,6 +281,15 @@ impl ShapeError {
             }
             ShapeError::Axis { span, .. } => {
                 message.at(*span, "no such axis").help("axes are counted without the batch, negative ones from the end")
+            }
+            ShapeError::AxisExtent { span, shape, .. } => message.at(*span, format!("the input is {shape}")),
+            ShapeError::Mixture { span, .. } => message.at(*span, "one weight a distribution"),
+            ShapeError::AxisOrder { span, .. } => message.at(*span, "ends before it begins"),
+            ShapeError::BranchShapes { span, shape, .. } => message.at(*span, format!("gives {shape}")),
+            ShapeError::Gate { span, gate, .. } => message.at(*span, format!("gives {gate}")),
+            ShapeError::TopK { span, .. } => message.at(*span, "too many"),
+            ShapeError::EmbeddingInput { span, made, maker, .. } => {
+                message.at(*span, "takes ids").also(*made, format!("{maker} makes this input"))
             }
             ShapeError::ResidualShapes { span, from, .. } => message.at(*span, format!("this value is {from}")),
             ShapeError::ResidualDistance { span, .. } => message.at(*span, "too far back"),

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use loom_ir::config::{
-    Activation, AvgPool2d, Conv1d, Conv2d, Dense, Layer, LayerKind, LayerPath, MaxPool2d, Network, Norm, Residual,
-    ResidualFrom, Softmax, Spanned,
+    Activation, AvgPool2d, CombineMode, Conv1d, Conv2d, Dense, Kmeans, Layer, LayerKind, LayerPath, MaxPool2d, Network,
+    Norm, Parallel, Residual, ResidualFrom, Spanned,
 };
 use loom_ir::diagnostics::{Span, nearest};
 use loom_ir::types::{Shape, ShapeLimit};
 
 use super::error::{ShapeError, ShapeErrors};
+use super::softmax::softmax;
 use super::window::{self, Declared};
-use super::{PoolKind, ShapedKind, ShapedLayer, ShapedNetwork, SpatialWindow, ValueId, input};
+use super::{PoolKind, ShapedKind, ShapedLayer, ShapedNetwork, SpatialWindow, ValueId, combine, input, small};
 
 pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
     let first = network.layers.first();
@@ -29,7 +30,7 @@ pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
         one(ShapeError::Limit { path: LayerPath::top(0), what: "the input:", source, span })
     })?;
     let mut walk = Walk {
-        values: vec![Value { shape: input, feature_map: false, maker: None }],
+        values: vec![Value { shape: input, feature_map: false, ids: true, maker: None }],
         layers: Vec::new(),
         names: BTreeMap::from([("input".to_string(), ValueId(0))]),
         errors: Vec::new(),
@@ -49,10 +50,12 @@ pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
 }
 
 #[derive(Debug, Clone)]
-struct Value {
-    shape: Shape,
-    feature_map: bool,
-    maker: Option<(LayerPath, Span)>,
+pub(super) struct Value {
+    pub shape: Shape,
+    pub feature_map: bool,
+    /// Whether its elements are the network's input, though maybe under another shape.
+    pub ids: bool,
+    pub maker: Option<(LayerPath, Span)>,
 }
 
 struct Walk {
@@ -65,7 +68,7 @@ struct Walk {
 /// The layer at hand and what it reads.
 pub(super) struct At<'a> {
     pub layer: &'a Layer,
-    shape: &'a Shape,
+    pub shape: &'a Shape,
     maker: Option<(LayerPath, Span)>,
 }
 
@@ -96,17 +99,28 @@ impl At<'_> {
         ShapeError::Limit { path: self.layer.path.clone(), what, source, span: self.layer.type_span }
     }
 
-    fn weight(&self, dims: Vec<u64>) -> Result<(), ShapeError> {
+    pub fn weight(&self, dims: Vec<u64>) -> Result<(), ShapeError> {
         Shape::checked(dims).map(|_| ()).map_err(|source| self.limit("the weight:", source))
+    }
+
+    /// The axis of `shape` that the user counts without the batch, and from the end where it is negative.
+    pub fn axis_of(&self, axis: Spanned<i64>, shape: &Shape) -> Result<usize, ShapeError> {
+        let rank = shape.rank() as i64 - 1;
+        let from_start = if axis.value < 0 { axis.value.saturating_add(rank) } else { axis.value };
+        if (0..rank).contains(&from_start) {
+            return Ok(from_start as usize + 1);
+        }
+        let (path, sample) = (self.layer.path.clone(), Shape::new(shape.dims()[1..].to_vec()));
+        Err(ShapeError::Axis { path, axis: axis.value, shape: sample, span: axis.span })
     }
 }
 
 /// A layer's resolved form and its output.
-struct Resolved {
-    type_name: &'static str,
-    kind: ShapedKind,
-    output: Vec<u64>,
-    feature_map: bool,
+pub(super) struct Resolved {
+    pub type_name: &'static str,
+    pub kind: ShapedKind,
+    pub output: Vec<u64>,
+    pub feature_map: bool,
 }
 
 impl Walk {
@@ -119,6 +133,8 @@ impl Walk {
             entered.push(value);
             value = match &layer.kind {
                 LayerKind::Sequential(sequential) => self.list(&sequential.layers, value)?,
+                LayerKind::Parallel(parallel) => self.parallel(layer, parallel, value)?,
+                LayerKind::Kmeans(kmeans) => self.kmeans(layer, kmeans, value)?,
                 _ => self.layer(layer, value, &entered)?,
             };
             if let Some(name) = &layer.name {
@@ -137,7 +153,17 @@ impl Walk {
             LayerKind::Conv2d(conv) => conv2d(&at, conv),
             LayerKind::MaxPool2d(pool) => max_pool2d(&at, pool),
             LayerKind::AvgPool2d(pool) => avg_pool2d(&at, pool),
-            LayerKind::Flatten => Ok(flatten(&at)),
+            LayerKind::GlobalMaxPool => small::global_pool(&at, "global_max_pool", ShapedKind::GlobalMaxPool),
+            LayerKind::GlobalAvgPool => small::global_pool(&at, "global_avg_pool", ShapedKind::GlobalAvgPool),
+            LayerKind::Flatten(flatten) => small::flatten(&at, flatten),
+            LayerKind::Embedding(embedding) => small::embedding(&at, embedding, &value),
+            LayerKind::BatchNorm(norm) => small::batch_norm(&at, norm, value.feature_map),
+            LayerKind::Dropout(_) => Ok(small::dropout(&at, value.feature_map)),
+            LayerKind::Swiglu(swiglu) => small::swiglu(&at, swiglu),
+            LayerKind::Stitch(stitch) => {
+                let dense = small::as_dense(stitch);
+                self.dense(&at, &dense, value.feature_map).map(|dense| Resolved { type_name: "stitch", ..dense })
+            }
             LayerKind::Softmax(options) => softmax(&at, options, value.feature_map),
             LayerKind::LayerNorm(norm) => {
                 let kind = |first_axis| ShapedKind::LayerNorm { first_axis, epsilon: norm.epsilon };
@@ -149,16 +175,62 @@ impl Walk {
             }
             LayerKind::Residual(residual) => self.residual(&at, residual, entered, value.feature_map),
             LayerKind::Activation(activation) => Ok(elementwise(&at, *activation, value.feature_map)),
-            LayerKind::Sequential(_) => return Some(input),
+            LayerKind::Sequential(_) | LayerKind::Parallel(_) | LayerKind::Kmeans(_) => return Some(input),
         };
+        let ids = value.ids && matches!(layer.kind, LayerKind::Flatten(_) | LayerKind::Dropout(_));
+        self.add(&at, input, resolved, ids)
+    }
+
+    /// Adds a layer and its output, or the mistake in it.
+    fn add(
+        &mut self,
+        at: &At<'_>,
+        input: ValueId,
+        resolved: Result<Resolved, ShapeError>,
+        ids: bool,
+    ) -> Option<ValueId> {
         let resolved = resolved.map_err(|error| self.errors.push(error)).ok()?;
         let shape = Shape::checked(resolved.output);
         let shape = shape.map_err(|source| self.errors.push(at.limit("the output:", source))).ok()?;
-        let maker = Some((layer.path.clone(), layer.type_span));
-        self.values.push(Value { shape, feature_map: resolved.feature_map, maker });
-        let (path, type_name) = (layer.path.clone(), resolved.type_name);
+        let maker = Some((at.layer.path.clone(), at.layer.type_span));
+        self.values.push(Value { shape, feature_map: resolved.feature_map, ids, maker });
+        let (path, type_name) = (at.layer.path.clone(), resolved.type_name);
         self.layers.push(ShapedLayer { path, type_name, input, kind: resolved.kind });
         Some(ValueId(self.values.len() - 1))
+    }
+
+    /// A layer inside another one, as a list of its own.
+    fn inner(&mut self, layer: &Layer, input: ValueId) -> Option<ValueId> {
+        self.list(std::slice::from_ref(layer), input)
+    }
+
+    fn parallel(&mut self, layer: &Layer, parallel: &Parallel, input: ValueId) -> Option<ValueId> {
+        // Every branch is looked at, whatever is wrong with those before.
+        let outputs: Vec<Option<ValueId>> = parallel.branches.iter().map(|branch| self.inner(branch, input)).collect();
+        let gate = match &parallel.mode {
+            CombineMode::Filter(filter) => filter.gate.as_ref().map(|gate| self.inner(gate, input)),
+            _ => None,
+        };
+        let outputs = outputs.into_iter().collect::<Option<Vec<ValueId>>>()?;
+        let gate = match gate {
+            Some(gate) => Some(gate?),
+            None => None,
+        };
+        let value = self.values[input.0].clone();
+        let at = At { layer, shape: &value.shape, maker: value.maker.clone() };
+        let resolved = combine::combined(&at, parallel, &self.values, &outputs, gate);
+        self.add(&at, input, resolved, false)
+    }
+
+    fn kmeans(&mut self, layer: &Layer, kmeans: &Kmeans, input: ValueId) -> Option<ValueId> {
+        let features = match &kmeans.attached {
+            Some(attached) => self.inner(attached, input)?,
+            None => input,
+        };
+        let value = self.values[features.0].clone();
+        let at = At { layer, shape: &value.shape, maker: value.maker.clone() };
+        let resolved = small::kmeans(&at, kmeans, features);
+        self.add(&at, input, resolved, false)
     }
 
     fn dense(&mut self, at: &At<'_>, dense: &Dense, feature_map: bool) -> Result<Resolved, ShapeError> {
@@ -336,25 +408,6 @@ fn pooling(
     let mut output = input.dims()[..2].to_vec();
     output.extend(window::positions(at, &input, &window, kernel_span)?);
     Ok(Resolved { type_name, kind: ShapedKind::Pool { input, kind, window }, output, feature_map: true })
-}
-
-fn flatten(at: &At<'_>) -> Resolved {
-    let dims = at.shape.dims();
-    let output = vec![dims[0], dims[1..].iter().product()];
-    Resolved { type_name: "flatten", kind: ShapedKind::Flatten, output, feature_map: false }
-}
-
-fn softmax(at: &At<'_>, options: &Softmax, feature_map: bool) -> Result<Resolved, ShapeError> {
-    let dims = at.shape.dims();
-    let rank = dims.len() as i64 - 1;
-    let (axis, span) = options.axis.map_or((-1, at.layer.type_span), |axis| (axis.value, axis.span));
-    let from_start = if axis < 0 { axis.saturating_add(rank) } else { axis };
-    if !(0..rank).contains(&from_start) {
-        let (path, shape) = (at.layer.path.clone(), Shape::new(dims[1..].to_vec()));
-        return Err(ShapeError::Axis { path, axis, shape, span });
-    }
-    let kind = ShapedKind::Softmax { axis: from_start as usize + 1, temperature: options.temperature };
-    Ok(Resolved { type_name: "softmax", kind, output: dims.to_vec(), feature_map })
 }
 
 fn normalised(

@@ -4,6 +4,7 @@ use loom_ir::config::{Layer, LayerKind};
 
 /// The shape of one sample according to the first layer; `Err` says what would have to be given.
 pub(super) fn declared_by(layer: &Layer) -> Result<Vec<u64>, &'static str> {
+    const UNTOLD: &str = "does not tell its input's shape";
     const CONV2D: &str = "needs input_channels, input_height and input_width to tell its input's shape";
     match &layer.kind {
         LayerKind::Dense(dense) => {
@@ -20,13 +21,32 @@ pub(super) fn declared_by(layer: &Layer) -> Result<Vec<u64>, &'static str> {
         LayerKind::LayerNorm(norm) | LayerKind::RmsNorm(norm) => {
             norm.norm_size.map(|size| vec![size.value]).ok_or("needs norm_size to tell its input's shape")
         }
+        LayerKind::Stitch(stitch) => {
+            stitch.input_size.map(|size| vec![size.value]).ok_or("needs input_size to tell its input's shape")
+        }
+        LayerKind::Swiglu(swiglu) => {
+            swiglu.input_size.map(|size| vec![size.value]).ok_or("needs input_size to tell its input's shape")
+        }
         LayerKind::Sequential(sequential) => match sequential.layers.first() {
             Some(first) => declared_by(first),
-            None => Err("does not tell its input's shape"),
+            None => Err(UNTOLD),
         },
-        LayerKind::Flatten | LayerKind::Softmax(_) | LayerKind::Residual(_) | LayerKind::Activation(_) => {
-            Err("does not tell its input's shape")
-        }
+        // All branches read the same: the first that tells will do.
+        LayerKind::Parallel(parallel) => parallel.branches.iter().find_map(|b| declared_by(b).ok()).ok_or(UNTOLD),
+        LayerKind::Kmeans(kmeans) => match (&kmeans.attached, kmeans.cluster_dim) {
+            (Some(attached), _) => declared_by(attached),
+            (None, Some(size)) => Ok(vec![size.value]),
+            (None, None) => Err("needs cluster_dim to tell its input's shape"),
+        },
+        LayerKind::GlobalMaxPool
+        | LayerKind::GlobalAvgPool
+        | LayerKind::Flatten(_)
+        | LayerKind::Embedding(_)
+        | LayerKind::Softmax(_)
+        | LayerKind::BatchNorm(_)
+        | LayerKind::Dropout(_)
+        | LayerKind::Residual(_)
+        | LayerKind::Activation(_) => Err(UNTOLD),
     }
 }
 

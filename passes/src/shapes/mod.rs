@@ -13,14 +13,17 @@
 // The errors carry all that a message needs, and a network makes a handful of them.
 #![allow(clippy::result_large_err)]
 
+mod combine;
 mod error;
 mod infer;
 mod input;
+mod small;
+mod softmax;
 mod window;
 
 use std::fmt;
 
-use loom_ir::config::{Activation, LayerPath, Network};
+use loom_ir::config::{Activation, KmeansMetric, KmeansOutput, LayerPath, Network};
 use loom_ir::types::Shape;
 
 pub use error::{ShapeError, ShapeErrors};
@@ -99,13 +102,66 @@ pub enum ShapedKind {
         /// The sliding window.
         window: SpatialWindow,
     },
-    /// One axis a sample.
-    Flatten,
-    /// Softmax of x / temperature along one axis (of the shape with batch).
+    /// The greatest element of each channel.
+    GlobalMaxPool,
+    /// The mean of each channel.
+    GlobalAvgPool,
+    /// The same elements under another shape, batch included.
+    Reshape(Shape),
+    /// The input.
+    Identity,
+    /// A distribution along an axis.
     Softmax {
-        /// The axis.
+        /// The shape under which the input is read.
+        input: Shape,
+        /// The axis of that shape.
         axis: usize,
-        /// The divisor.
+        /// What the input is divided by.
+        temperature: f64,
+        /// Which distribution.
+        distribution: Distribution,
+        /// The output's shape.
+        output: Shape,
+    },
+    /// Rows of a table.
+    Embedding {
+        /// How many rows.
+        vocab_size: u64,
+        /// Elements of a row.
+        dim: u64,
+    },
+    /// Normalisation of the channels by statistics that are weights.
+    BatchNorm {
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// The gated feed-forward block.
+    Swiglu {
+        /// Elements of the last axis.
+        input_size: u64,
+        /// Elements between.
+        intermediate_size: u64,
+        /// Whether biases are added.
+        bias: bool,
+    },
+    /// One value made of the outputs of branches.
+    Combine {
+        /// How.
+        combination: Combination,
+        /// The outputs, in the order in which they are combined.
+        branches: Vec<ValueId>,
+    },
+    /// Soft assignment to centres.
+    Kmeans {
+        /// What is assigned.
+        features: ValueId,
+        /// How many centres.
+        clusters: u64,
+        /// The distance.
+        metric: KmeansMetric,
+        /// What comes out.
+        output: KmeansOutput,
+        /// The width.
         temperature: f64,
     },
     /// Layer normalisation over the axes from `first_axis` on.
@@ -129,6 +185,84 @@ pub enum ShapedKind {
     },
     /// An activation as a layer.
     Activation(Activation),
+}
+
+/// A distribution along one axis; see `docs/layers.md`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Distribution {
+    /// Exponentials divided by their sum.
+    Standard,
+    /// Standard, after Gumbel noise is added.
+    Gumbel,
+    /// Standard over those elements for which the mask holds.
+    Masked {
+        /// One an element.
+        mask: Vec<bool>,
+    },
+    /// The nearest point of the simplex.
+    Sparsemax,
+    /// Tsallis' family, for an alpha between 1 and 2.
+    Entmax {
+        /// More than 1, less than 2.
+        alpha: f64,
+    },
+    /// The leaves of a tree all of whose nodes have logits, level by level.
+    Tree {
+        /// Children of every node of a level.
+        levels: Vec<u64>,
+    },
+    /// A head, then a logit for each cluster, then the clusters' classes.
+    Adaptive {
+        /// Classes of the head and of each cluster.
+        sizes: Vec<u64>,
+    },
+    /// The weighted mean of equal parts of the axis, each distributed by itself.
+    Mixture {
+        /// One a part; they need not add up to 1.
+        weights: Vec<f64>,
+    },
+}
+
+impl Distribution {
+    /// Whether its formula compares each element with each other one.
+    pub fn compares_pairs(&self) -> bool {
+        // Any other alpha than 1.5 is found by bisection.
+        matches!(self, Distribution::Sparsemax) || matches!(self, Distribution::Entmax { alpha } if *alpha == 1.5)
+    }
+}
+
+/// How outputs of branches become one value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Combination {
+    /// One after another along an axis of the shape with batch; each sample flattened first where there is none.
+    Concat {
+        /// The axis.
+        axis: Option<usize>,
+    },
+    /// The sum.
+    Add,
+    /// The product.
+    Multiply,
+    /// The sum divided by the number of branches.
+    Average,
+    /// The sum of the outputs, each times its weight.
+    Filter {
+        /// What the weights are made of; without it they are all the same.
+        gate: Option<Gate>,
+    },
+}
+
+/// Logits for branches: the last axis has one for each, the others are the leading axes of the branches' outputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gate {
+    /// The logits.
+    pub value: ValueId,
+    /// How they become weights.
+    pub distribution: Distribution,
+    /// What they are divided by.
+    pub temperature: f64,
+    /// How many branches have a weight, if not all.
+    pub top_k: Option<u64>,
 }
 
 /// How a pooling layer sums up a window.

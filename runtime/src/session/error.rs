@@ -91,6 +91,18 @@ pub enum RunError {
         /// Its bits.
         found: u32,
     },
+    /// A row number of a table that has no such row.
+    #[error("input `{name}`: element {index} is {found}, which is no row of a table of {rows}: ids are whole numbers from 0 to {}", rows.saturating_sub(1))]
+    NotAnId {
+        /// The input.
+        name: String,
+        /// The element's place, row-major; the first that is wrong.
+        index: usize,
+        /// What stands there.
+        found: String,
+        /// How many rows there are.
+        rows: u64,
+    },
     /// Inputs of different numbers of samples.
     #[error("input `{name}` has {found} samples, the input before it {expected}")]
     Samples {

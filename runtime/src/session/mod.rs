@@ -5,12 +5,14 @@
 //! row's result does not depend on the batch it stands in (LN1 section 5; no network of this release reduces over the
 //! batch axis).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use loom_ir::kernel::{Program, Verified};
+use loom_ir::kernel::ids::rows_named;
+use loom_ir::kernel::{BufferId, Program, Verified};
 use loom_ir::types::Shape;
 
 use crate::artifact::Artifact;
@@ -114,6 +116,8 @@ pub struct Session {
     program: Arc<Verified>,
     device: Device,
     batch: Option<u64>,
+    /// The inputs that hold row numbers, with how many rows there are.
+    ids: BTreeMap<BufferId, u64>,
 }
 
 impl fmt::Debug for Session {
@@ -140,7 +144,8 @@ impl Session {
     pub fn with_executor(artifact: &Artifact, device: Device, executor: Box<dyn Executor>) -> Session {
         let program = Arc::clone(artifact.program());
         let batch = slices::batch(&program);
-        Session { executor, program, device, batch }
+        let ids = rows_named(&program);
+        Session { executor, program, device, batch, ids }
     }
 
     /// The device.
@@ -237,10 +242,10 @@ impl Session {
 
     /// Checks tensors against the network's inputs and cuts them into batches.
     pub fn slices(&self, inputs: &[Tensor]) -> Result<Slices, RunError> {
-        Slices::new(&self.program, self.batch, inputs)
+        Slices::new(&self.program, &self.ids, self.batch, inputs)
     }
 
-    /// Checks the bits of one batch: the lengths, and that bools are bools.
+    /// Checks the bits of one batch: the lengths, that bools are bools and row numbers those of rows.
     fn check(&self, inputs: &[&[u32]], outputs: Option<&[&mut [u32]]>) -> Result<(), RunError> {
         let wrong = |buffer: &loom_ir::kernel::Buffer, found: usize| RunError::Length {
             tensor: buffer.name.clone(),
@@ -248,11 +253,14 @@ impl Session {
             found: found as u64,
         };
         let mut count = 0;
-        for ((_, buffer), bits) in self.program.inputs().zip(inputs) {
+        for ((id, buffer), bits) in self.program.inputs().zip(inputs) {
             if bits.len() as u64 != buffer.shape.elements() {
                 return Err(wrong(buffer, bits.len()));
             }
             slices::check_bools(buffer, bits)?;
+            if let Some(&rows) = self.ids.get(&id) {
+                slices::check_ids(buffer, rows, bits)?;
+            }
             count += 1;
         }
         let needed = self.program.inputs().count();

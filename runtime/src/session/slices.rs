@@ -1,8 +1,9 @@
 //! Any number of samples, cut into the batches of a program.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use loom_ir::kernel::{Buffer, Program};
+use loom_ir::kernel::{Buffer, BufferId, Program};
 use loom_ir::types::{DType, Shape};
 
 use super::{RunError, with_samples};
@@ -46,11 +47,35 @@ pub(super) fn check_bools(buffer: &Buffer, bits: &[u32]) -> Result<(), RunError>
     }
 }
 
+/// Row numbers are whole and below `rows`: of another one a device would make zeros.
+pub(super) fn check_ids(buffer: &Buffer, rows: u64, bits: &[u32]) -> Result<(), RunError> {
+    let is_id = |bits: u32| match buffer.dtype {
+        DType::F32 => {
+            let id = f32::from_bits(bits);
+            id >= 0.0 && id.fract() == 0.0 && f64::from(id) < rows as f64
+        }
+        // A negative number is a large one.
+        _ => u64::from(bits) < rows,
+    };
+    let Some(index) = bits.iter().position(|&bits| !is_id(bits)) else { return Ok(()) };
+    let found = match (buffer.dtype, bits[index]) {
+        (DType::F32, bits) => f32::from_bits(bits).to_string(),
+        (DType::I32, bits) => (bits as i32).to_string(),
+        (_, bits) => bits.to_string(),
+    };
+    Err(RunError::NotAnId { name: buffer.name.clone(), index, found, rows })
+}
+
 impl Slices {
-    pub(super) fn new(program: &Program, batch: Option<u64>, given: &[Tensor]) -> Result<Slices, RunError> {
+    pub(super) fn new(
+        program: &Program,
+        ids: &BTreeMap<BufferId, u64>,
+        batch: Option<u64>,
+        given: &[Tensor],
+    ) -> Result<Slices, RunError> {
         let mut samples = None;
         let mut inputs = Vec::new();
-        for (_, buffer) in program.inputs() {
+        for (id, buffer) in program.inputs() {
             let name = || buffer.name.clone();
             let Some(tensor) = given.iter().find(|tensor| tensor.name() == buffer.name) else {
                 let found = given.iter().map(|tensor| tensor.name().to_string()).collect();
@@ -78,6 +103,9 @@ impl Slices {
                 return Err(RunError::Samples { name: name(), expected, found });
             }
             check_bools(buffer, tensor.bits())?;
+            if let Some(&rows) = ids.get(&id) {
+                check_ids(buffer, rows, tensor.bits())?;
+            }
             inputs.push(tensor.clone());
         }
         if let Some(extra) =

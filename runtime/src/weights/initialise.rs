@@ -1,6 +1,7 @@
 //! Weights and inputs drawn from a seed.
 
-use loom_ir::kernel::{Buffer, Program};
+use loom_ir::kernel::ids::rows_named;
+use loom_ir::kernel::{Buffer, BufferId, Program};
 use loom_ir::numerics::philox::{Stream, symmetric};
 use loom_ir::types::{DType, Shape};
 
@@ -48,25 +49,34 @@ pub(super) fn weight(buffer: &Buffer, seed: u64) -> Result<Tensor, InitialiseErr
         return Err(unknown());
     }
     match role {
-        "weight" => {
+        role if role == "weight" || role.ends_with("_weight") => {
             let limit = glorot_limit(&buffer.shape).ok_or_else(unknown)?;
             fill(buffer, Stream::new(seed, path, role).words().map(|word| (symmetric(word) * limit).to_bits()))
         }
-        "bias" | "beta" => fill(buffer, std::iter::repeat(0)),
-        "gamma" => fill(buffer, std::iter::repeat(1.0f32.to_bits())),
+        "cluster_centers" => fill(buffer, Stream::new(seed, path, role).words().map(|word| symmetric(word).to_bits())),
+        role if role == "bias" || role.ends_with("_bias") => fill(buffer, std::iter::repeat(0)),
+        "beta" | "running_mean" => fill(buffer, std::iter::repeat(0)),
+        "gamma" | "running_var" => fill(buffer, std::iter::repeat(1.0f32.to_bits())),
         _ => Err(unknown()),
     }
 }
 
-/// Inputs for a program, each number uniform in [-1, 1): the words of the stream `NAME/input`, `2u - 1` each.
+/// Inputs for a program, each number uniform in [-1, 1): the words of the stream `NAME/input`, `2u - 1` each. Of an input
+/// that holds row numbers each is `word · rows / 2^32`, rounded down.
 pub fn draw_inputs(program: &Program, seed: u64) -> Result<Vec<Tensor>, InitialiseError> {
-    let draw = |buffer: &Buffer| {
+    let ids = rows_named(program);
+    let draw = |(id, buffer): (BufferId, &Buffer)| {
         if buffer.dtype != DType::F32 {
             return Err(InitialiseError::Input { name: buffer.name.clone(), dtype: buffer.dtype });
         }
-        fill(buffer, Stream::new(seed, &buffer.name, "input").words().map(|word| symmetric(word).to_bits()))
+        let words = Stream::new(seed, &buffer.name, "input").words();
+        match ids.get(&id) {
+            // Fewer than 2^31 rows; where a float can't hold the number it is not of a layer's making.
+            Some(rows) => fill(buffer, words.map(|word| (((u64::from(word) * rows) >> 32) as f32).to_bits())),
+            None => fill(buffer, words.map(|word| symmetric(word).to_bits())),
+        }
     };
-    FpEnv::run(|| program.inputs().map(|(_, buffer)| draw(buffer)).collect())
+    FpEnv::run(|| program.inputs().map(draw).collect())
 }
 
 /// `sqrt(6 / (fan_in + fan_out))`; `None` for a shape without an `out` and an `in`, or without elements.
@@ -119,6 +129,16 @@ mod tests {
         assert_eq!(ones, Ok(vec![0x3F80_0000; 4]));
         let zeros = weight(&buffer("layers.3.branches.1.bias", [4]), 1).map(|tensor| tensor.bits().to_vec());
         assert_eq!(zeros, Ok(vec![0; 4]));
+        let weight_of =
+            |name: &str, shape: &[u64]| weight(&buffer(name, shape.to_vec()), 1).map(|tensor| tensor.bits().to_vec());
+        assert_eq!(weight_of("layers.3.up_bias", &[2]), Ok(vec![0; 2]));
+        assert_eq!(weight_of("layers.3.running_mean", &[2]), Ok(vec![0; 2]));
+        assert_eq!(weight_of("layers.3.running_var", &[2]), Ok(vec![0x3F80_0000; 2]));
+        // Each weight of a layer has a stream of its own.
+        assert_ne!(weight_of("layers.3.up_weight", &[4, 4]), weight_of("layers.3.gate_weight", &[4, 4]));
+        let word = Stream::new(1, "layers.3", "cluster_centers").word(0);
+        let centre = weight_of("layers.3.cluster_centers", &[1]);
+        assert_eq!(centre, Ok(vec![symmetric(word).to_bits()]));
         assert!(matches!(weight(&buffer("layers.3.table", [4]), 1), Err(InitialiseError::Role { .. })));
         assert!(matches!(weight(&buffer("layers.3.weight", [4]), 1), Err(InitialiseError::Role { .. })));
     }

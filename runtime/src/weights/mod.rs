@@ -48,9 +48,10 @@ impl Weights {
     ///
     /// | role | values |
     /// |---|---|
-    /// | `weight` | Glorot uniform: `(2u - 1) · limit` with `limit = sqrt(6 / (fan_in + fan_out))`, computed in f64 and rounded once to f32. Of a shape `[out, in, …]`, `fan_out` is `out` and `fan_in` is `in`, each times the extents behind them |
-    /// | `bias`, `beta` | +0.0 |
-    /// | `gamma` | 1.0 |
+    /// | `weight`, `…_weight` | Glorot uniform: `(2u - 1) · limit` with `limit = sqrt(6 / (fan_in + fan_out))`, computed in f64 and rounded once to f32. Of a shape `[out, in, …]`, `fan_out` is `out` and `fan_in` is `in`, each times the extents behind them |
+    /// | `bias`, `…_bias`, `beta`, `running_mean` | +0.0 |
+    /// | `gamma`, `running_var` | 1.0 |
+    /// | `cluster_centers` | `2u - 1` |
     ///
     /// `u` is the word of [`loom_ir::numerics::philox`] with the element's row-major index, in the stream of the layer's
     /// path (the name without the role) and the role.

@@ -2,6 +2,7 @@
 //! of the work.
 
 mod contracts;
+mod gathers;
 mod maps;
 mod networks;
 mod random;

@@ -5,6 +5,7 @@
 
 mod build;
 mod contracts;
+mod gathers;
 mod maps;
 mod memory;
 mod random;

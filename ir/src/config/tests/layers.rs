@@ -1,9 +1,9 @@
 //! Each layer type and each of its keys.
 
-use super::{assert_wrong, kind, layer, messages, network, with_layers};
+use super::{SUPPORTED, assert_wrong, kind, layer, messages, network, with_layers};
 use crate::config::{
-    Activation, Conv1d, Conv2d, Dense, Layer, LayerKind, MaxPool2d, Norm, Pair, Residual, ResidualFrom, Sequential,
-    Softmax, SoftmaxVariant, Spanned,
+    Activation, BatchNorm, Conv1d, Conv2d, Dense, Dropout, Embedding, Flatten, Layer, LayerKind, MaxPool2d, Norm, Pair,
+    Residual, ResidualFrom, Sequential, Spanned, Stitch, Swiglu,
 };
 
 fn value<T: Copy>(spanned: Option<Spanned<T>>) -> Option<T> {
@@ -68,10 +68,9 @@ fn types() {
     }
     assert_wrong(
         r#"{"type": "transformer"}"#,
-        "unknown layer type `transformer`\n  \"transformer\" <- no such layer type\n  \
-         help: known are `dense`, `conv1d`, `conv2d`, `max_pool2d`, `avg_pool2d`, `flatten`, `softmax`, \
-         `layer_norm`, `rms_norm`, `residual`, `sequential`, `activation`, `relu`, `sigmoid`, `tanh`, `gelu`, \
-         `swish`, `mish`, `leaky_relu`, `elu`, `selu`, `softplus` and `linear`\n",
+        &format!(
+            "unknown layer type `transformer`\n  \"transformer\" <- no such layer type\n  help: known are {SUPPORTED}\n"
+        ),
     );
 }
 
@@ -331,83 +330,14 @@ fn average_pools() {
 
 #[test]
 fn flatten_has_no_keys() {
-    assert_eq!(kind(r#"{"type": "flatten"}"#), LayerKind::Flatten);
+    let LayerKind::Flatten(Flatten { start_axis: None, end_axis: None }) = kind(r#"{"type": "flatten"}"#) else {
+        panic!("another layer")
+    };
+    let LayerKind::Flatten(some) = kind(r#"{"type": "flatten", "start_axis": 1, "end_axis": -2}"#) else {
+        panic!("another layer")
+    };
+    assert_eq!((value(some.start_axis), value(some.end_axis)), (Some(1), Some(-2)));
     assert_eq!(messages(&with_layers(r#"{"type": "flatten", "axis": 1}"#)), ["layers.0 (`flatten`) has no key `axis`"]);
-}
-
-fn softmax(source: &str) -> Softmax {
-    match kind(source) {
-        LayerKind::Softmax(softmax) => softmax,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn softmaxes() {
-    let plain = Softmax { variant: SoftmaxVariant::Standard, temperature: 1.0, axis: None };
-    assert_eq!(softmax(r#"{"type": "softmax"}"#), plain);
-    assert_eq!(softmax(r#"{"type": "softmax", "softmax_variant": "standard", "temperature": 0}"#), plain);
-    let warm = softmax(r#"{"type": "softmax", "softmax_variant": "temperature", "temperature": 0.1, "axis": -2}"#);
-    assert_eq!((warm.variant, warm.temperature), (SoftmaxVariant::Temperature, 0.1));
-    assert_eq!(value(warm.axis), Some(-2));
-    let axis = |text: &str| value(softmax(&format!(r#"{{"type": "softmax", "axis": {text}}}"#)).axis);
-    assert_eq!(axis("-9223372036854775808"), Some(i64::MIN));
-    assert_eq!(axis("9223372036854775807"), Some(i64::MAX));
-}
-
-#[test]
-fn softmax_mistakes() {
-    assert_eq!(
-        messages(&with_layers(r#"{"type": "softmax", "temperature": -0.5, "axis": 1.0}"#)),
-        [
-            "`layers.0.temperature` must be more than 0, found -0.5",
-            "`layers.0.axis`: expected an integer, found a number with a fraction"
-        ]
-    );
-    for (text, rule) in [("9223372036854775808", "less than 2^63"), ("-9223372036854775809", "at least -2^63")] {
-        assert_eq!(
-            messages(&with_layers(&format!(r#"{{"type": "softmax", "axis": {text}}}"#))),
-            [format!("`layers.0.axis` must be {rule}, found {text}")]
-        );
-    }
-    assert_wrong(
-        r#"{"type": "softmax", "softmax_variant": "standrad"}"#,
-        "unknown softmax variant `standrad`\n  \"standrad\" <- no such softmax variant\n  \
-         help: did you mean `standard`?\n",
-    );
-    assert_wrong(
-        r#"{"type": "softmax", "softmax_variant": "bogus"}"#,
-        "unknown softmax variant `bogus`\n  \"bogus\" <- no such softmax variant\n  \
-         help: known are `standard` and `temperature`\n",
-    );
-    assert_wrong(
-        r#"{"type": "softmax", "mask": [true]}"#,
-        "layers.0 (`softmax` with `standard`) has no key `mask`\n  \"mask\" <- unknown key\n  \
-         help: `mask` belongs to `masked`\n",
-    );
-}
-
-#[test]
-fn planned_softmax_variants() {
-    for (variant, keys) in [
-        ("grid", r#", "softmax_rows": 2, "softmax_cols": 3"#),
-        ("hierarchical", r#", "hierarchy_levels": [2, 3]"#),
-        ("gumbel", r#", "gumbel_noise": true"#),
-        ("masked", r#", "mask": [true, false]"#),
-        ("sparse", ""),
-        ("sparsemax", ""),
-        ("entmax", r#", "entmax_alpha": 1.5"#),
-        ("adaptive", r#", "adaptive_clusters": [[0, 1]]"#),
-        ("mixture", r#", "mixture_weights": [0.4, 0.6]"#),
-    ] {
-        assert_wrong(
-            &format!(r#"{{"type": "softmax", "softmax_variant": "{variant}"{keys}}}"#),
-            &format!(
-                "the softmax variant `{variant}` is not supported yet\n  \"{variant}\" <- not supported yet\n  \
-                 help: supported: `standard` and `temperature`\n"
-            ),
-        );
-    }
 }
 
 #[test]
@@ -541,5 +471,59 @@ fn sequential_mistakes() {
             "layers.0.branches.2 (`flatten`) has no key `seed`",
             "layers.0 (`sequential`) has no key `axis`",
         ]
+    );
+}
+
+#[test]
+fn small_layers() {
+    assert_eq!(kind(r#"{"type": "global_max_pool"}"#), LayerKind::GlobalMaxPool);
+    assert_eq!(kind(r#"{"type": "global_avg_pool2d"}"#), LayerKind::GlobalAvgPool);
+    assert_eq!(kind(r#"{"type": "dropout"}"#), LayerKind::Dropout(Dropout { rate: 0.5 }));
+    assert_eq!(kind(r#"{"type": "dropout", "rate": 0}"#), LayerKind::Dropout(Dropout { rate: 0.0 }));
+    let batch_norm = kind(r#"{"type": "batchnorm", "num_features": 3, "epsilon": 0}"#);
+    let LayerKind::BatchNorm(BatchNorm { num_features, epsilon }) = batch_norm else { panic!("{batch_norm:?}") };
+    assert_eq!((value(num_features), epsilon), (Some(3), 1e-5));
+    let embedding = kind(r#"{"type": "embedding", "vocab_size": 16777216, "embedding_dim": 4}"#);
+    let LayerKind::Embedding(Embedding { vocab_size, embedding_dim }) = embedding else { panic!("{embedding:?}") };
+    assert_eq!((vocab_size.value, embedding_dim.value), (1 << 24, 4));
+    for (layer, message) in [
+        (r#"{"type": "dropout", "rate": 1}"#, "`layers.0.rate` must be at least 0 and less than 1, found 1"),
+        (r#"{"type": "dropout", "rate": -0.1}"#, "`layers.0.rate` must be at least 0 and less than 1, found -0.1"),
+        (
+            r#"{"type": "embedding", "vocab_size": 16777217, "embedding_dim": 1}"#,
+            "`layers.0.vocab_size` must be at most 2^24, found 16777217",
+        ),
+        (r#"{"type": "embedding", "vocab_size": 3}"#, "layers.0 (`embedding`) needs `embedding_dim`"),
+        (r#"{"type": "batch_norm", "num_features": 0}"#, "`layers.0.num_features` must be at least 1, found 0"),
+        (r#"{"type": "global_max_pool", "kernel_size": 2}"#, "layers.0 (`global_max_pool`) has no key `kernel_size`"),
+    ] {
+        assert_eq!(messages(&with_layers(layer)), [message]);
+    }
+}
+
+#[test]
+fn maps_between_sizes() {
+    for (keys, input_size, between) in [
+        (r#""input_height": 8, "output_height": 16"#, Some(8), 16),
+        (r#""input_size": 7, "input_height": 8, "output_size": 15, "output_height": 16"#, Some(7), 15),
+        (r#""intermediate_size": 4, "output_size": 15"#, None, 4),
+    ] {
+        let swiglu = kind(&format!(r#"{{"type": "swiglu", {keys}}}"#));
+        let LayerKind::Swiglu(Swiglu { input_size: input, intermediate_size, bias: true }) = swiglu else {
+            panic!("{swiglu:?}")
+        };
+        assert_eq!((value(input), intermediate_size.value), (input_size, between), "{keys}");
+    }
+    assert_wrong(
+        r#"{"type": "swiglu", "input_size": 3}"#,
+        "layers.0 (`swiglu`) needs `intermediate_size`\n  \"swiglu\" <- `intermediate_size` is missing\n  \
+         help: `intermediate_size` can also be spelled `output_size` or `output_height`\n",
+    );
+    let stitch = kind(r#"{"type": "stitch", "width": 3, "height": 5, "bias": false}"#);
+    let LayerKind::Stitch(Stitch { input_size, output_size, bias: false }) = stitch else { panic!("{stitch:?}") };
+    assert_eq!((value(input_size), output_size.value), (Some(3), 5));
+    assert_eq!(
+        messages(&with_layers(r#"{"type": "stitch", "output_size": 2, "activation": "relu"}"#)),
+        ["layers.0 (`stitch`) has no key `activation`"]
     );
 }

@@ -10,7 +10,7 @@ use crate::config::parse;
 /// A network with every type of layer and most keys.
 const VALID: &str = r#"{
     "id": "é\u00e9 🧶", "dtype": "f32", "dialect": "loom", "batch_size": 3, "input_shape": [1, 28, 28], "seed": 7,
-    "grid_rows": 2, "grid_cols": 3, "layers_per_cell": 2,
+    "grid_rows": 5, "grid_cols": 3, "layers_per_cell": 1,
     "layers": [
         {"type": "conv2d", "name": "first", "filters": 8, "kernel_size": [3, 3], "padding": 1, "activation": "gelu",
          "approximate": "tanh", "input_channels": 1, "input_height": 28, "input_width": 28},
@@ -24,7 +24,11 @@ const VALID: &str = r#"{
         {"type": "conv1d", "filters": 2, "kernel_size": 3, "groups": 1, "bias": false},
         {"type": "elu", "alpha": -1.5},
         {"type": "activation", "activation": "silu"},
-        {"type": "softmax", "softmax_variant": "temperature", "temperature": 0.5, "axis": -1}
+        {"type": "softmax", "softmax_variant": "temperature", "temperature": 0.5, "axis": -1},
+        {"type": "softmax", "softmax_variant": "adaptive", "adaptive_clusters": [[0, 1], [2]]},
+        {"type": "parallel", "combine_mode": "grid_scatter", "grid_output_rows": 2, "grid_output_cols": 1,
+         "grid_positions": [{"target_row": 1, "target_col": 0}], "branches": [{"type": "swiglu", "output_size": 3}]},
+        {"type": "kmeans", "num_clusters": 2, "attached_layer": {"type": "dropout", "rate": 0.25}}
     ]
 }"#;
 

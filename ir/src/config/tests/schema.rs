@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{messages, with_layers};
-use crate::config::schema::{self, Key, SOFTMAX_VARIANTS};
+use crate::config::schema::{self, Key, Named};
 use crate::config::{ACTIVATIONS, LAYER_KEYS, LAYER_TYPES, NETWORK_KEYS};
+use crate::config::{kmeans, parallel, softmax};
 
 /// An object with these fixed pairs, and null for every key that they leave open.
 fn all_null(fixed: &[(&str, &str)], keys: &[&[Key]]) -> (String, usize) {
@@ -25,15 +26,41 @@ fn assert_all_read((object, count): (String, usize), wrap: fn(&str) -> String) {
 
 #[test]
 fn every_layer_key_is_read() {
-    for row in LAYER_TYPES.iter().filter(|row| row.is_supported() && row.name != "sequential") {
+    let lists = ["sequential", "parallel"];
+    for row in LAYER_TYPES.iter().filter(|row| row.is_supported() && !lists.contains(&row.name)) {
         let fixed = [("type", format!("\"{}\"", row.name))];
         let fixed = fixed.each_ref().map(|(key, value)| (*key, value.as_str()));
         assert_all_read(all_null(&fixed, &[LAYER_KEYS, row.keys]), with_layers);
     }
-    for key in ["branches", "layers"] {
+    for (layer, key) in lists.into_iter().flat_map(|layer| [(layer, "branches"), (layer, "layers")]) {
         let message = format!("`layers.0.{key}`: expected a list of layers, found null");
-        assert_eq!(messages(&with_layers(&format!(r#"{{"type": "sequential", "{key}": null}}"#))), [message]);
+        assert_eq!(messages(&with_layers(&format!(r#"{{"type": "{layer}", "{key}": null}}"#))), [message]);
     }
+}
+
+#[test]
+fn every_variant_key_is_read() {
+    for row in softmax::VARIANTS {
+        let name = format!("\"{}\"", row.name);
+        let fixed = [("type", "\"softmax\""), ("softmax_variant", &name)];
+        assert_all_read(all_null(&fixed, &[LAYER_KEYS, row.keys]), with_layers);
+    }
+    for row in parallel::MODES {
+        let name = format!("\"{}\"", row.name);
+        let branches = r#"[{"type": "flatten"}]"#;
+        let fixed = [("type", "\"parallel\""), ("combine_mode", &name), ("branches", branches)];
+        assert_all_read(all_null(&fixed, &[LAYER_KEYS, row.keys]), with_layers);
+    }
+    let position = all_null(&[], &[schema::POSITION_KEYS]);
+    let scatter = |object: &str| {
+        with_layers(&format!(
+            r#"{{"type": "parallel", "branches": [], "combine_mode": "grid_scatter", "grid_output_rows": 1,
+            "grid_output_cols": 1, "grid_positions": [{object}]}}"#
+        ))
+    };
+    let messages = messages(&scatter(&position.0));
+    let nulls = messages.iter().filter(|message| message.ends_with("found null")).count();
+    assert_eq!(nulls, position.1, "{messages:#?}");
 }
 
 #[test]
@@ -60,7 +87,14 @@ fn names_are_unique() {
     // softmax is both a layer and an activation.
     unique(schema::all_layer_names().filter(|&name| name != "softmax").collect());
     unique(schema::all_activation_names().collect());
-    unique(SOFTMAX_VARIANTS.iter().map(|row| row.name).collect());
+    fn spellings<T>(rows: &[Named<T>]) -> Vec<&'static str> {
+        rows.iter().flat_map(Named::spellings).collect()
+    }
+    unique(spellings(softmax::VARIANTS));
+    unique(spellings(softmax::GATE_VARIANTS));
+    unique(spellings(parallel::MODES));
+    unique(spellings(kmeans::OUTPUTS));
+    unique(spellings(kmeans::METRICS));
     unique(NETWORK_KEYS.iter().map(|key| key.name).collect());
     for row in LAYER_TYPES {
         unique([LAYER_KEYS, row.keys].concat().iter().map(|key| key.name).collect());

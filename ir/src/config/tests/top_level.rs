@@ -154,8 +154,8 @@ fn unknown_keys() {
     );
     assert_eq!(
         wrong(&with_keys(r#""bias": true"#)),
-        "the network has no key `bias`\n  \"bias\" <- unknown key\n  help: `bias` belongs to `dense`, `conv1d` and \
-         `conv2d`\n"
+        "the network has no key `bias`\n  \"bias\" <- unknown key\n  help: `bias` belongs to `dense`, `conv1d`, \
+         `conv2d`, `swiglu` and `stitch`\n"
     );
 }
 

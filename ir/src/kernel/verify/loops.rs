@@ -94,6 +94,7 @@ fn check_axis(kernel: &Kernel, count: u64) -> Result<(), &'static str> {
         Body::Map(_) => kernel.axes.len(),
         Body::Reduce(reduce) => kernel.axes.len() - reduce.reduced,
         Body::Contract(contract) => contract.batch,
+        Body::Gather(_) => kernel.output_axes(),
     };
     if leading == 0 { Err("the first axis is reduced, or a row or column of a contraction") } else { Ok(()) }
 }
