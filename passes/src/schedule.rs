@@ -6,6 +6,7 @@
 //! recurrence's value at an index is a load of the slice before. Outputs are written by a kernel of their own, which turns every NaN
 //! into the one NaN that a caller may see (LN1 section 2); fusion then joins it with its producer.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use loom_ir::graph::{ContractAxes, Graph, Node, NodeId, Op, ReduceKind};
@@ -21,6 +22,7 @@ use crate::view::View;
 
 /// Makes one kernel an operation. The graph must be verified.
 pub fn schedule(graph: &Graph) -> Program {
+    let graph = &without_idle_recurrences(graph);
     let mut scheduler = Scheduler {
         graph,
         program: Program { name: graph.name.clone(), buffers: Vec::new(), kernels: Vec::new(), plan: None },
@@ -54,6 +56,30 @@ enum Known {
     View(View),
     /// All elements have these bits.
     Splat(u32),
+}
+
+/// The graph with recurrences that carry nothing, or nothing but their start, as the start repeated: those of at most one
+/// step, and those of themselves.
+fn without_idle_recurrences(graph: &Graph) -> Cow<'_, Graph> {
+    let idle = |id: &NodeId| match graph.node(*id).op {
+        Op::Recur(steps) => steps <= 1 || graph.operands(*id)[1] == *id,
+        _ => false,
+    };
+    let recurrences: Vec<NodeId> = graph.topological().into_iter().filter(idle).collect();
+    let mut result = Cow::Borrowed(graph);
+    for id in recurrences {
+        let Node { ty, origin, .. } = graph.node(id).clone();
+        let repeat = Op::Broadcast { axes: (1..ty.shape.rank()).collect(), shape: ty.shape };
+        let init = result.operands(id)[0];
+        match result.to_mut().add(repeat, &[init], &origin) {
+            Ok(start) => {
+                result.to_mut().replace(id, start);
+                result.to_mut().remove(id);
+            }
+            Err(error) => unreachable!("a start fits its recurrence: {error}"),
+        }
+    }
+    result
 }
 
 /// The nodes one by one, those of a recurrence together: operands before users, among units that are ready the one whose
@@ -102,7 +128,7 @@ fn units(graph: &Graph) -> Vec<Vec<NodeId>> {
 /// Each slice of a view along its first axis moved up by one; before the first, `fill`.
 fn delay(view: &View, shape: &Shape, fill: u32) -> Option<View> {
     let rank = shape.rank();
-    let Some(kept) = shape.dims()[0].checked_sub(1) else { return Some(view.clone()) };
+    let kept = shape.dims()[0] - 1;
     let ends = [&[kept], &shape.dims()[1..]].concat();
     let all_but_last = Op::Slice { starts: vec![0; rank], ends: ends.clone(), steps: vec![1; rank] };
     let mut low = vec![0; rank];
