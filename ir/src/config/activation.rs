@@ -21,10 +21,15 @@ pub(super) fn choice(object: &Object<'_>, default: Option<&'static ActivationTyp
     }
 }
 
-/// What it means for the layer to name no activation: relu, but linear for a gate, whose values are logits.
+/// What it means for the layer to name no activation: relu, but tanh for an rnn, and linear for a gate, whose values are
+/// logits.
 pub(super) fn default_of(object: &Object<'_>) -> &'static ActivationType {
+    const TANH: &ActivationType = &schema::TANH;
     const RELU: &ActivationType = &schema::RELU;
     const LINEAR: &ActivationType = &schema::LINEAR;
+    if object.name(schema::TYPE).is_some_and(|name| name == "rnn") {
+        return TANH;
+    }
     if object.path.as_ref().is_some_and(LayerPath::is_gate) { LINEAR } else { RELU }
 }
 

@@ -55,6 +55,7 @@ mod kmeans;
 mod layers;
 mod network;
 mod parallel;
+mod recurrent;
 mod schema;
 mod softmax;
 mod spanned;
@@ -72,6 +73,7 @@ pub use network::{
     LayerKind, LayerPath, MaxPool2d, Network, Norm, Pair, Residual, ResidualFrom, Sequential, Stitch, Swiglu,
 };
 pub use parallel::{CombineMode, Filter, GridScatter, Parallel};
+pub use recurrent::{Cell, CellBiases, Recurrent};
 pub use schema::{ACTIVATIONS, ActivationType, Key, LAYER_KEYS, LAYER_TYPES, LayerType, NETWORK_KEYS};
 pub use softmax::{Softmax, SoftmaxVariant};
 pub use spanned::Spanned;

@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::kmeans::Kmeans;
 use super::parallel::Parallel;
+use super::recurrent::Recurrent;
 use super::softmax::Softmax;
 use super::spanned::Spanned;
 use crate::diagnostics::Span;
@@ -137,6 +138,8 @@ pub enum LayerKind {
     Swiglu(Swiglu),
     /// `stitch`
     Stitch(Stitch),
+    /// `rnn`, `lstm`, `gru`
+    Recurrent(Recurrent),
     /// `residual`
     Residual(Residual),
     /// `sequential`

@@ -8,7 +8,7 @@ use super::activation;
 use super::context::Reported;
 use super::fields::Fields;
 use super::network::{Activation, LayerKind};
-use super::{kmeans, layers, parallel, softmax};
+use super::{kmeans, layers, parallel, recurrent, softmax};
 
 /// A key of an object of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,12 @@ keys! {
     FROM = "from", "what is added: a layer's name, `input`, or a number of layers back; default 1";
     GROUPS = "groups", "parts that the channels are divided into; default 1";
     HEIGHT = "height", "the output size; wins over `output_size`";
+    BIASES = "biases", "`both`: one for the input's product and one for the state's, the default; `single` or `none`";
+    BIDIRECTIONAL = "bidirectional", "whether a second cell runs from the last step to the first; default false";
+    HIDDEN_SIZE = "hidden_size", "elements of the state";
+    INITIAL_STATE = "initial_state", "the state before the first step: `zeros` (the default) or `learned`, a weight";
+    RETURN_SEQUENCES = "return_sequences", "whether the states of all steps are given; default true";
+    SEQ_LENGTH = "seq_length", "steps; inferred if left out";
     INPUT_CHANNELS = "input_channels", "channels of the input; inferred if left out";
     INPUT_HEIGHT = "input_height", "rows of the input; inferred if left out";
     INPUT_LENGTH = "input_length", "positions of the input; inferred if left out";
@@ -324,6 +330,36 @@ pub const LAYER_TYPES: &[LayerType] = &[
         read: Some(kmeans::kmeans),
     },
     LayerType {
+        name: "rnn",
+        aliases: &[],
+        doc: "a simple recurrent network",
+        keys: &[
+            INPUT_SIZE,
+            HIDDEN_SIZE,
+            SEQ_LENGTH,
+            BIASES,
+            BIDIRECTIONAL,
+            RETURN_SEQUENCES,
+            INITIAL_STATE,
+            ACTIVATION,
+        ],
+        read: Some(recurrent::rnn),
+    },
+    LayerType {
+        name: "lstm",
+        aliases: &[],
+        doc: "a long short-term memory",
+        keys: RECURRENT_KEYS,
+        read: Some(recurrent::lstm),
+    },
+    LayerType {
+        name: "gru",
+        aliases: &[],
+        doc: "a gated recurrent unit",
+        keys: RECURRENT_KEYS,
+        read: Some(recurrent::gru),
+    },
+    LayerType {
         name: ACTIVATION_LAYER,
         aliases: &[],
         doc: "an activation as a layer of its own",
@@ -331,10 +367,10 @@ pub const LAYER_TYPES: &[LayerType] = &[
         read: Some(layers::activation),
     },
     LayerType::planned("multi_head_attention", &["mha"], "attention"),
-    LayerType::planned("rnn", &[], "a simple recurrent network"),
-    LayerType::planned("lstm", &[], "a long short-term memory"),
-    LayerType::planned("gru", &[], "a gated recurrent unit"),
 ];
+
+const RECURRENT_KEYS: &[Key] =
+    &[INPUT_SIZE, HIDDEN_SIZE, SEQ_LENGTH, BIASES, BIDIRECTIONAL, RETURN_SEQUENCES, INITIAL_STATE];
 
 /// The one layer that has to name its activation.
 pub(super) const ACTIVATION_LAYER: &str = "activation";
@@ -361,7 +397,7 @@ impl ActivationType {
 pub const ACTIVATIONS: &[ActivationType] = &[
     RELU,
     ActivationType::plain("sigmoid", &[], |_| Ok(Activation::Sigmoid)),
-    ActivationType::plain("tanh", &[], |_| Ok(Activation::Tanh)),
+    TANH,
     ActivationType::plain(SOFTMAX, &[], |_| Ok(Activation::Softmax)),
     ActivationType { name: "gelu", aliases: &[], keys: &[APPROXIMATE], read: activation::gelu },
     ActivationType::plain("swish", &["silu"], |_| Ok(Activation::Swish)),
@@ -375,6 +411,9 @@ pub const ACTIVATIONS: &[ActivationType] = &[
 
 /// What a layer with an activation has if its object names none.
 pub(super) const RELU: ActivationType = ActivationType::plain("relu", &[], |_| Ok(Activation::Relu));
+
+/// What an rnn has if its object names none.
+pub(super) const TANH: ActivationType = ActivationType::plain("tanh", &[], |_| Ok(Activation::Tanh));
 
 const SOFTMAX: &str = "softmax";
 

@@ -238,6 +238,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The values before each of `steps` steps, from `init` on: see [`Op::Recur`]. [`Builder::close`] says what comes after
+    /// each.
+    pub fn recur(&mut self, steps: u64, init: NodeId) -> NodeId {
+        self.graph.add_recur(steps, init, &self.origin)
+    }
+
+    /// What comes after each step of a recurrence.
+    pub fn close(&mut self, recur: NodeId, after: NodeId) {
+        self.graph.close(recur, after);
+    }
+
     /// The caller's tensor.
     pub fn input(&mut self, name: &str, ty: TensorType) -> NodeId {
         self.graph.add_leaf(Op::Input(name.to_string()), ty, &self.origin)

@@ -7,6 +7,7 @@ mod activation;
 mod combine;
 mod kmeans;
 mod layers;
+mod recurrent;
 mod softmax;
 mod sparse;
 mod window;
@@ -67,6 +68,7 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
             ShapedKind::Swiglu { input_size, intermediate_size, bias } => {
                 layers::swiglu(&mut b, x, *input_size, *intermediate_size, *bias)
             }
+            ShapedKind::Recurrent(layer) => recurrent::recurrent(&mut b, x, layer),
             ShapedKind::Combine { combination, branches } => {
                 let branches: Vec<NodeId> = branches.iter().map(|branch| values[branch.0]).collect();
                 let gate = match combination {

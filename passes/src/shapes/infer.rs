@@ -160,6 +160,7 @@ impl Walk {
             LayerKind::BatchNorm(norm) => small::batch_norm(&at, norm, value.feature_map),
             LayerKind::Dropout(_) => Ok(small::dropout(&at, value.feature_map)),
             LayerKind::Swiglu(swiglu) => small::swiglu(&at, swiglu),
+            LayerKind::Recurrent(layer) => small::recurrent(&at, layer, value.feature_map),
             LayerKind::Stitch(stitch) => {
                 let dense = small::as_dense(stitch);
                 self.dense(&at, &dense, value.feature_map).map(|dense| Resolved { type_name: "stitch", ..dense })

@@ -27,6 +27,10 @@ pub(super) fn declared_by(layer: &Layer) -> Result<Vec<u64>, &'static str> {
         LayerKind::Swiglu(swiglu) => {
             swiglu.input_size.map(|size| vec![size.value]).ok_or("needs input_size to tell its input's shape")
         }
+        LayerKind::Recurrent(layer) => match (layer.seq_length, layer.input_size) {
+            (Some(steps), Some(size)) => Ok(vec![steps.value, size.value]),
+            _ => Err("needs seq_length and input_size to tell its input's shape"),
+        },
         LayerKind::Sequential(sequential) => match sequential.layers.first() {
             Some(first) => declared_by(first),
             None => Err(UNTOLD),

@@ -23,7 +23,7 @@ mod window;
 
 use std::fmt;
 
-use loom_ir::config::{Activation, KmeansMetric, KmeansOutput, LayerPath, Network};
+use loom_ir::config::{Activation, Cell, CellBiases, KmeansMetric, KmeansOutput, LayerPath, Network};
 use loom_ir::types::Shape;
 
 pub use error::{ShapeError, ShapeErrors};
@@ -144,6 +144,8 @@ pub enum ShapedKind {
         /// Whether biases are added.
         bias: bool,
     },
+    /// A cell run over a sequence.
+    Recurrent(ShapedRecurrent),
     /// One value made of the outputs of branches.
     Combine {
         /// How.
@@ -185,6 +187,40 @@ pub enum ShapedKind {
     },
     /// An activation as a layer.
     Activation(Activation),
+}
+
+/// A recurrent layer, sizes resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShapedRecurrent {
+    /// What a step computes.
+    pub cell: Cell,
+    /// How the sequence lies in the input.
+    pub input: SequenceInput,
+    /// How many steps there are, at least one.
+    pub steps: u64,
+    /// Elements of a step.
+    pub input_size: u64,
+    /// Elements of the state.
+    pub hidden_size: u64,
+    /// What is added to the products.
+    pub biases: CellBiases,
+    /// Whether a second cell runs from the last step to the first.
+    pub bidirectional: bool,
+    /// Whether the states of all steps are given.
+    pub return_sequences: bool,
+    /// Whether the state before the first step is a weight.
+    pub learned_start: bool,
+}
+
+/// How a sequence lies in the input of a recurrent layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SequenceInput {
+    /// `[batch, steps, elements]`.
+    Sequence,
+    /// `[batch, elements, steps]`: a feature map.
+    ChannelsFirst,
+    /// Step after step, under another shape.
+    Flat,
 }
 
 /// A distribution along one axis; see `docs/layers.md`.

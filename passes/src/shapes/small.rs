@@ -1,11 +1,11 @@
 //! Layers whose shape rule takes a few lines.
 
-use loom_ir::config::{BatchNorm, Dense, Embedding, Flatten, Kmeans, KmeansOutput, Spanned, Stitch, Swiglu};
+use loom_ir::config::{BatchNorm, Dense, Embedding, Flatten, Kmeans, KmeansOutput, Recurrent, Spanned, Stitch, Swiglu};
 use loom_ir::types::Shape;
 
 use super::error::ShapeError;
 use super::infer::{At, Resolved, Value};
-use super::{ShapedKind, ValueId};
+use super::{SequenceInput, ShapedKind, ShapedRecurrent, ValueId};
 
 pub(super) fn flatten(at: &At<'_>, flatten: &Flatten) -> Result<Resolved, ShapeError> {
     let dims = at.shape.dims();
@@ -63,6 +63,49 @@ pub(super) fn swiglu(at: &At<'_>, swiglu: &Swiglu) -> Result<Resolved, ShapeErro
     Shape::checked(between).map_err(|source| at.limit("the value between:", source))?;
     let kind = ShapedKind::Swiglu { input_size: last, intermediate_size, bias: swiglu.bias };
     Ok(Resolved { type_name: "swiglu", kind, output: dims.to_vec(), feature_map: false })
+}
+
+/// A sequence of `[batch, steps, elements]`; or a feature map of one axis of positions, which are its steps, with channels
+/// as their elements; or as many elements as `seq_length` steps of `input_size` have.
+pub(super) fn recurrent(at: &At<'_>, layer: &Recurrent, feature_map: bool) -> Result<Resolved, ShapeError> {
+    let dims = at.shape.dims();
+    let given = layer.seq_length.zip(layer.input_size).map(|(steps, size)| (steps.value, size.value));
+    let (steps, size, input) = match (dims, given) {
+        (&[_, channels, positions], _) if feature_map => (positions, channels, SequenceInput::ChannelsFirst),
+        (&[_, steps, size], _) => (steps, size, SequenceInput::Sequence),
+        (_, Some((steps, size))) if dims[1..].iter().product::<u64>() == steps.saturating_mul(size) => {
+            (steps, size, SequenceInput::Flat)
+        }
+        _ => return Err(at.rank("[batch, steps, elements], or seq_length and input_size that make up a sample")),
+    };
+    if let Some(given) = layer.input_size.filter(|given| given.value != size) {
+        return Err(at.mismatch("input_size", given, size));
+    }
+    if let Some(given) = layer.seq_length.filter(|given| given.value != steps) {
+        return Err(at.mismatch("seq_length", given, steps));
+    }
+    if steps == 0 {
+        return Err(at.rank("at least one step"));
+    }
+    let hidden = layer.hidden_size.value;
+    let rows = layer.cell.gates().saturating_mul(hidden);
+    at.weight(vec![rows, size])?;
+    at.weight(vec![rows, hidden])?;
+    Shape::checked(vec![steps, dims[0], rows]).map_err(|source| at.limit("the gates:", source))?;
+    let width = if layer.bidirectional { hidden.saturating_mul(2) } else { hidden };
+    let output = if layer.return_sequences { vec![dims[0], steps, width] } else { vec![dims[0], width] };
+    let kind = ShapedKind::Recurrent(ShapedRecurrent {
+        cell: layer.cell,
+        input,
+        steps,
+        input_size: size,
+        hidden_size: hidden,
+        biases: layer.biases,
+        bidirectional: layer.bidirectional,
+        return_sequences: layer.return_sequences,
+        learned_start: layer.learned_start,
+    });
+    Ok(Resolved { type_name: layer.cell.name(), kind, output, feature_map: false })
 }
 
 /// A stitch is a dense layer without an activation.

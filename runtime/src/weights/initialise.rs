@@ -49,12 +49,15 @@ pub(super) fn weight(buffer: &Buffer, seed: u64) -> Result<Tensor, InitialiseErr
         return Err(unknown());
     }
     match role {
-        role if role == "weight" || role.ends_with("_weight") => {
+        role if role == "weight" || role.ends_with("_weight") || role.starts_with("weight_") => {
             let limit = glorot_limit(&buffer.shape).ok_or_else(unknown)?;
             fill(buffer, Stream::new(seed, path, role).words().map(|word| (symmetric(word) * limit).to_bits()))
         }
         "cluster_centers" => fill(buffer, Stream::new(seed, path, role).words().map(|word| symmetric(word).to_bits())),
-        role if role == "bias" || role.ends_with("_bias") => fill(buffer, std::iter::repeat(0)),
+        role if role == "bias" || role.ends_with("_bias") || role.starts_with("bias_") => {
+            fill(buffer, std::iter::repeat(0))
+        }
+        role if role.starts_with("initial_") => fill(buffer, std::iter::repeat(0)),
         "beta" | "running_mean" => fill(buffer, std::iter::repeat(0)),
         "gamma" | "running_var" => fill(buffer, std::iter::repeat(1.0f32.to_bits())),
         _ => Err(unknown()),
