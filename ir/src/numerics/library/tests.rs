@@ -49,6 +49,7 @@ fn neighbourhoods() -> impl Iterator<Item = f32> {
         87.336_55,
         103.278_93,
         1.125,
+        1.25,
         4.0,
         0.75,
         1.5,
