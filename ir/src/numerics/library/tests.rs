@@ -163,6 +163,15 @@ fn exact_where_expected() {
 }
 
 #[test]
+fn powers_of_two_are_exact() {
+    for n in -149..=127 {
+        let power = f32::from_bits(if n < -126 { 1 << (n + 149) } else { ((n + 127) as u32) << 23 });
+        assert_eq!(call(UnaryOp::Exp2, n as f32), power, "exp2({n})");
+        assert_eq!(call(UnaryOp::Log2, power), n as f32, "log2 of 2^{n}");
+    }
+}
+
+#[test]
 fn odd_functions_are_odd_to_the_bit() {
     for op in [UnaryOp::Tanh, UnaryOp::Erf, UnaryOp::Sin] {
         for bits in (0..0x7f80_0000_u32).step_by(40_009) {
