@@ -7,8 +7,8 @@
 use super::quotient::{Split, quotient};
 use crate::kernel::scalar::{BinaryOp, CompareOp, ScalarFn, ScalarFnBuilder, Value};
 use crate::numerics::emit::{
-    HEAD, MAGIC, abs, add_three, at_least, at_most, bits, float, horner, masked, scale, shl, shr, test, unary_program,
-    with_sign_of,
+    HEAD, MAGIC, abs, add_exactly, add_three, at_least, at_most, bits, float, horner, masked, scale, shl, shr, test,
+    unary_program, with_sign_of,
 };
 use crate::types::DType;
 
@@ -29,6 +29,17 @@ pub(super) const Q: [f32; 5] = [
     f32::from_bits(0x3d2a_ac2c),
     f32::from_bits(0x3c09_1eef),
     f32::from_bits(0x3ab5_6390),
+];
+
+/// The same with one coefficient more, by linear programming, for expm1: near x = 0.35 it is small beside the `e^r` that it
+/// comes from, and so is the error it may have. Relative error of `e^r`: 2^-33.2.
+const Q_LONG: [f32; 6] = [
+    f32::from_bits(0x3f00_0000),
+    f32::from_bits(0x3e2a_aaaa),
+    f32::from_bits(0x3d2a_aa74),
+    f32::from_bits(0x3c08_8987),
+    f32::from_bits(0x3ab6_a65e),
+    f32::from_bits(0x394e_fdd0),
 ];
 
 /// ln 2 to 12 bits: its product with another 12-bit number is exact.
@@ -52,6 +63,8 @@ struct Reduced {
     /// Integer whose low 9 bits are those of `n + bias`; garbage for a NaN.
     exponent: Value,
     r: Value,
+    /// What `r` lacks of the exact remainder, where that is above 2^-10.
+    r_rest: Value,
     w: Value,
 }
 
@@ -64,7 +77,7 @@ impl Reduced {
 }
 
 /// Reduces `x`, which is at most some hundreds in size. A NaN gives NaN for `r` and `w`.
-fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32) -> Reduced {
+fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32, q: &[f32]) -> Reduced {
     let magic = b.f32(MAGIC + bias as f32);
     let scaled = scale(b, x, LOG2_E);
     let shifted = b.add(scaled, magic);
@@ -73,10 +86,12 @@ fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32) -> Reduced {
     let tail = scale(b, n, LN2_TAIL);
     let coarse = b.sub(x, head);
     let r = b.sub(coarse, tail);
-    let q = horner(b, r, &Q);
+    let back = b.sub(coarse, r);
+    let r_rest = b.sub(back, tail);
+    let q = horner(b, r, q);
     let square = b.mul(r, r);
     let w = b.mul(square, q);
-    Reduced { exponent: bits(b, shifted), r, w }
+    Reduced { exponent: bits(b, shifted), r, r_rest, w }
 }
 
 /// e^x.
@@ -88,7 +103,7 @@ pub(super) fn exp() -> ScalarFn {
         let x = at_least(b, x, -104.0);
         let x = at_most(b, x, 89.0);
         // The bias 254 is shared by two exponents.
-        let reduced = reduce(b, x, 254);
+        let reduced = reduce(b, x, 254, &Q);
         let rest = b.add(reduced.r, reduced.w);
         let one = b.f32(1.0);
         let mantissa = b.add(one, rest);
@@ -144,15 +159,19 @@ pub(super) fn expm1() -> ScalarFn {
     unary_program(DType::F32, |b, x| {
         let clamped = at_least(b, x, -18.0);
         let clamped = at_most(b, clamped, 89.0);
-        let reduced = reduce(b, clamped, 126);
+        let reduced = reduce(b, clamped, 126, &Q_LONG);
         let power = reduced.power(b);
         let half = b.f32(0.5);
         let whole = b.sub(power, half);
         let linear = b.mul(power, reduced.r);
-        let head = b.add(whole, linear);
-        // |whole| >= |linear|, or whole = 0: the error of the sum is exact.
-        let back = b.sub(head, whole);
-        let error = b.sub(linear, back);
+        // |whole| >= |linear|, or whole = 0.
+        let (head, error) = add_exactly(b, whole, linear);
+        // What is left of the 1 where the power is beyond 2^24.
+        let back = b.sub(power, whole);
+        let missing = b.sub(half, back);
+        let error = b.sub(error, missing);
+        let linear_rest = b.mul(power, reduced.r_rest);
+        let error = b.add(error, linear_rest);
         let rest = b.mul(power, reduced.w);
         let tail = b.add(error, rest);
         let sum = b.add(head, tail);
@@ -172,7 +191,7 @@ pub(super) fn sigmoid() -> ScalarFn {
         let size = at_most(b, size, 104.0);
         let exponent = b.unary(crate::kernel::scalar::UnaryOp::Neg, size);
         // 2^n = 2^(n + 24) 2^-24: both are normal for n >= -150.
-        let reduced = reduce(b, exponent, 127 + 24);
+        let reduced = reduce(b, exponent, 127 + 24, &Q);
         let power = reduced.power(b);
         let one = b.f32(1.0);
         let rest = b.add(reduced.r, reduced.w);
@@ -207,7 +226,7 @@ pub(super) fn tanh() -> ScalarFn {
         // tanh is above 1 - 2^-26 here.
         let clamped = at_most(b, size, 9.25);
         let exponent = scale(b, clamped, -2.0);
-        let reduced = reduce(b, exponent, 127);
+        let reduced = reduce(b, exponent, 127, &Q);
         let power = reduced.power(b);
         let linear = b.mul(power, reduced.r);
         let rest = b.mul(power, reduced.w);

@@ -49,6 +49,7 @@ fn neighbourhoods() -> impl Iterator<Item = f32> {
         87.336_55,
         103.278_93,
         1.125,
+        1.25,
         4.0,
         0.75,
         1.5,
@@ -158,6 +159,15 @@ fn exact_where_expected() {
     for op in [UnaryOp::Expm1, UnaryOp::Log1p, UnaryOp::Tanh, UnaryOp::Erf, UnaryOp::Sin] {
         assert_eq!(call(op, 0.0).to_bits(), 0, "{op}(+0)");
         assert_eq!(call(op, -0.0).to_bits(), 0x8000_0000, "{op}(-0)");
+    }
+}
+
+#[test]
+fn powers_of_two_are_exact() {
+    for n in -149..=127 {
+        let power = f32::from_bits(if n < -126 { 1 << (n + 149) } else { ((n + 127) as u32) << 23 });
+        assert_eq!(call(UnaryOp::Exp2, n as f32), power, "exp2({n})");
+        assert_eq!(call(UnaryOp::Log2, power), n as f32, "log2 of 2^{n}");
     }
 }
 

@@ -108,19 +108,21 @@ fn nan_is_nan_whatever_its_payload() {
     }
 }
 
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits(if n < -126 { 1 << (n + 149) } else { ((n + 127) as u32) << 23 })
+}
+
 /// A result that is a float is that float.
 #[test]
 fn exact_powers_are_exact() {
     for n in -149..=127 {
-        let power = if n < -126 { f32::from_bits(1 << (n + 149)) } else { f32::from_bits(((n + 127) as u32) << 23) };
-        check(2.0, n as f32, power);
-        check(0.5, -n as f32, power);
-        check(power, 1.0, power);
-        if n % 2 == 0 {
-            check(-2.0, n as f32, power);
-            check(power, 0.5, f32::from_bits(((n / 2 + 127) as u32) << 23));
-        } else {
-            check(-2.0, n as f32, -power);
+        check(2.0, n as f32, power_of_two(n));
+        check(-2.0, n as f32, if n % 2 == 0 { power_of_two(n) } else { -power_of_two(n) });
+        for quarters in -64..=64 {
+            let result = n * quarters / 4;
+            if n * quarters % 4 == 0 && (-149..=127).contains(&result) {
+                check(power_of_two(n), quarters as f32 * 0.25, power_of_two(result));
+            }
         }
     }
     for base in 1..=4096_u32 {
