@@ -25,6 +25,7 @@ pub mod compare;
 pub mod digest;
 pub mod executor;
 pub mod fp_env;
+pub mod report;
 pub mod session;
 pub mod tensors;
 pub mod weights;

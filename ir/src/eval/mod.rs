@@ -1,5 +1,6 @@
 //! The reference interpreter: slow, obvious, and the definition of the bits.
 
 pub mod cost;
+pub mod operands;
 pub mod program;
 pub mod scalar;
