@@ -25,6 +25,10 @@ pub const MAX_KERNELS: usize = 1 << 16;
 pub const MAX_BUFFERS: usize = 1 << 17;
 /// Instructions of one scalar function.
 pub const MAX_SCALAR_OPS: usize = 1 << 12;
+/// Loads of one kernel, and arguments of one of its functions. Each is code in every backend.
+pub const MAX_KERNEL_LOADS: usize = 1 << 9;
+/// Stages of one reduction.
+pub const MAX_STAGES: usize = 1 << 6;
 /// Distinct buffers that one kernel touches. WebGPU guarantees 8 storage buffers a shader stage.
 pub const MAX_KERNEL_BUFFERS: usize = 8;
 /// Bytes of the JSON header of a safetensors file (the format's own limit).

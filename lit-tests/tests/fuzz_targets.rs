@@ -98,6 +98,11 @@ fn artifact() {
 }
 
 #[test]
+fn report() {
+    check("report", 100);
+}
+
+#[test]
 fn program() {
     check("program", 30);
 }
@@ -110,7 +115,7 @@ fn differential() {
 #[test]
 fn every_target_has_a_test_and_a_fuzz_target() {
     let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["config", "graph", "safetensors", "artifact", "program", "differential"]);
+    assert_eq!(names, ["config", "graph", "safetensors", "artifact", "report", "program", "differential"]);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
     assert!(names.iter().all(|name| folder.join(name).with_extension("rs").is_file()));
 }

@@ -6,6 +6,7 @@ use loom_ir::kernel::{
     Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Gather, Kernel, Lambda, Program, Reduce, ReduceOp, Stage,
     verify,
 };
+use loom_ir::limits;
 use loom_ir::numerics::reduction::SumSpec;
 use loom_ir::types::{DType, Shape};
 use loom_passes::pipeline::{Ir, run_pass};
@@ -171,4 +172,58 @@ fn gathers_are_verified() {
     let mut program = gather(2);
     program.kernels[0].axes.clear();
     assert!(verify(program).is_err());
+}
+
+#[test]
+fn loads_arguments_and_stages_are_limited() {
+    let with = |loads: usize, args: usize, stages: usize| {
+        let mut program = transposed_sum_and_index();
+        let kernel = &mut program.kernels[0];
+        let load = kernel.loads[0].clone();
+        kernel.loads = vec![load; loads];
+        let Body::Reduce(reduce) = &mut kernel.body else { unreachable!() };
+        let mut stage = reduce.stages[0].clone();
+        stage.input.args = vec![Arg::Load(0); args];
+        stage.input.function.params = vec![DType::F32; args];
+        reduce.stages = vec![stage; stages];
+        verify(program).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let (loads, stages) = (limits::MAX_KERNEL_LOADS, limits::MAX_STAGES);
+    assert_eq!(with(loads, loads, stages), Ok(()));
+    assert!(with(loads + 1, 1, 1).unwrap_err().contains("513 loads in one kernel, the limit is 512"));
+    assert!(with(1, loads + 1, 1).unwrap_err().contains("513 arguments of one function, the limit is 512"));
+    assert!(with(1, 1, stages + 1).unwrap_err().contains("65 stages of one reduction, the limit is 64"));
+}
+
+/// Many reductions along the same rows: fusion stops where a kernel would have too many stages.
+#[test]
+fn fusion_stays_below_the_limits() {
+    let mut text = String::from("graph \"\" {\n  %0 = input \"x\" : f32[2, 3]\n");
+    let mut last = 0;
+    for _ in 0..limits::MAX_STAGES + 10 {
+        text += &format!("  %{} = reduce %{last} op=sum axes=[1] : f32[2]\n", last + 1);
+        text += &format!("  %{} = broadcast %{} shape=[2, 3] axes=[0] : f32[2, 3]\n", last + 2, last + 1);
+        text += &format!("  %{} = sub %{last} %{} : f32[2, 3]\n", last + 3, last + 2);
+        last += 3;
+    }
+    text += &format!("  output \"y\" %{last}\n}}\n");
+    let graph = loom_ir::graph::parse::parse(&text).unwrap();
+    let program = loom_passes::compile_graph(graph, &loom_passes::PipelineOptions::default()).unwrap();
+    assert!(program.kernels.iter().all(|kernel| kernel.loads.len() <= limits::MAX_KERNEL_LOADS));
+}
+
+/// Found by fuzzing: a file of a few hundred bytes could ask for any arena.
+#[test]
+fn an_arena_is_no_larger_than_its_buffers() {
+    let Ok(Ir::Program(program)) = run_pass("plan", Ir::Program(transposed_sum_and_index())) else {
+        panic!("a program")
+    };
+    let with = |bytes: u64| {
+        let mut program = program.clone();
+        program.plan.as_mut().unwrap().arena_bytes = bytes;
+        verify(program).is_ok()
+    };
+    // The only temporary buffer has 24 bytes, aligned 256.
+    assert!(with(24) && with(256));
+    assert!(!with(23) && !with(257) && !with(u64::MAX));
 }

@@ -37,6 +37,8 @@ pub struct Comparison {
 pub struct Difference {
     /// The device that differs.
     pub device: Device,
+    /// Its number among those compared: the reference is 0.
+    pub position: usize,
     /// The device it was compared with.
     pub reference: Device,
     /// The batch.
@@ -129,26 +131,28 @@ pub fn compare(
         let inputs = slices.inputs(slice, &mut padded);
         let expected = kernel_digests(reference, &inputs)?;
         step();
-        for other in others.iter_mut() {
+        for (number, other) in others.iter_mut().enumerate() {
             if comparison.difference.is_none() {
-                comparison.difference = first_difference(reference, other, slice, &inputs, &expected)?;
+                let found = first_difference(reference, other, slice, &inputs, &expected)?;
+                comparison.difference = found.map(|found| Difference { position: number + 1, ..found });
             }
             step();
         }
     }
     let expected = reference.run_tensors_with(inputs, &mut |_, _| step()).map_err(failed(reference))?;
     comparison.digests.push((reference.device(), digest(&expected)));
-    for other in others {
+    for (number, other) in others.iter_mut().enumerate() {
         let found = other.run_tensors_with(inputs, &mut |_, _| step()).map_err(failed(other))?;
         comparison.digests.push((other.device(), digest(&found)));
         if comparison.difference.is_none() {
-            comparison.difference = output_difference(reference, other, &slices, &expected, &found);
+            let found = output_difference(reference, other, &slices, &expected, &found);
+            comparison.difference = found.map(|found| Difference { position: number + 1, ..found });
         }
     }
     Ok(comparison)
 }
 
-fn failed(session: &Session) -> impl Fn(RunError) -> CompareError + use<> {
+pub(crate) fn failed(session: &Session) -> impl Fn(RunError) -> CompareError + use<> {
     let device = session.device();
     move |source| CompareError::Run { device, source }
 }
@@ -227,6 +231,7 @@ fn first_difference(
     let buffer = program.buffer(written.output.buffer);
     Ok(Some(Difference {
         device: other.device(),
+        position: 0,
         reference: reference.device(),
         slice,
         kernel: Some(KernelName { index: kernel, name: written.name.clone() }),
@@ -248,11 +253,18 @@ fn output_difference(
         let sample = element.coordinates.first().copied().unwrap_or(0);
         let slice = (0..slices.count()).find(|&slice| slices.rows(slice).contains(&sample)).unwrap_or(0);
         let (device, reference) = (other.device(), reference.device());
-        Some(Difference { device, reference, slice, kernel: None, element: Some(element) })
+        Some(Difference { device, position: 0, reference, slice, kernel: None, element: Some(element) })
     })
 }
 
-fn first_element(buffer: &str, dtype: DType, dims: &[u64], expected: &[u32], found: &[u32]) -> Option<Element> {
+/// The first element in which two lists of bits differ.
+pub(crate) fn first_element(
+    buffer: &str,
+    dtype: DType,
+    dims: &[u64],
+    expected: &[u32],
+    found: &[u32],
+) -> Option<Element> {
     let differs = |&(_, (&expected, &found)): &(usize, (&u32, &u32))| same(dtype, expected) != same(dtype, found);
     let mut different = expected.iter().zip(found).enumerate().filter(differs);
     let (index, (&expected_bits, &found_bits)) = different.next()?;

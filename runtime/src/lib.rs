@@ -24,6 +24,7 @@ pub mod artifact;
 pub mod compare;
 pub mod digest;
 pub mod executor;
+pub mod report;
 pub mod session;
 pub mod tensors;
 pub mod weights;

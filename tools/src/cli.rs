@@ -58,12 +58,25 @@ Examples:
     /// Compare devices bit by bit and name the first kernel that differs
     #[command(after_help = "\
 The first device is what the others are compared with. Exits with 1 if any bit
-differs.
+differs, and then writes the kernel at fault with all that it read (weights
+too) to NET.difference.safetensors in the current folder, or where --report
+says: a file for a bug report, which `loomc replay` runs again.
 
 Examples:
   loomc verify net.json                      every device of this machine
-  loomc verify net.loom --input in.safetensors --devices interp,cpu,gpu")]
+  loomc verify net.loom --input in.safetensors --devices interp,cpu,gpu
+  loomc verify net.loom --report /dev/null   write nothing")]
     Verify(Verify),
+    /// Run a kernel again that `loomc verify` found to differ
+    #[command(after_help = "\
+The first device is what the others are compared with. Exits with 1 if any bit
+differs.
+
+Examples:
+  loomc replay net.difference.safetensors    every device of this machine
+  loomc replay net.difference.safetensors --devices interp,gpu --adapter llvm
+  loomc replay net.difference.safetensors --lit > lit-tests/files/output/x.lit")]
+    Replay(Replay),
     /// List the devices of this machine and how they did in their probes
     Devices(Devices),
     /// Tell what is in a network, a compiled network or a file of weights
@@ -222,6 +235,28 @@ pub struct Verify {
     pub devices: Vec<Device>,
     #[command(flatten)]
     pub details: DeviceDetails,
+    /// Where to write the kernel that differs; without it NET.difference.safetensors in the current folder
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loomc replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// What `loomc verify` wrote
+    #[arg(value_name = "X.difference.safetensors")]
+    pub file: PathBuf,
+    /// The devices; without it, interp and every device of this machine
+    #[arg(long, value_delimiter = ',', value_parser = device())]
+    pub devices: Vec<Device>,
+    #[command(flatten)]
+    pub details: DeviceDetails,
+    /// Run nothing and print the kernel and what it reads as a golden file of Loom's tests
+    #[arg(long, conflicts_with = "json")]
+    pub lit: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,

@@ -11,6 +11,7 @@ use loom_ir::diagnostics::{Diagnostic, Span};
 use loom_runtime::artifact::ArtifactError;
 use loom_runtime::compare::CompareError;
 use loom_runtime::executor::ExecuteError;
+use loom_runtime::report::ReportError;
 use loom_runtime::session::{RunError, SessionError};
 use loom_runtime::tensors::TensorError;
 use loom_runtime::weights::{InitialiseError, WeightsError};
@@ -153,6 +154,12 @@ impl From<InitialiseError> for Failure {
 
 impl From<ArtifactError> for Failure {
     fn from(error: ArtifactError) -> Failure {
+        Failure::User(error.to_string())
+    }
+}
+
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Failure {
         Failure::User(error.to_string())
     }
 }

@@ -112,7 +112,7 @@ fn usage() {
     let folder = Folder::new();
     assert!(folder.loomc(&["--help"]).fine().contains("Exit codes"));
     assert!(folder.loomc(&["--version"]).fine().starts_with("loomc "));
-    for command in ["compile", "run", "verify", "devices", "inspect", "bench", "eval", "completions"] {
+    for command in ["compile", "run", "verify", "replay", "devices", "inspect", "bench", "eval", "completions"] {
         assert!(folder.loomc(&[command, "--help"]).fine().contains("Usage: loomc"));
     }
     assert_eq!(folder.loomc(&[]).code, 2);
@@ -328,9 +328,51 @@ fn verify_answers_by_its_exit_code() {
     assert_eq!(outcome.code, 1);
     let report = json(&outcome.out);
     assert_eq!((&report["same"], &report["difference"]["element"]), (&false.into(), &0.into()));
+    assert_eq!(report["difference"]["report"], "net.difference.safetensors");
     flipped(&verify, "nonsense").refused(2);
     flipped(&verify, "interp:nothing:0").refused(2);
     assert!(folder.loomc(&["verify", "net.json", "--devices", "interp"]).refused(2).contains("nothing to compare"));
+}
+
+#[test]
+fn a_difference_is_written_and_replayed() {
+    let folder = Folder::new();
+    let flipped =
+        |args: &[&str]| Outcome::of(folder.command(args).env("LOOM_DEBUG_FLIP_BIT", "interp:1:5").output().unwrap());
+    let outcome = flipped(&["verify", "net.json", "--devices", "interp,interp", "--report", "kernel.bits"]);
+    assert_eq!(outcome.code, 1);
+    assert!(
+        outcome.err.contains("written to kernel.bits: `loomc replay kernel.bits` runs it again"),
+        "{}",
+        outcome.err
+    );
+    assert!(outcome.out.contains("made at [1, 1] from"), "{}", outcome.out);
+    assert!(!folder.path("net.difference.safetensors").exists());
+    let expected = outcome.out.lines().find(|line| line.starts_with("    interp ")).unwrap().to_string();
+
+    let replay = ["replay", "kernel.bits", "--devices", "interp,interp"];
+    let text = folder.loomc(&replay).fine();
+    assert!(text.contains("the same bits here") && text.contains(expected.trim()), "{text}");
+    assert!(text.contains("with one bit wrong on purpose"), "what found it: {text}");
+    let report = json(&folder.loomc(&[&replay[..], &["--json"]].concat()).fine());
+    assert_eq!((&report["same"], &report["finding"]["element"]), (&true.into(), &5.into()));
+    assert!(!report["operands"].as_array().unwrap().is_empty());
+    let text = folder.loomc(&["replay", "kernel.bits", "--lit"]).fine();
+    assert!(text.contains("==== program\n{") && text.ends_with("==== output\n"), "{text}");
+
+    // The kernel alone is kernel 0.
+    let wrong = folder.command(&replay).env("LOOM_DEBUG_FLIP_BIT", "interp:0:7").output().unwrap();
+    let outcome = Outcome::of(wrong);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.out.contains("1 of 12 elements differ, first 7"), "{}", outcome.out);
+
+    let bytes = fs::read(folder.path("kernel.bits")).unwrap();
+    fs::write(folder.path("short.bits"), &bytes[..bytes.len() - 4]).unwrap();
+    folder.loomc(&["replay", "short.bits"]).refused(2);
+    folder.loomc(&["compile", "net.json"]).fine();
+    assert!(folder.loomc(&["replay", "net.loom"]).refused(2).contains("no report of a difference"));
+    let outcome = flipped(&["verify", "net.json", "--devices", "interp,interp", "--report", "net.json"]);
+    assert_eq!(outcome.code, 2, "the network is not replaced");
 }
 
 #[test]

@@ -2,5 +2,6 @@
 
 pub mod batch;
 pub mod cost;
+pub mod operands;
 pub mod program;
 pub mod scalar;

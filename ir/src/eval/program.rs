@@ -233,15 +233,8 @@ impl KernelRun<'_> {
     }
 
     fn load(&self, access: &Access, index: &[u64]) -> u32 {
-        let inside = |value: i64, extent: u64| value >= 0 && (value as u64) < extent;
-        if !access.guards.iter().all(|guard| inside(guard.expr.at(index), guard.extent)) {
-            return access.fill;
-        }
-        let mut place = 0;
-        for (coord, &extent) in access.coords.iter().zip(access.shape.dims()) {
-            place = place * extent + coord.at(index) as u64;
-        }
-        debug_assert!((place as usize) < self.program.buffer(access.buffer).shape.elements() as usize);
+        let Some(place) = access.element(index) else { return access.fill };
+        debug_assert!(place < self.program.buffer(access.buffer).shape.elements());
         self.memory.buffers[access.buffer.index()][place as usize]
     }
 }

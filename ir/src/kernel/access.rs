@@ -194,6 +194,15 @@ impl Access {
         Access { buffer, shape, coords, guards: Vec::new(), fill: 0 }
     }
 
+    /// The element at an index, by its place in the buffer; `None` where a guard does not hold and it is [`fill`](Self::fill).
+    pub fn element(&self, index: &[u64]) -> Option<u64> {
+        let inside = |guard: &Guard| u64::try_from(guard.expr.at(index)).is_ok_and(|value| value < guard.extent);
+        let place = |place: u64, (coord, &extent): (&Affine, &u64)| {
+            place.wrapping_mul(extent).wrapping_add(coord.at(index) as u64)
+        };
+        self.guards.iter().all(inside).then(|| self.coords.iter().zip(self.shape.dims()).fold(0, place))
+    }
+
     /// The element's position in the buffer: coordinates times row-major strides, as one expression.
     pub fn linear(&self) -> Affine {
         let axes = self.coords.first().map_or(0, |coord| coord.coefficients.len());

@@ -8,7 +8,8 @@
 //! 3. every scalar function is well typed, its arguments exist at that point and vary only with the axes allowed there;
 //! 4. every written buffer is written by one kernel, before any kernel reads it, and no input, weight or constant is;
 //!    in a loop, what is read at an index of the loop has been written at that index or an earlier one;
-//! 5. the plan gives every temporary buffer an aligned place inside the arena, apart from all buffers alive with it.
+//! 5. the plan gives every temporary buffer an aligned place inside the arena, apart from all buffers alive with it, and the
+//!    arena is no larger than all of them together.
 //!
 //! Nothing is left to trust after that: a backend generates code without bounds checks. Not checked: that two kernels
 //! do not compute the same, or that a result is used.
@@ -255,6 +256,10 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
         let (count, limit) = (kernel.axes.len(), limits::MAX_KERNEL_AXES);
         return Err(VerifyErrorKind::TooMany { what: "axes", count, limit });
     }
+    let (count, limit) = (kernel.loads.len(), limits::MAX_KERNEL_LOADS);
+    if count > limit {
+        return Err(VerifyErrorKind::TooMany { what: "loads in one kernel", count, limit });
+    }
     let (count, limit) = (kernel.buffers().len(), limits::MAX_KERNEL_BUFFERS);
     if count > limit {
         return Err(VerifyErrorKind::TooMany { what: "buffers in one kernel", count, limit });
@@ -283,6 +288,10 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
         Body::Reduce(reduce) => {
             if reduce.stages.is_empty() {
                 return Err(VerifyErrorKind::NoStage);
+            }
+            let (count, limit) = (reduce.stages.len(), limits::MAX_STAGES);
+            if count > limit {
+                return Err(VerifyErrorKind::TooMany { what: "stages of one reduction", count, limit });
             }
             let mut reduced = Vec::new();
             for stage in &reduce.stages {
@@ -408,6 +417,10 @@ fn check_lambda(
     if count > limit {
         return Err(VerifyErrorKind::TooMany { what: "instructions in one function", count, limit });
     }
+    let (count, limit) = (lambda.args.len(), limits::MAX_KERNEL_LOADS);
+    if count > limit {
+        return Err(VerifyErrorKind::TooMany { what: "arguments of one function", count, limit });
+    }
     if function.params.len() != lambda.args.len() {
         let (params, args) = (function.params.len(), lambda.args.len());
         return Err(VerifyErrorKind::ArgumentCount { params, args });
@@ -513,6 +526,12 @@ fn check_plan(program: &Program) -> Result<(), VerifyErrorKind> {
     let wrong = |index: usize| VerifyErrorKind::Plan(program.buffers[index].name.clone());
     if plan.offsets.len() != program.buffers.len() {
         return Err(VerifyErrorKind::Plan("(count)".to_string()));
+    }
+    // Devices allocate the arena before anything runs: it may be no larger than buffers side by side.
+    let temporary = program.buffers.iter().filter(|buffer| buffer.kind == BufferKind::Temp);
+    let most = temporary.fold(0u64, |sum, buffer| sum.saturating_add(buffer.bytes().next_multiple_of(ARENA_ALIGNMENT)));
+    if plan.arena_bytes > most {
+        return Err(VerifyErrorKind::Plan("(arena)".to_string()));
     }
     let mut begins: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     let mut ends: BTreeMap<usize, Vec<usize>> = BTreeMap::new();

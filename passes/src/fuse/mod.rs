@@ -20,7 +20,7 @@ mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use loom_ir::kernel::{Access, Affine, BufferId, BufferKind, Kernel, Program};
+use loom_ir::kernel::{Access, Affine, Body, BufferId, BufferKind, Kernel, Program};
 use loom_ir::limits;
 
 /// Applies the rules until none does. The program must be verified and not yet planned.
@@ -66,9 +66,17 @@ const LONGEST_FUNCTION: usize = 256;
 
 /// Whether a fused kernel is within the limits that every device has.
 fn fits(kernel: &Kernel) -> bool {
+    let stages = match &kernel.body {
+        Body::Reduce(reduce) => reduce.stages.len(),
+        Body::Map(_) | Body::Contract(_) => 0,
+    };
     kernel.buffers().len() <= limits::MAX_KERNEL_BUFFERS
+        && kernel.loads.len() <= limits::MAX_KERNEL_LOADS
+        && stages <= limits::MAX_STAGES
         && kernel.axes.len() <= limits::MAX_KERNEL_AXES
-        && kernel.lambdas().iter().all(|lambda| lambda.function.insts.len() <= LONGEST_FUNCTION)
+        && kernel.lambdas().iter().all(|lambda| {
+            lambda.function.insts.len() <= LONGEST_FUNCTION && lambda.args.len() <= limits::MAX_KERNEL_LOADS
+        })
 }
 
 /// Who reads and who writes each buffer. Kernels keep their numbers until all rules are done: those that nobody needs

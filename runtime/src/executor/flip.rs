@@ -46,6 +46,10 @@ impl Executor for FlipExecutor {
         self.inner.program()
     }
 
+    fn description(&self) -> String {
+        format!("{}, with one bit wrong on purpose", self.inner.description())
+    }
+
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
         self.inner.run(inputs, outputs)?;
         if let Some(output) = self.output {

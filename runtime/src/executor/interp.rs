@@ -71,6 +71,10 @@ impl Executor for InterpExecutor {
         &self.program
     }
 
+    fn description(&self) -> String {
+        "reference interpreter".to_string()
+    }
+
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
         self.set_inputs(inputs);
         FpEnv::run(|| {

@@ -19,6 +19,9 @@ pub trait Executor: Send {
     /// The program that runs.
     fn program(&self) -> &Program;
 
+    /// What it runs on, for people: the processor, or the adapter with its driver and tier.
+    fn description(&self) -> String;
+
     /// Runs every kernel. `inputs` and `outputs` have the program's lengths.
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError>;
 

@@ -153,6 +153,11 @@ impl Session {
         self.device
     }
 
+    /// What the device is, for people: the processor, or the adapter with its driver and tier.
+    pub fn description(&self) -> String {
+        self.executor.description()
+    }
+
     /// The program.
     pub fn program(&self) -> &Program {
         &self.program

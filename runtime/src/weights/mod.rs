@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use loom_ir::diagnostics::nearest;
-use loom_ir::kernel::Program;
+use loom_ir::kernel::{Buffer, Program};
 use loom_ir::types::{DType, Shape};
 
 use crate::executor::WeightBits;
@@ -40,6 +40,15 @@ impl Weights {
         }
         let tensors = program.weights().map(|(_, buffer)| file.tensor(&buffer.name)).collect::<Result<_, _>>()?;
         Ok(Weights { tensors })
+    }
+
+    /// The weights that are these tensors, if names, types and shapes are the program's, in its order.
+    pub fn of_program(tensors: Vec<Tensor>, program: &Program) -> Option<Weights> {
+        let fits = |(tensor, (_, buffer)): (&Tensor, (_, &Buffer))| {
+            (tensor.name(), tensor.dtype(), tensor.shape()) == (&*buffer.name, buffer.dtype, &buffer.shape)
+        };
+        let all = tensors.len() == program.weights().count() && tensors.iter().zip(program.weights()).all(fits);
+        all.then_some(Weights { tensors })
     }
 
     /// Draws a program's weights: the same seed gives the same bits everywhere.

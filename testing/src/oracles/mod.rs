@@ -6,6 +6,7 @@
 //! | [`graph`] | a graph's text | no panic; text and graph round-trip; what compiles gives the same bits |
 //! | [`safetensors`] | a safetensors file | no panic; every tensor can be taken and written again |
 //! | [`artifact`] | a `.loom` file | no panic; what loads runs and gives the same bits |
+//! | [`report`] | a report of a difference | no panic; what loads is written again, explained and run |
 //! | [`program`] | choices | programs of random graphs, with numbers changed: what the verifier lets through stays in its buffers |
 //! | [`differential`] | choices | random graphs give the same bits with all passes and few, interpreted and compiled |
 //!
@@ -22,6 +23,7 @@ pub mod config;
 pub mod differential;
 pub mod graph;
 pub mod program;
+pub mod report;
 pub mod run;
 pub mod safetensors;
 
@@ -29,11 +31,12 @@ pub mod safetensors;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("config", config::run),
     ("graph", graph::run),
     ("safetensors", safetensors::run),
     ("artifact", artifact::run),
+    ("report", report::run),
     ("program", program::run),
     ("differential", differential::run),
 ];

@@ -9,8 +9,10 @@ use crate::stdout;
 mod bench;
 mod compile;
 mod devices;
+mod difference;
 mod eval;
 mod inspect;
+mod replay;
 mod run;
 mod verify;
 
@@ -20,6 +22,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Compile(args) => compile::compile(&args),
         Command::Run(args) => run::run(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Devices(args) => devices::devices(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Bench(args) => bench::bench(&args),

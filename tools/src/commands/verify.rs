@@ -1,21 +1,19 @@
 //! `loomc verify`.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
-use loom_ir::types::DType;
 use loom_runtime::compare::{Comparison, Difference, compare};
-use loom_runtime::executor::flip::Flip;
-use loom_runtime::session::{Device, Session, SessionOptions};
+use loom_runtime::report::{Report as Captured, capture};
+use loom_runtime::session::Device;
 use serde::Serialize;
 
+use super::difference::{self, Opened, OperandReport, open};
 use crate::cli::Verify;
-use crate::failure::Failure;
-use crate::model::{Model, slices, with_details};
+use crate::failure::{Failure, printable};
+use crate::model::{Model, keep_sources, slices};
 use crate::progress::Progress;
 use crate::{format, stdout};
-
-/// The environment variable that makes a device wrong on purpose: `DEVICE:KERNEL:ELEMENT`. For tests.
-const FLIP_VARIABLE: &str = "LOOM_DEBUG_FLIP_BIT";
 
 /// The fields of `loomc verify --json`, schema 1.
 #[derive(Serialize)]
@@ -61,59 +59,69 @@ struct DifferenceReport<'a> {
     found: Option<String>,
     /// How many elements of the kernel's output differ.
     count: Option<usize>,
+    /// What the element is made of; of many terms the first.
+    operands: Vec<OperandReport>,
+    /// Where the kernel was written to.
+    report: Option<String>,
 }
 
 pub fn verify(args: &Verify) -> Result<(), Failure> {
-    if args.devices.len() == 1 {
-        return Err(Failure::User("there is nothing to compare: --devices names only one".to_string()));
-    }
     let mut model = Model::load(&args.model)?;
     let input = model.input(args.input.as_deref())?;
-    let flip = flip()?;
-    let chosen =
-        if args.devices.is_empty() { vec![Device::Interp, Device::Cpu, Device::Gpu] } else { args.devices.clone() };
-    let mut sessions = Vec::new();
-    let mut skipped = Vec::new();
-    // A device that is compared with itself is only wrong the last time.
-    let faulty = flip.as_ref().and_then(|(device, _)| chosen.iter().rposition(|chosen| chosen == device));
-    for (position, device) in chosen.into_iter().enumerate() {
-        let mut options = with_details(SessionOptions::on(device), &args.details);
-        options.flip = flip.as_ref().filter(|_| faulty == Some(position)).map(|(_, flip)| flip.clone());
-        match Session::new(&model.artifact, options) {
-            Ok(session) => sessions.push(session),
-            // Without names, whatever there is is compared.
-            Err(error) if args.devices.is_empty() && error.is_no_device() => skipped.push(error.to_string()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    if sessions.len() < 2 {
-        let reasons: String = skipped.iter().map(|reason| format!("\n  {reason}")).collect();
-        return Err(Failure::NoDevice(format!("there is nothing to compare: fewer than two devices{reasons}")));
-    }
+    let Opened { mut sessions, skipped } = open(&model.artifact, &args.devices, &args.details)?;
     slices(&sessions[0], &input, args.input.as_deref())?;
     let mut progress = Progress::new("verify");
     let comparison = compare(&mut sessions, &input, &mut |done, total| progress.step(done, total))?;
     drop(progress);
     let network = model.artifact.program().name.as_str();
+    let captured = match &comparison.difference {
+        Some(difference) => {
+            let (reference, others) = sessions.split_at_mut(1);
+            capture(&model.artifact, &mut reference[0], &others[difference.position - 1], &input, difference)?
+        }
+        None => None,
+    };
+    let written = match &captured {
+        Some(report) => save(report, args)?,
+        None => None,
+    };
     if args.json {
-        stdout::json("verify", &report(network, &comparison, &skipped))?;
+        let report = report(network, &comparison, &skipped, captured.as_ref(), written.as_deref());
+        stdout::json("verify", &report)?;
     } else {
-        stdout::print(&describe(&comparison, &skipped))?;
+        stdout::print(&describe(&comparison, &skipped, captured.as_ref()))?;
+    }
+    if let Some(path) = &written {
+        eprintln!("written to {0}: `loomc replay {0}` runs it again", printable(&path.display().to_string()));
     }
     if comparison.difference.is_some() { Err(Failure::No) } else { Ok(()) }
 }
 
-fn flip() -> Result<Option<(Device, Flip)>, Failure> {
-    let Ok(value) = std::env::var(FLIP_VARIABLE) else { return Ok(None) };
-    let parsed = value.split_once(':').and_then(|(device, rest)| {
-        let (kernel, element) = rest.rsplit_once(':')?;
-        Some((device.parse().ok()?, Flip { kernel: kernel.to_string(), element: element.parse().ok()? }))
-    });
-    let wrong = || Failure::User(format!("{FLIP_VARIABLE} is DEVICE:KERNEL:ELEMENT, not `{value}`"));
-    parsed.map(Some).ok_or_else(wrong)
+/// Writes the report where it was asked for. Where it was not, a folder that can't be written to must not hide the answer.
+fn save(report: &Captured, args: &Verify) -> Result<Option<PathBuf>, Failure> {
+    if let Some(path) = &args.report {
+        keep_sources(path, &[Some(&args.model.network), args.model.weights.as_deref(), args.input.as_deref()])?;
+        report.save(path)?;
+        return Ok(Some(path.clone()));
+    }
+    let stem = args.model.network.file_stem().unwrap_or_default();
+    let path = Path::new(stem).with_extension("difference.safetensors");
+    match report.save(&path) {
+        Ok(()) => Ok(Some(path)),
+        Err(error) => {
+            eprintln!("no report: {}", printable(&error.to_string()));
+            Ok(None)
+        }
+    }
 }
 
-fn report<'a>(network: &'a str, comparison: &'a Comparison, skipped: &'a [String]) -> Report<'a> {
+fn report<'a>(
+    network: &'a str,
+    comparison: &'a Comparison,
+    skipped: &'a [String],
+    captured: Option<&Captured>,
+    written: Option<&Path>,
+) -> Report<'a> {
     let difference = comparison.difference.as_ref().map(|difference| {
         let element = difference.element.as_ref();
         DifferenceReport {
@@ -127,6 +135,8 @@ fn report<'a>(network: &'a str, comparison: &'a Comparison, skipped: &'a [String
             expected: element.map(|element| format!("{:08x}", element.expected)),
             found: element.map(|element| format!("{:08x}", element.found)),
             count: element.map(|element| element.count),
+            operands: captured.map_or_else(Vec::new, difference::operand_reports),
+            report: written.map(|path| path.display().to_string()),
         }
     });
     let device = |(device, digest): &'a (Device, String)| DeviceReport { device: device.name(), digest };
@@ -142,7 +152,7 @@ fn report<'a>(network: &'a str, comparison: &'a Comparison, skipped: &'a [String
     }
 }
 
-fn describe(comparison: &Comparison, skipped: &[String]) -> String {
+fn describe(comparison: &Comparison, skipped: &[String], captured: Option<&Captured>) -> String {
     let names: Vec<&str> = comparison.digests.iter().map(|(device, _)| device.name()).collect();
     let mut text = String::new();
     for reason in skipped {
@@ -162,13 +172,16 @@ fn describe(comparison: &Comparison, skipped: &[String]) -> String {
                 let _ = writeln!(text, "output {digest}");
             }
         }
-        Some(difference) => text.push_str(&describe_difference(difference)),
+        Some(difference) => {
+            text.push_str(&describe_difference(difference));
+            text.push_str(&captured.map_or_else(String::new, difference::describe_operands));
+        }
     }
     text
 }
 
 fn describe_difference(difference: &Difference) -> String {
-    let Difference { device, reference, slice, kernel, element } = difference;
+    let Difference { device, reference, slice, kernel, element, .. } = difference;
     let place = match kernel {
         Some(kernel) => format!("in kernel {} `{}`", kernel.index, kernel.name),
         None => "in a run of the whole network, though no kernel does alone".to_string(),
@@ -179,11 +192,7 @@ fn describe_difference(difference: &Difference) -> String {
             writeln!(text, "  but when {reference} ran again, it gave the other bits too: it does not repeat itself");
         return text;
     };
-    let value = |bits: u32| match element.dtype {
-        DType::F32 => format!("{bits:08x} ({:e})", f32::from_bits(bits)),
-        DType::I32 => format!("{bits:08x} ({})", bits as i32),
-        DType::U32 | DType::Bool => format!("{bits:08x} ({bits})"),
-    };
+    let value = |bits: u32| difference::value(element.dtype, bits);
     let _ = writeln!(text, "  element {} = {:?} of `{}`", element.index, element.coordinates, element.buffer);
     let _ = writeln!(text, "  {reference:>8} {}", value(element.expected));
     let _ = writeln!(text, "  {device:>8} {}", value(element.found));

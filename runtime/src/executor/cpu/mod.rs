@@ -293,6 +293,11 @@ impl Executor for CpuExecutor {
         &self.program
     }
 
+    fn description(&self) -> String {
+        let threads = self.scratch.len();
+        format!("{}, {threads} thread{}", std::env::consts::ARCH, if threads == 1 { "" } else { "s" })
+    }
+
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
         self.bind(Some((inputs, outputs)))?;
         for step in &self.steps {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use loom_codegen_wgsl::{Arithmetic, Target, WgslKernel, generate};
 use loom_ir::kernel::{BufferKind, Program, Step, Verified};
 
+use super::adapter::Tier;
 use super::device::{Context, GpuDevice, Pipeline, Shader, check_limit, codegen_error};
 use super::memory::{Memory, Place};
 use crate::executor::{ExecuteError, Executor, WeightBits};
@@ -54,6 +55,12 @@ impl GpuExecutor {
 impl Executor for GpuExecutor {
     fn program(&self) -> &Program {
         &self.ready.program
+    }
+
+    fn description(&self) -> String {
+        let adapter = &self.device.info().adapter;
+        let tier = adapter.tier.map_or("none", Tier::name);
+        format!("{}, {} {}, tier {tier}", adapter.name, adapter.driver, adapter.driver_info)
     }
 
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
