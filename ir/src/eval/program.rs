@@ -67,6 +67,32 @@ pub fn scratch_bytes(kernel: &Kernel) -> Option<u64> {
     }
 }
 
+/// One element of a kernel's output: its place in the buffer, and its bits. `index` is over the kernel's output axes; of
+/// the memory only what the kernel reads is looked at.
+pub fn element(program: &Program, kernel: &Kernel, memory: &Memory, index: &[u64]) -> (u64, u32) {
+    let mut run = KernelRun { program, kernel, memory, values: Vec::new(), args: Vec::new() };
+    let inner = vec![0; kernel.axes.len() - index.len()];
+    let whole = [index, &inner].concat();
+    let bits = match &kernel.body {
+        Body::Map(lambda) => run.apply(lambda, index, &[]),
+        Body::Reduce(reduce) => {
+            let reduced = run.stages(reduce, &index[..kernel.axes.len() - reduce.reduced]);
+            run.apply(&reduce.result, &whole, &reduced)
+        }
+        Body::Contract(contract) => {
+            let mut pairs = Vec::new();
+            for_each_index(&kernel.axes[index.len()..], |k| {
+                let index = [index, k].concat();
+                let mut operand = |lambda| f32::from_bits(run.apply(lambda, &index, &[]));
+                pairs.push((operand(&contract.lhs), operand(&contract.rhs)));
+            });
+            let total = reduction::contract(pairs, contract.spec);
+            run.apply(&contract.epilogue, &whole, &[total.to_bits()])
+        }
+    };
+    (kernel.output.linear().at(&whole) as u64, bits)
+}
+
 struct KernelRun<'a> {
     program: &'a Program,
     kernel: &'a Kernel,
@@ -89,14 +115,7 @@ impl KernelRun<'_> {
         let rows = self.kernel.axes.len() - reduce.reduced;
         let (row_axes, reduced_axes) = self.kernel.axes.split_at(rows);
         for_each_index(row_axes, |row| {
-            let mut reduced = Vec::new();
-            for stage in &reduce.stages {
-                let mut terms = Vec::new();
-                for_each_index(reduced_axes, |rest| {
-                    terms.push(self.apply(&stage.input, &[row, rest].concat(), &reduced));
-                });
-                reduced.push(combine(stage, &terms));
-            }
+            let reduced = self.stages(reduce, row);
             if reduce.per_element {
                 for_each_index(reduced_axes, |rest| {
                     let index = [row, rest].concat();
@@ -107,6 +126,19 @@ impl KernelRun<'_> {
                 output[place.at(&index) as usize] = self.apply(&reduce.result, &index, &reduced);
             }
         });
+    }
+
+    /// The results of a row's stages.
+    fn stages(&mut self, reduce: &Reduce, row: &[u64]) -> Vec<u32> {
+        let mut reduced = Vec::new();
+        for stage in &reduce.stages {
+            let mut terms = Vec::new();
+            for_each_index(&self.kernel.axes[row.len()..], |rest| {
+                terms.push(self.apply(&stage.input, &[row, rest].concat(), &reduced));
+            });
+            reduced.push(combine(stage, &terms));
+        }
+        reduced
     }
 
     fn contract(&mut self, contract: &Contract, output: &mut [u32]) {
