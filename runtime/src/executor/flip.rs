@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use loom_ir::kernel::Program;
 
+use super::tier::Tier;
 use super::{ExecuteError, Executor};
 
 /// Which bit is wrong: the lowest one of an element of a kernel's output.
@@ -44,6 +45,10 @@ impl FlipExecutor {
 impl Executor for FlipExecutor {
     fn program(&self) -> &Program {
         self.inner.program()
+    }
+
+    fn tier(&self) -> Option<Tier> {
+        self.inner.tier()
     }
 
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {

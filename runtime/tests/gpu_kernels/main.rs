@@ -9,6 +9,7 @@ mod maps;
 mod memory;
 mod random;
 mod reductions;
+mod tiers;
 
 use std::sync::{Arc, OnceLock};
 
@@ -29,16 +30,14 @@ fn the_device_passes_its_probe() {
     let device = device();
     let info = device.info();
     println!("{info:#?}");
-    assert!(info.adapter.tier.is_some() && info.adapter.missing.is_none());
-    assert!(info.probes.len() > 4 && info.probes.iter().all(|probe| probe.passed));
+    assert_eq!(info.tier.refusal, None);
     let listed = loom_runtime::executor::gpu::list_adapters();
     assert!(listed.contains(&info.adapter));
 }
 
 #[test]
 fn an_adapter_that_is_not_there_is_a_refusal() {
-    let options = GpuOptions { adapter: Some("no such adapter".to_string()) };
+    let options = GpuOptions { adapter: Some("no such adapter".to_string()), ..GpuOptions::default() };
     let error = GpuDevice::open(&options).err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(error.starts_with("no such device"), "{error}");
     assert!(error.contains("no such adapter"), "{error}");
 }

@@ -5,12 +5,13 @@ use std::fmt::Write;
 use loom_ir::types::DType;
 use loom_runtime::compare::{Comparison, Difference, compare};
 use loom_runtime::executor::flip::Flip;
+use loom_runtime::executor::tier::Tier;
 use loom_runtime::session::{Device, Session, SessionOptions};
 use serde::Serialize;
 
 use crate::cli::Verify;
 use crate::failure::Failure;
-use crate::model::{Model, slices, with_details};
+use crate::model::{Model, device_name, slices, with_details};
 use crate::progress::Progress;
 use crate::{format, stdout};
 
@@ -38,6 +39,8 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct DeviceReport<'a> {
     device: &'static str,
+    /// Of the device gpu: `strict`, `guarded` or `soft`.
+    tier: Option<&'static str>,
     digest: &'a str,
 }
 
@@ -94,11 +97,12 @@ pub fn verify(args: &Verify) -> Result<(), Failure> {
     let mut progress = Progress::new("verify");
     let comparison = compare(&mut sessions, &input, &mut |done, total| progress.step(done, total))?;
     drop(progress);
+    let tiers: Vec<Option<Tier>> = sessions.iter().map(Session::tier).collect();
     let network = model.artifact.program().name.as_str();
     if args.json {
-        stdout::json("verify", &report(network, &comparison, &skipped))?;
+        stdout::json("verify", &report(network, &comparison, &tiers, &skipped))?;
     } else {
-        stdout::print(&describe(&comparison, &skipped))?;
+        stdout::print(&describe(&comparison, &tiers, &skipped))?;
     }
     if comparison.difference.is_some() { Err(Failure::No) } else { Ok(()) }
 }
@@ -113,7 +117,12 @@ fn flip() -> Result<Option<(Device, Flip)>, Failure> {
     parsed.map(Some).ok_or_else(wrong)
 }
 
-fn report<'a>(network: &'a str, comparison: &'a Comparison, skipped: &'a [String]) -> Report<'a> {
+fn report<'a>(
+    network: &'a str,
+    comparison: &'a Comparison,
+    tiers: &[Option<Tier>],
+    skipped: &'a [String],
+) -> Report<'a> {
     let difference = comparison.difference.as_ref().map(|difference| {
         let element = difference.element.as_ref();
         DifferenceReport {
@@ -129,11 +138,15 @@ fn report<'a>(network: &'a str, comparison: &'a Comparison, skipped: &'a [String
             count: element.map(|element| element.count),
         }
     });
-    let device = |(device, digest): &'a (Device, String)| DeviceReport { device: device.name(), digest };
+    let device = |((device, digest), tier): (&'a (Device, String), &Option<Tier>)| DeviceReport {
+        device: device.name(),
+        tier: tier.map(Tier::name),
+        digest,
+    };
     Report {
         network,
         same: comparison.difference.is_none(),
-        devices: comparison.digests.iter().map(device).collect(),
+        devices: comparison.digests.iter().zip(tiers).map(device).collect(),
         skipped,
         kernels: comparison.kernels,
         samples: comparison.samples,
@@ -142,8 +155,9 @@ fn report<'a>(network: &'a str, comparison: &'a Comparison, skipped: &'a [String
     }
 }
 
-fn describe(comparison: &Comparison, skipped: &[String]) -> String {
-    let names: Vec<&str> = comparison.digests.iter().map(|(device, _)| device.name()).collect();
+fn describe(comparison: &Comparison, tiers: &[Option<Tier>], skipped: &[String]) -> String {
+    let devices = comparison.digests.iter().zip(tiers);
+    let names: Vec<String> = devices.map(|((device, _), tier)| device_name(*device, *tier)).collect();
     let mut text = String::new();
     for reason in skipped {
         let _ = writeln!(text, "left out: {reason}");

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use loom_codegen_wgsl::{Arithmetic, Target, WgslKernel, generate};
 use loom_ir::kernel::{BufferKind, Program, Verified};
 
-use super::device::{Context, GpuDevice, Pipeline, Shader, codegen_error};
+use super::device::{Context, Pipeline, Shader, codegen_error};
 use super::memory::{Memory, Place};
+use super::open::GpuDevice;
+use super::trial::Trials;
+use crate::executor::tier::Tier;
 use crate::executor::{ExecuteError, Executor, WeightBits};
 
 /// A program made ready on a GPU: pipelines, weights, memory and staging buffers are made once.
@@ -44,7 +47,9 @@ impl GpuExecutor {
         weights: Arc<dyn WeightBits>,
         target: &Target,
     ) -> Result<GpuExecutor, ExecuteError> {
-        let ready = Ready::new(&device.context, program, &*weights, target)?;
+        let trials = Trials { adapter: &device.info().adapter, certificates: &device.certificates };
+        let trials = (target.arithmetic == Arithmetic::Guarded).then_some(trials);
+        let ready = Ready::new(&device.context, program, &*weights, target, trials)?;
         Ok(GpuExecutor { device, ready })
     }
 }
@@ -52,6 +57,10 @@ impl GpuExecutor {
 impl Executor for GpuExecutor {
     fn program(&self) -> &Program {
         &self.ready.program
+    }
+
+    fn tier(&self) -> Option<Tier> {
+        Some(self.device.tier())
     }
 
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
@@ -80,10 +89,13 @@ pub(super) struct Ready {
     writable: bool,
 }
 
-struct Step {
+/// A kernel, ready to be dispatched.
+pub(super) struct Step {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
     workgroups: [u32; 3],
+    /// The digest of its shader.
+    pub digest: String,
 }
 
 struct Staging {
@@ -99,10 +111,15 @@ impl Ready {
         program: Arc<Verified>,
         weights: &dyn WeightBits,
         target: &Target,
+        trials: Option<Trials<'_>>,
     ) -> Result<Ready, ExecuteError> {
         let kernels = generate(&program, target).map_err(codegen_error)?;
-        let memory = Memory::new(context, &program, weights)?;
+        let memory = Memory::new(context, &program)?;
         let steps = make_steps(context, &program, &memory, &kernels, target.arithmetic)?;
+        if let Some(trials) = trials {
+            trials.run(context, &program, &memory, &steps)?;
+        }
+        memory.upload_weights(context, &program, weights)?;
         let stage = |ids: Vec<_>, usage: wgpu::BufferUsages, mapped: bool| -> Result<Vec<Staging>, ExecuteError> {
             let mut list = Vec::new();
             for (index, id) in ids.into_iter().enumerate() {
@@ -162,23 +179,9 @@ impl Ready {
             self.encode_uploads(&mut encoder);
             context.queue.submit([encoder.finish()]);
         })?;
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let mut bits = Vec::new();
         for (number, (kernel, step)) in self.program.kernels.iter().zip(&self.steps).enumerate() {
-            let place = self.memory.place(kernel.output.buffer);
-            bits.clear();
-            if place.bytes > 0 {
-                let staging = context.buffer("trace", place.bytes, usage, false)?;
-                context.scoped(|| {
-                    let mut encoder = encoder(context);
-                    encode(&mut encoder, std::slice::from_ref(step));
-                    encoder.copy_buffer_to_buffer(&place.buffer, place.offset, &staging, 0, place.bytes);
-                    context.queue.submit([encoder.finish()]);
-                })?;
-                map(context, [(&staging, wgpu::MapMode::Read)])?;
-                bits.resize((place.bytes / 4) as usize, 0);
-                read(&staging, &mut bits)?;
-            }
+            fetch(context, step, self.memory.place(kernel.output.buffer), &mut bits)?;
             if observe(number, &bits).is_break() {
                 break;
             }
@@ -211,6 +214,25 @@ impl Ready {
     }
 }
 
+/// Runs one kernel and gives what it wrote.
+pub(super) fn fetch(context: &Context, step: &Step, place: &Place, bits: &mut Vec<u32>) -> Result<(), ExecuteError> {
+    bits.clear();
+    if place.bytes == 0 {
+        return Ok(());
+    }
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let staging = context.buffer("trace", place.bytes, usage, false)?;
+    context.scoped(|| {
+        let mut encoder = encoder(context);
+        encode(&mut encoder, std::slice::from_ref(step));
+        encoder.copy_buffer_to_buffer(&place.buffer, place.offset, &staging, 0, place.bytes);
+        context.queue.submit([encoder.finish()]);
+    })?;
+    map(context, [(&staging, wgpu::MapMode::Read)])?;
+    bits.resize((place.bytes / 4) as usize, 0);
+    read(&staging, bits)
+}
+
 /// Makes the pipelines, one for kernels whose shaders are the same, and binds the buffers.
 fn make_steps(
     context: &Context,
@@ -230,6 +252,7 @@ fn make_steps(
             .map(|binding| binding.read_only && program.buffer(binding.buffer).kind != BufferKind::Temp)
             .collect();
         let key = (context.shader(kernel, arithmetic)?, read_only);
+        let digest = key.0.digest();
         let Pipeline { pipeline, layout } = match pipelines.get(&key) {
             Some(pipeline) => pipeline.clone(),
             None => {
@@ -250,7 +273,7 @@ fn make_steps(
             .collect();
         let descriptor = wgpu::BindGroupDescriptor { label: Some(&kernel.name), layout: &layout, entries: &entries };
         let bindings = context.scoped(|| context.device.create_bind_group(&descriptor))?;
-        steps.push(Step { pipeline, bindings, workgroups: kernel.workgroups });
+        steps.push(Step { pipeline, bindings, workgroups: kernel.workgroups, digest });
     }
     Ok(steps)
 }

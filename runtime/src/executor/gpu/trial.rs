@@ -1,0 +1,198 @@
+//! Trials: in the tier guarded, a kernel shows that it is exact before it is used.
+//!
+//! There the probe alone proves little: nothing in plain WGSL keeps a compiler from rewriting in one kernel what it left
+//! alone in another. So every kernel's own code, as compiled for its own shapes, runs once on pinned inputs, and elements
+//! spread over its whole output are compared with the interpreter's. What passes gets a certificate, by the digest of
+//! its shader. It is still evidence and no proof, which is why the tier stands below strict.
+
+use std::collections::BTreeSet;
+
+use loom_ir::eval::program::{Memory as HostMemory, element};
+use loom_ir::kernel::{Body, BufferKind, Kernel, Program};
+use loom_ir::types::DType;
+
+use super::adapter::AdapterInfo;
+use super::certificate::{Certificate, Certificates};
+use super::device::Context;
+use super::executor::{Step, fetch};
+use super::ladder::Form;
+use super::memory::Memory;
+use super::probe::inputs::{EXTREME, RARE, Random};
+use crate::digest::canonical;
+use crate::executor::ExecuteError;
+use crate::executor::tier::Tier;
+
+/// The terms that the interpreter computes of a kernel in each round, at most, unless there are fewer than
+/// [`LEAST_ELEMENTS`]: some 10 ms.
+const TERMS: u64 = 1 << 15;
+/// Elements that are compared in each round, at least.
+const LEAST_ELEMENTS: u64 = 8;
+/// Elements that are compared in each round, at most.
+const MOST_ELEMENTS: u64 = 1 << 10;
+
+/// What the inputs are in a round of a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// Numbers near 1, whose sums and products round in every step.
+    Plain,
+    /// The same, and small ones, whose products are subnormal.
+    Small,
+    /// The same as the first, and now and then a zero, an infinity, a subnormal or NaN.
+    Special,
+}
+
+/// Whose kernels are tried, and what need not be tried again.
+pub(super) struct Trials<'a> {
+    pub adapter: &'a AdapterInfo,
+    pub certificates: &'a Certificates,
+}
+
+impl Trials<'_> {
+    /// Tries the kernels of a program, each shader once. What is in the program's buffers is lost, but for constants.
+    pub fn run(
+        &self,
+        context: &Context,
+        program: &Program,
+        memory: &Memory,
+        steps: &[Step],
+    ) -> Result<(), ExecuteError> {
+        let mut passed = BTreeSet::new();
+        for (kernel, step) in program.kernels.iter().zip(steps) {
+            let nothing = program.buffer(kernel.output.buffer).bytes() == 0;
+            if nothing || passed.contains(&step.digest) {
+                continue;
+            }
+            let certificate = Certificate::new(self.adapter, Tier::Guarded, Form::GUARDED, &step.digest);
+            if !self.certificates.hold(&certificate) {
+                for round in [Round::Plain, Round::Small, Round::Special] {
+                    try_kernel(context, program, kernel, memory, step, round)?;
+                }
+                self.certificates.add(&certificate);
+            }
+            passed.insert(&step.digest);
+        }
+        Ok(())
+    }
+}
+
+/// One round of one kernel.
+fn try_kernel(
+    context: &Context,
+    program: &Program,
+    kernel: &Kernel,
+    memory: &Memory,
+    step: &Step,
+    round: Round,
+) -> Result<(), ExecuteError> {
+    let mut host = HostMemory { buffers: vec![Vec::new(); program.buffers.len()] };
+    let terms = terms(kernel);
+    for id in kernel.buffers().into_iter().filter(|&id| id != kernel.output.buffer) {
+        let buffer = program.buffer(id);
+        host.buffers[id.index()] = match &buffer.kind {
+            BufferKind::Constant(bits) => bits.clone(),
+            _ => {
+                let bits = pinned(buffer.dtype, buffer.shape.elements(), id.0, round, terms);
+                memory.place(id).write(context, &bits)?;
+                bits
+            }
+        };
+    }
+    let output = program.buffer(kernel.output.buffer);
+    let mut found = Vec::new();
+    fetch(context, step, memory.place(kernel.output.buffer), &mut found)?;
+    // NaN is one value.
+    let value = |bits: u32| if output.dtype == DType::F32 { canonical(bits) } else { bits };
+    let axes = &kernel.axes[..kernel.output_axes()];
+    for number in sample(axes.iter().product(), terms) {
+        let (place, expected) = element(program, kernel, &host, &index(axes, number));
+        let found = found[place as usize];
+        if value(found) != value(expected) {
+            let (kernel, tier) = (kernel.name.clone(), Tier::Guarded);
+            return Err(ExecuteError::Inexact { kernel, tier, element: place, expected, found });
+        }
+    }
+    Ok(())
+}
+
+/// Terms of one element of a kernel's output.
+fn terms(kernel: &Kernel) -> u64 {
+    let inner = |axes: usize| kernel.axes[kernel.axes.len() - axes..].iter().product::<u64>().max(1);
+    match &kernel.body {
+        Body::Map(_) => 1,
+        Body::Reduce(reduce) => inner(reduce.reduced) * reduce.stages.len() as u64,
+        Body::Contract(_) => inner(kernel.axes.len() - kernel.output_axes()),
+    }
+}
+
+/// The numbers of some of `count` elements, spread evenly, the first and the last among them.
+fn sample(count: u64, terms: u64) -> impl Iterator<Item = u64> {
+    let wanted = (TERMS / terms).clamp(LEAST_ELEMENTS, MOST_ELEMENTS).min(count);
+    (0..wanted).map(move |number| if wanted > 1 { number * (count - 1) / (wanted - 1) } else { 0 })
+}
+
+/// The index of an element by its number, row-major.
+fn index(axes: &[u64], mut number: u64) -> Vec<u64> {
+    let mut index = vec![0; axes.len()];
+    for (index, extent) in index.iter_mut().zip(axes).rev() {
+        *index = number % extent;
+        number /= extent;
+    }
+    index
+}
+
+/// The pinned elements of a buffer.
+fn pinned(dtype: DType, count: u64, seed: u32, round: Round, terms: u64) -> Vec<u32> {
+    let mut random = Random::new(64 + seed);
+    // Rare enough that some sums are spared.
+    let rarity = (4 * terms).clamp(8, 1024) as u32;
+    let mut float = || {
+        let word = random.word();
+        let plain = (word & 0x807f_ffff) | ((125 + (random.word() >> 8) % 4) << 23);
+        let chance = random.word() >> 8;
+        match round {
+            Round::Special if chance.is_multiple_of(rarity) => {
+                let all = EXTREME.len() + RARE.len();
+                let place = (word >> 8) as usize % all;
+                EXTREME.get(place).copied().unwrap_or_else(|| RARE[place - EXTREME.len()])
+            }
+            Round::Small if chance.is_multiple_of(2) => (word & 0x807f_ffff) | (((word >> 7) % 72) << 23),
+            _ => plain,
+        }
+    };
+    match dtype {
+        DType::F32 => (0..count).map(|_| float()).collect(),
+        DType::Bool => (0..count).map(|_| random.word() >> 31).collect(),
+        DType::I32 | DType::U32 => (0..count).map(|_| random.word()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_reach_from_end_to_end() {
+        assert_eq!(sample(1, 1).collect::<Vec<_>>(), [0]);
+        assert_eq!(sample(5, 1).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        let many: Vec<u64> = sample(1 << 30, 1 << 20).collect();
+        assert_eq!((many.len() as u64, many.first(), many.last()), (LEAST_ELEMENTS, Some(&0), Some(&((1 << 30) - 1))));
+        assert_eq!(index(&[2, 3, 4], 23), [1, 2, 3]);
+        assert_eq!(index(&[2, 3, 4], 5), [0, 1, 1]);
+        assert_eq!(index(&[], 0), [0u64; 0]);
+    }
+
+    #[test]
+    fn inputs_suit_their_round() {
+        let floats = |round, terms| {
+            let bits = pinned(DType::F32, 4096, 1, round, terms);
+            bits.into_iter().map(f32::from_bits).collect::<Vec<f32>>()
+        };
+        assert!(floats(Round::Plain, 1).iter().all(|x| (0.25..4.0).contains(&x.abs())));
+        let small = floats(Round::Small, 1);
+        assert!(small.iter().zip(&small[1..]).any(|(x, y)| (x * y).is_subnormal()));
+        assert!(floats(Round::Special, 1).iter().any(|x| x.is_nan()));
+        let rare = floats(Round::Special, 1 << 20).iter().filter(|x| !(0.25..4.0).contains(&x.abs())).count();
+        assert!(0 < rare && rare < 16, "{rare}");
+        assert!(pinned(DType::Bool, 64, 1, Round::Plain, 1).iter().all(|&bit| bit < 2));
+    }
+}
