@@ -1,7 +1,5 @@
 //! Why code could not be generated.
 
-use crate::target::Arithmetic;
-
 /// Why code could not be generated or is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -24,14 +22,6 @@ pub enum Error {
         kernel: String,
         /// The expression.
         expression: String,
-    },
-    /// The generator has no such arithmetic.
-    #[error("kernel `{kernel}`: {} arithmetic is not supported", arithmetic.name())]
-    Unsupported {
-        /// The kernel.
-        kernel: String,
-        /// The arithmetic.
-        arithmetic: Arithmetic,
     },
     /// An operation that the scalar library does not define. A defect of Loom.
     #[error("the scalar library has no definition of `{0}`")]

@@ -4,7 +4,7 @@ use loom_ir::kernel::{Body, BufferId, Kernel, Program, Verified};
 
 use crate::error::Error;
 use crate::lambda::Module;
-use crate::target::{Arithmetic, Target};
+use crate::target::Target;
 use crate::{contract, map, reduce};
 
 /// One kernel, ready to be compiled and dispatched.
@@ -27,7 +27,7 @@ pub struct WgslKernel {
 pub struct Binding {
     /// Which.
     pub buffer: BufferId,
-    /// Whether the text declares it `read`: all but the output.
+    /// Whether the text declares it `read`: all but the output, and in plain WGSL temporary buffers.
     pub read_only: bool,
 }
 
@@ -38,9 +38,6 @@ pub fn generate(program: &Verified, target: &Target) -> Result<Vec<WgslKernel>, 
 
 /// Generates one kernel of a verified program.
 pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> Result<WgslKernel, Error> {
-    if target.arithmetic != Arithmetic::Native {
-        return Err(Error::Unsupported { kernel: kernel.name.clone(), arithmetic: target.arithmetic });
-    }
     let mut module = Module::new(program, kernel, target);
     let buffers = kernel.buffers();
     limit(kernel, "storage buffers", buffers.len() as u64, target.limits.storage_buffers.into())?;
@@ -54,8 +51,7 @@ pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> R
         }
     };
     limit(kernel, "invocations a workgroup", grid.size.into(), target.limits.invocations_per_workgroup.into())?;
-    let bindings =
-        buffers.into_iter().map(|buffer| Binding { buffer, read_only: buffer != kernel.output.buffer }).collect();
+    let bindings = buffers.into_iter().map(|buffer| Binding { buffer, read_only: module.reads_only(buffer) }).collect();
     Ok(WgslKernel {
         name: kernel.name.clone(),
         source: module.finish()?,

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use loom_ir::kernel::{Arg, Kernel, Lambda, Program};
+use loom_ir::kernel::{Arg, BufferId, BufferKind, Kernel, Lambda, Program};
 use loom_ir::types::DType;
 
 use crate::error::Error;
 use crate::index::{Guarded, Place};
 use crate::scalar::Operations;
-use crate::target::Target;
+use crate::target::{Arithmetic, Target};
 use crate::text::{Text, comment};
 
 /// A lambda's function.
@@ -42,18 +42,46 @@ pub(crate) struct Module<'a> {
     /// Everything after the bindings and the operations.
     pub text: Text,
     operations: Operations,
+    arithmetic: Arithmetic,
 }
 
 impl<'a> Module<'a> {
     /// The module of a kernel, empty so far.
     pub fn new(program: &'a Program, kernel: &'a Kernel, target: &Target) -> Module<'a> {
-        let operations = Operations::new(target.quirks.hide_constants);
-        Module { program, kernel, text: Text::default(), operations }
+        Module {
+            program,
+            kernel,
+            text: Text::default(),
+            operations: Operations::new(target),
+            arithmetic: target.arithmetic,
+        }
     }
 
     /// The constant +0.0 as an expression.
     pub fn zero(&self) -> &'static str {
         self.operations.zero()
+    }
+
+    /// The sum of two floats as an expression.
+    pub fn add(&mut self, a: &str, b: &str) -> String {
+        self.operations.add(a, b)
+    }
+
+    /// The product of two floats as an expression.
+    pub fn mul(&mut self, a: &str, b: &str) -> String {
+        self.operations.mul(a, b)
+    }
+
+    /// The type that values of a type have in the text.
+    pub fn dtype(&self, dtype: DType) -> DType {
+        self.operations.dtype(dtype)
+    }
+
+    /// Whether a buffer is declared `read`. Temporary buffers share an arena, where one is read and another written: wgpu
+    /// asks of plain WGSL that it declares how they are bound (see the crate's documentation of memory).
+    pub fn reads_only(&self, buffer: BufferId) -> bool {
+        let shared = self.arithmetic != Arithmetic::Native && self.program.buffer(buffer).kind == BufferKind::Temp;
+        buffer != self.kernel.output.buffer && !shared
     }
 
     /// Writes the head of the entry point.
@@ -91,9 +119,9 @@ impl<'a> Module<'a> {
             }
         }
         let axes = function.axes.iter().map(|axis| format!("i{axis}: u32"));
-        let stages = function.reduced.iter().map(|&stage| format!("r{stage}: {}", reduced[stage as usize]));
+        let stages = function.reduced.iter().map(|&stage| format!("r{stage}: {}", self.dtype(reduced[stage as usize])));
         let params: Vec<String> = axes.chain(stages).collect();
-        self.text.open(format!("fn {name}({}) -> {result}", params.join(", ")));
+        self.text.open(format!("fn {name}({}) -> {}", params.join(", "), self.dtype(result)));
         for &load in &loads {
             self.load(load)?;
         }
@@ -164,8 +192,8 @@ impl<'a> Module<'a> {
         head.line("");
         for (binding, id) in self.kernel.buffers().into_iter().enumerate() {
             let buffer = self.program.buffer(id);
-            let mode = if id == self.kernel.output.buffer { "read_write" } else { "read" };
-            let element = storage_type(buffer.dtype);
+            let mode = if self.reads_only(id) { "read" } else { "read_write" };
+            let element = self.dtype(storage_type(buffer.dtype));
             let what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
             head.line(format!("@group(0) @binding({binding}) var<storage, {mode}> {id}: array<{element}>; // {what}"));
         }

@@ -1,15 +1,15 @@
 //! All kernels of a program as one module, for people and other tools.
 //!
 //! Each kernel is a module of its own, with the entry point `main`. [`listing`] joins them: names at module scope get the
-//! kernel's number in front (`k2_main`), and the functions of the scalar library, which are the same in every kernel,
-//! stand once.
+//! kernel's number in front (`k2_main`), and the functions of the scalar library and what they need, which are the same
+//! in every kernel, stand once.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::generate::WgslKernel;
 
-/// What the names of functions begin with that every kernel defines alike.
+/// What the names begin with that every kernel declares alike.
 const SHARED: &str = "loom_";
 
 /// The kernels as one WGSL module; kernel number `n` is its entry point `k{n}_main`.
@@ -22,16 +22,18 @@ pub fn listing(kernels: &[WgslKernel]) -> String {
         let names: BTreeSet<&str> = kernel.source.lines().filter_map(declared).collect();
         let mut lines = kernel.source.lines();
         while let Some(line) = lines.next() {
-            if declared(line).is_some_and(|name| name.starts_with(SHARED)) && line.starts_with("fn ") {
-                let mut function = format!("{line}\n");
-                for line in lines.by_ref() {
-                    let _ = writeln!(function, "{line}");
-                    if line == "}" {
-                        break;
+            if declared(line).is_some_and(|name| name.starts_with(SHARED)) {
+                let mut declaration = format!("{line}\n");
+                if line.starts_with("fn ") {
+                    for line in lines.by_ref() {
+                        let _ = writeln!(declaration, "{line}");
+                        if line == "}" {
+                            break;
+                        }
                     }
                 }
-                if !shared.contains(&function) {
-                    shared.push(function);
+                if !shared.contains(&declaration) {
+                    shared.push(declaration);
                 }
             } else {
                 let _ = writeln!(own, "{}", renamed(line, number, &names));
@@ -90,11 +92,13 @@ mod tests {
     #[test]
     fn names_are_numbered_and_library_functions_stand_once() {
         let source = "@group(0) @binding(0) var<storage, read_write> b0: array<f32>; // b0\n\
+                      var<private> loom_zero: u32; // 0\n\
                       fn loom_twice(x0: f32) -> f32 {\n    return x0 + x0;\n}\n\
                       fn element(i0: u32) -> f32 {\n    return loom_twice(b0[i0]);\n}\n\
                       @compute @workgroup_size(1)\nfn main() {\n    b0[0] = element(0u);\n}\n";
         let text = listing(&[kernel(source), kernel(source)]);
         assert_eq!(text.matches("fn loom_twice").count(), 1, "{text}");
+        assert_eq!(text.matches("loom_zero").count(), 1, "{text}");
         assert!(text.contains("fn k1_element(i0: u32) -> f32 {\n    return loom_twice(k1_b0[i0]);"), "{text}");
         assert!(text.contains("> k0_b0: array<f32>; // b0"), "{text}");
         let module =

@@ -128,8 +128,9 @@ impl StageFunction {
     }
 
     /// Two values combined, as an expression.
-    fn combine(&self, a: &str, b: &str) -> String {
+    fn combine(&self, module: &mut Module<'_>, a: &str, b: &str) -> String {
         match self.op {
+            ReduceOp::Sum(_) if self.is_ordered() => module.add(a, b),
             ReduceOp::Sum(_) => format!("{a} + {b}"),
             ReduceOp::Max => format!("max({a}, {b})"),
             ReduceOp::Min => format!("min({a}, {b})"),

@@ -1,15 +1,17 @@
 //! Scalar functions as WGSL statements.
 //!
 //! A primitive instruction is one line. Exact and library operations without a WGSL spelling that is exact are calls of
-//! `loom_…` functions, which a module holds once each: see [`Operations`].
+//! `loom_…` functions, which a module holds once each: see [`Operations`]. In [`Arithmetic::Soft`] so is every operation
+//! on floats, which are `u32` there.
 
 use std::collections::BTreeSet;
 
 use loom_ir::kernel::scalar::{BinaryOp, CompareOp, FloatBits, Inst, ScalarFn, UnaryOp, Value};
-use loom_ir::numerics::{expand, library};
+use loom_ir::numerics::{expand, library, soft};
 use loom_ir::types::DType;
 
 use crate::error::Error;
+use crate::target::{Arithmetic, Target};
 use crate::text::Text;
 
 /// An operation that becomes a function of the module.
@@ -21,6 +23,8 @@ pub(crate) enum Operation {
     Div,
     /// Saturating conversion of an `f32`.
     ToInt(DType),
+    /// An operation on the bits of floats.
+    Soft(soft::Operation),
 }
 
 impl Operation {
@@ -30,12 +34,17 @@ impl Operation {
             Operation::Unary(op) => format!("loom_{op}"),
             Operation::Div => "loom_div".to_string(),
             Operation::ToInt(dtype) => format!("loom_to_{dtype}"),
+            Operation::Soft(operation) => format!("loom_{operation}"),
         }
     }
 
     /// Its straight-line program.
     fn program(self) -> Result<Program, Error> {
         let exact = |function| Ok(Program { function, converts_in_range: true });
+        let defined = |definition: Option<_>, name: String| match definition {
+            Some(function) => Ok(Program { function, converts_in_range: false }),
+            None => Err(Error::NoDefinition(name)),
+        };
         match self {
             Operation::Unary(UnaryOp::Sqrt) => exact(expand::sqrt()),
             Operation::Unary(UnaryOp::Floor) => exact(expand::floor()),
@@ -45,10 +54,8 @@ impl Operation {
             Operation::Div => exact(expand::div()),
             Operation::ToInt(DType::I32) => exact(expand::to_i32()),
             Operation::ToInt(_) => exact(expand::to_u32()),
-            Operation::Unary(op) => match library::definition(op) {
-                Some(function) => Ok(Program { function, converts_in_range: false }),
-                None => Err(Error::NoDefinition(op.to_string())),
-            },
+            Operation::Unary(op) => defined(library::definition(op), op.to_string()),
+            Operation::Soft(operation) => defined(operation.program(), operation.to_string()),
         }
     }
 }
@@ -61,38 +68,78 @@ struct Program {
 }
 
 /// The operations that a module calls, and their functions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Operations {
     used: BTreeSet<Operation>,
-    /// See [`Quirks::hide_constants`](crate::Quirks).
+    arithmetic: Arithmetic,
+    /// Whether floats that a compiler might know are hidden from it: see [`Quirks`](crate::Quirks).
     hide: bool,
     converts_in_range: bool,
 }
 
-/// What hides a constant: exclusive or with a variable that is always 0, which only `main` knows.
+/// What hides a float: exclusive or with a variable that is always 0, which only `main` knows.
 const HIDE: &str = "\
-// Always 0, which this device's compiler must not find out: see `Quirks`.
-var<private> zero: u32;
-fn hide(x: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(x) ^ zero);
+var<private> loom_zero: u32; // Always 0, which no compiler must find out.
+
+fn loom_hide(x: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) ^ loom_zero);
 }
 ";
+/// The name of that function.
+pub(crate) const HIDE_NAME: &str = "loom_hide";
 
 impl Operations {
     /// No operations so far.
-    pub fn new(hide: bool) -> Operations {
-        Operations { used: BTreeSet::new(), hide, converts_in_range: false }
+    pub fn new(target: &Target) -> Operations {
+        let hide = match target.arithmetic {
+            Arithmetic::Native => target.quirks.hide_constants,
+            Arithmetic::Guarded => true,
+            Arithmetic::Soft => false,
+        };
+        Operations { used: BTreeSet::new(), arithmetic: target.arithmetic, hide, converts_in_range: false }
+    }
+
+    /// The type that values of a type have in the text.
+    pub fn dtype(&self, dtype: DType) -> DType {
+        if self.arithmetic == Arithmetic::Soft { soft::legal_type(dtype) } else { dtype }
     }
 
     /// The constant +0.0 as an expression.
     pub fn zero(&self) -> &'static str {
-        if self.hide { "hide(0.0)" } else { "0.0" }
+        match self.arithmetic {
+            Arithmetic::Soft => "0u",
+            _ if self.hide => "loom_hide(0.0)",
+            _ => "0.0",
+        }
+    }
+
+    /// The sum of two floats as an expression.
+    pub fn add(&mut self, a: &str, b: &str) -> String {
+        self.float(BinaryOp::Add, a, b)
+    }
+
+    /// The product of two floats as an expression.
+    pub fn mul(&mut self, a: &str, b: &str) -> String {
+        self.float(BinaryOp::Mul, a, b)
+    }
+
+    /// A sum, difference or product of floats.
+    fn float(&mut self, op: BinaryOp, a: &str, b: &str) -> String {
+        if self.arithmetic == Arithmetic::Soft {
+            return self.call(Operation::Soft(soft::Operation::Binary(op)), &[a.to_string(), b.to_string()]);
+        }
+        let result = match op {
+            BinaryOp::Add => format!("{a} + {b}"),
+            BinaryOp::Sub => format!("{a} - {}", self.hidden(b.to_string())),
+            _ => format!("{a} * {b}"),
+        };
+        if self.arithmetic == Arithmetic::Guarded { self.hidden(result) } else { result }
     }
 
     /// The statement that `main` begins with, if any.
     pub fn prologue(&self) -> Option<&'static str> {
         // No dispatch has a third dimension, so the third index is 0; but a compiler cannot know.
-        self.hide.then_some("zero = group.z;")
+        self.hide.then_some("loom_zero = group.z;")
     }
 
     /// Writes a function for every operation used, and for those that these use.
@@ -108,9 +155,10 @@ impl Operations {
             written.insert(operation);
             let Program { function, converts_in_range } = operation.program()?;
             let params: Vec<String> = (0..function.params.len()).map(|n| format!("x{n}")).collect();
-            let list: Vec<String> =
-                params.iter().zip(&function.params).map(|(name, dtype)| format!("{name}: {dtype}")).collect();
+            let typed = params.iter().zip(&function.params);
+            let list: Vec<String> = typed.map(|(name, &dtype)| format!("{name}: {}", self.dtype(dtype))).collect();
             let result = function.result_type().map_err(|error| Error::Invalid(error.to_string()))?;
+            let result = self.dtype(result);
             text.open(format!("fn {}({}) -> {result}", operation.name(), list.join(", ")));
             self.converts_in_range = converts_in_range;
             let result = self.body(text, function, &params)?;
@@ -127,6 +175,9 @@ impl Operations {
             DType::Bool => text.line(format!("let {name} = {};", bits != 0)),
             DType::U32 => text.line(format!("let {name} = {bits}u;")),
             DType::I32 => text.line(format!("let {name} = i32({});", bits as i32)),
+            DType::F32 if self.arithmetic == Arithmetic::Soft => {
+                text.line(format!("let {name} = 0x{bits:08x}u; // {}", FloatBits(bits)));
+            }
             DType::F32 => {
                 let value = FloatBits(bits);
                 text.line(format!("let {name}_bits = 0x{bits:08x}u;"));
@@ -138,7 +189,7 @@ impl Operations {
 
     /// A float expression whose value a compiler might know.
     fn hidden(&self, expression: String) -> String {
-        if self.hide { format!("hide({expression})") } else { expression }
+        if self.hide { format!("{HIDE_NAME}({expression})") } else { expression }
     }
 
     /// Writes a function's instructions, one `let` each, and gives the name of its result.
@@ -167,15 +218,24 @@ impl Operations {
     }
 
     fn expression(&mut self, inst: &Inst, name: &impl Fn(Value) -> String, type_of: impl Fn(Value) -> DType) -> String {
+        if self.arithmetic == Arithmetic::Soft
+            && let Some(last) = inst.operands().last()
+            && let Some(operation) = soft::operation(inst, type_of(last))
+        {
+            let args: Vec<String> = inst.operands().map(name).collect();
+            return self.call(Operation::Soft(operation), &args);
+        }
         match *inst {
             Inst::Const(..) => unreachable!("constants are statements"),
             Inst::Unary(op, a) => self.unary(op, type_of(a), &name(a)),
             Inst::Binary(op, a, b) => self.binary(op, type_of(a), &name(a), &name(b)),
             Inst::Compare(op, a, b) => compare(op, type_of(a), &name(a), &name(b)),
             Inst::Select(c, a, b) => format!("select({}, {}, {})", name(b), name(a), name(c)),
-            Inst::Bitcast(to, a) if to == type_of(a) => name(a),
-            Inst::Bitcast(DType::F32, a) => self.hidden(format!("bitcast<f32>({})", name(a))),
-            Inst::Bitcast(to, a) => format!("bitcast<{to}>({})", name(a)),
+            Inst::Bitcast(to, a) if self.dtype(to) == self.dtype(type_of(a)) => name(a),
+            Inst::Bitcast(to, a) => {
+                let cast = format!("bitcast<{}>({})", self.dtype(to), name(a));
+                if to == DType::F32 { self.hidden(cast) } else { cast }
+            }
             Inst::Convert(to, a) => self.convert(type_of(a), to, &name(a)),
         }
     }
@@ -200,8 +260,8 @@ impl Operations {
             _ => format!("({b} & 31u)"),
         };
         match op {
+            BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul if ty == DType::F32 => self.float(op, a, b),
             BinaryOp::Add => format!("{a} + {b}"),
-            BinaryOp::Sub if ty == DType::F32 => format!("{a} - {}", self.hidden(b.to_string())),
             BinaryOp::Sub => format!("{a} - {b}"),
             BinaryOp::Mul => format!("{a} * {b}"),
             BinaryOp::Div if ty == DType::F32 => self.call(Operation::Div, &[a.to_string(), b.to_string()]),

@@ -196,10 +196,19 @@ impl Target {
         Target { limits, class, quirks: Quirks::of(class), arithmetic: Arithmetic::default(), shapes }
     }
 
-    /// The same target with another arithmetic.
+    /// The same target with another arithmetic, and the shapes that go with it.
     #[must_use]
     pub fn with_arithmetic(self, arithmetic: Arithmetic) -> Target {
-        Target { arithmetic, ..self }
+        let mut shapes = Shapes::new(self.class, &self.limits);
+        if arithmetic == Arithmetic::Soft {
+            // A product and a sum are some hundred instructions for each output of an invocation: four outputs keep the
+            // innermost loop within instruction caches and compilers' patience, and memory is never what it waits for.
+            shapes.contract.retain(|shape| match shape {
+                ContractShape::Direct => true,
+                ContractShape::Tiled { tile, .. } => tile.rows * tile.columns <= 4,
+            });
+        }
+        Target { arithmetic, shapes, ..self }
     }
 
     /// What every WebGPU device can run.

@@ -29,7 +29,8 @@ pub(super) fn generate(module: &mut Module<'_>, matrices: &Matrices, target: &Ta
         }
         module.text.line(format!("var sum = {zero};"));
         loops(module, matrices, target, chunked)?;
-        module.text.line(if chunked { "let r0 = total + sum;" } else { "let r0 = sum;" });
+        let total = if chunked { module.add("total", "sum") } else { "sum".to_string() };
+        module.text.line(format!("let r0 = {total};"));
     }
     module.store(&matrices.epilogue.call(), matrices.epilogue.result);
     module.text.close();
@@ -84,16 +85,18 @@ fn loops(module: &mut Module<'_>, matrices: &Matrices, target: &Target, chunked:
 
 /// Adds one term, and the chunk before it to the total where one is full.
 fn term(module: &mut Module<'_>, matrices: &Matrices, chunked: bool) {
-    let zero = module.zero();
-    let text = &mut module.text;
     if chunked {
+        let (zero, total) = (module.zero(), module.add("total", "sum"));
+        let text = &mut module.text;
         text.open(format!("if (count == {CHUNK}u)"));
-        text.line("total = total + sum;");
+        text.line(format!("total = {total};"));
         text.line(format!("sum = {zero};"));
         text.line("count = 0u;");
         text.close();
         text.line("count += 1u;");
     }
-    text.line(format!("let product = {} * {};", matrices.lhs.call(), matrices.rhs.call()));
-    text.line("sum = sum + product;");
+    let product = module.mul(&matrices.lhs.call(), &matrices.rhs.call());
+    module.text.line(format!("let product = {product};"));
+    let sum = module.add("sum", "product");
+    module.text.line(format!("sum = {sum};"));
 }

@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use loom_ir::kernel::{Contract, Lambda};
+use loom_ir::types::DType;
 
 use super::{CHUNK, Matrices};
 use crate::error::Error;
@@ -31,8 +32,9 @@ pub(super) fn generate(
     let grid = Grid::new(module.kernel, matrices.batches * tiles_down * tiles_across, tile.invocations(), target)?;
 
     let store = store_function(module, matrices);
-    module.text.line(format!("var<workgroup> lhs_tile: array<f32, {}>;", tile.height() * tile.step));
-    module.text.line(format!("var<workgroup> rhs_tile: array<f32, {}>;", tile.width() * tile.step));
+    let dtype = module.dtype(DType::F32);
+    module.text.line(format!("var<workgroup> lhs_tile: array<{dtype}, {}>;", tile.height() * tile.step));
+    module.text.line(format!("var<workgroup> rhs_tile: array<{dtype}, {}>;", tile.width() * tile.step));
     module.text.line("");
 
     grid.over_workgroups(module, "number");
@@ -88,7 +90,8 @@ pub(super) fn generate(
     module.text.close();
     if chunked {
         for (row, column) in outputs(tile) {
-            module.text.line(format!("total_{row}_{column} = total_{row}_{column} + sum_{row}_{column};"));
+            let total = module.add(&format!("total_{row}_{column}"), &format!("sum_{row}_{column}"));
+            module.text.line(format!("total_{row}_{column} = {total};"));
         }
         module.text.close();
     }
@@ -181,9 +184,11 @@ fn products(module: &mut Module<'_>, tile: Tile) {
         text.line(format!("let rhs_{column} = rhs_tile[{place}];"));
     }
     for (row, column) in outputs(tile) {
-        text.line(format!("sum_{row}_{column} = sum_{row}_{column} + lhs_{row} * rhs_{column};"));
+        let product = module.mul(&format!("lhs_{row}"), &format!("rhs_{column}"));
+        let sum = module.add(&format!("sum_{row}_{column}"), &product);
+        module.text.line(format!("sum_{row}_{column} = {sum};"));
     }
-    text.close();
+    module.text.close();
 }
 
 /// Stores the totals of the outputs that lie inside the matrices.
@@ -221,7 +226,8 @@ fn store_function(module: &mut Module<'_>, matrices: &Matrices) -> String {
     let used = matrices.output_axes(module);
     let batch: Vec<usize> = matrices.batch_axes.clone().filter(|axis| used.contains(axis)).collect();
     let params: String = batch.iter().map(|axis| format!("i{axis}: u32, ")).collect();
-    module.text.open(format!("fn store({params}row: u32, column: u32, r0: f32)"));
+    let dtype = module.dtype(DType::F32);
+    module.text.open(format!("fn store({params}row: u32, column: u32, r0: {dtype})"));
     unflatten(&mut module.text, "row", &module.kernel.axes, matrices.row_axes.clone(), &used);
     unflatten(&mut module.text, "column", &module.kernel.axes, matrices.column_axes.clone(), &used);
     module.store(&matrices.epilogue.call(), matrices.epilogue.result);

@@ -17,7 +17,8 @@ pub(super) fn generate(module: &mut Module<'_>, rows: &Rows, target: &Target) ->
             ordered(module, rows, stage, number);
         } else {
             let terms = rows.terms;
-            let (name, combined) = (format!("r{number}_all"), stage.combine(&format!("r{number}_all"), "term"));
+            let name = format!("r{number}_all");
+            let combined = stage.combine(module, &name, "term");
             let empty = stage.empty(module);
             module.text.line(format!("var {name} = {empty};"));
             module.text.open(format!("for (var k = 0u; k < {terms}u; k += 1u)"));
@@ -38,19 +39,22 @@ fn ordered(module: &mut Module<'_>, rows: &Rows, stage: &StageFunction, number: 
     let terms = rows.terms;
     let lanes = terms.min(LANES.into()).next_power_of_two();
     let name = format!("r{number}_lanes");
-    module.text.line(format!("var {name}: array<f32, {lanes}>;"));
+    let dtype = module.dtype(stage.input.result);
+    module.text.line(format!("var {name}: array<{dtype}, {lanes}>;"));
     module.text.open(format!("for (var lane = 0u; lane < {lanes}u; lane += 1u)"));
     module.text.line(format!("var sum = {};", module.zero()));
     module.text.open(format!("for (var k = lane; k < {terms}u; k += {LANES}u)"));
     rows.term(module, stage);
-    module.text.line("sum = sum + term;");
+    let sum = module.add("sum", "term");
+    module.text.line(format!("sum = {sum};"));
     module.text.close();
     module.text.line(format!("{name}[lane] = sum;"));
     module.text.close();
     if lanes > 1 {
         module.text.open(format!("for (var width = {}u; width > 0u; width = width >> 1u)", lanes / 2));
         module.text.open("for (var lane = 0u; lane < width; lane += 1u)");
-        module.text.line(format!("{name}[lane] = {name}[lane] + {name}[lane + width];"));
+        let folded = module.add(&format!("{name}[lane]"), &format!("{name}[lane + width]"));
+        module.text.line(format!("{name}[lane] = {folded};"));
         module.text.close();
         module.text.close();
     }

@@ -24,7 +24,7 @@ pub(super) fn generate(module: &mut Module<'_>, rows: &Rows, target: &Target) ->
     }
     limit(module.kernel, "loop iterations", rows.iterations(teams), most)?;
     let size = teams * LANES;
-    let types: BTreeSet<DType> = rows.stages.iter().map(|stage| stage.input.result).collect();
+    let types: BTreeSet<DType> = rows.stages.iter().map(|stage| module.dtype(stage.input.result)).collect();
     let storage = types.len() as u64 * u64::from(size) * 4;
     limit(module.kernel, "bytes of workgroup memory", storage, target.limits.workgroup_storage.into())?;
     for dtype in types {
@@ -56,7 +56,8 @@ pub(super) fn generate(module: &mut Module<'_>, rows: &Rows, target: &Target) ->
         }
         module.text.close();
         // All have read the result before the next stage writes there.
-        module.text.line(format!("let r{number} = lanes_{}[0];", stage.input.result));
+        let lanes = stage.lanes(module);
+        module.text.line(format!("let r{number} = {lanes}[0];"));
         module.text.line("workgroupBarrier();");
     }
     if rows.per_element {
@@ -88,6 +89,13 @@ impl Rows {
     }
 }
 
+impl StageFunction {
+    /// The array in workgroup memory, one for all stages of a type.
+    fn lanes(&self, module: &Module<'_>) -> String {
+        format!("lanes_{}", module.dtype(self.input.result))
+    }
+}
+
 struct Team<'a> {
     rows: &'a Rows,
     /// Blocks at a time.
@@ -105,13 +113,14 @@ impl Team<'_> {
         if self.teams > 1 { "lane" } else { "local" }
     }
 
-    /// Sums values `first .. end` of a level, at most a block of them, into `lanes_f32[0]`.
+    /// Sums values `first .. end` of a level, at most a block of them, into the first lane.
     fn sum(&self, module: &mut Module<'_>, stage: &StageFunction, level: u32, first: &str, end: &str) {
         if level == 1 {
             self.block(module, stage, first, end);
             return;
         }
         let sum = format!("sum{level}");
+        let lanes = stage.lanes(module);
         module.text.line(format!("var {sum} = {};", module.zero()));
         let block = format!("block{}", level - 1);
         if level > 2 {
@@ -121,7 +130,8 @@ impl Team<'_> {
             module.text.line(format!("let {inner_end} = min({inner} + {BLOCK}u, {}u);", self.values(level - 1)));
             self.sum(module, stage, level - 1, &inner, &inner_end);
             module.text.open(format!("if (local == {block} % {LANES}u)"));
-            module.text.line(format!("{sum} = {sum} + lanes_f32[0];"));
+            let added = module.add(&sum, &format!("{lanes}[0]"));
+            module.text.line(format!("{sum} = {added};"));
             module.text.close();
         } else {
             // A step of the teams at once. A team past the last block adds no term, and its +0.0 changes nothing.
@@ -134,10 +144,12 @@ impl Team<'_> {
             if teams > 1 {
                 module.text.open(format!("for (var other = 0u; other < {teams}u; other += 1u)"));
                 module.text.open(format!("if (local == ({block} + other) % {LANES}u)"));
-                module.text.line(format!("{sum} = {sum} + lanes_f32[other * {LANES}u];"));
+                let added = module.add(&sum, &format!("{lanes}[other * {LANES}u]"));
+                module.text.line(format!("{sum} = {added};"));
             } else {
                 module.text.open(format!("if (local == {block} % {LANES}u)"));
-                module.text.line(format!("{sum} = {sum} + lanes_f32[0];"));
+                let added = module.add(&sum, &format!("{lanes}[0]"));
+                module.text.line(format!("{sum} = {added};"));
             }
             module.text.close();
             if teams > 1 {
@@ -147,44 +159,47 @@ impl Team<'_> {
         module.text.line("workgroupBarrier();");
         module.text.close();
         // The lanes of this level; invocations past them hold +0.0, in places that no fold of team 0 reads.
-        module.text.line(format!("lanes_f32[local] = {sum};"));
+        module.text.line(format!("{lanes}[local] = {sum};"));
         self.fold(module, stage, LANES);
     }
 
-    /// Sums terms `first .. end` of each team's block into `lanes_f32[team * 32]`.
+    /// Sums terms `first .. end` of each team's block into the team's first lane.
     fn block(&self, module: &mut Module<'_>, stage: &StageFunction, first: &str, end: &str) {
         let from = if first == "0u" { self.lane().to_string() } else { format!("{first} + {}", self.lane()) };
         module.text.line(format!("var sum1 = {};", module.zero()));
         module.text.open(format!("for (var k = {from}; k < {end}; k += {LANES}u)"));
         self.rows.term(module, stage);
-        module.text.line("sum1 = sum1 + term;");
+        let sum = module.add("sum1", "term");
+        module.text.line(format!("sum1 = {sum};"));
         module.text.close();
-        module.text.line("lanes_f32[local] = sum1;");
+        let lanes = stage.lanes(module);
+        module.text.line(format!("{lanes}[local] = sum1;"));
         self.fold(module, stage, LANES);
     }
 
-    /// Reduces integers, in any order, into `lanes_…[0]`.
+    /// Reduces integers, in any order, into the first lane.
     fn unordered(&self, module: &mut Module<'_>, stage: &StageFunction) {
         let (terms, size) = (self.rows.terms, self.teams * LANES);
-        let dtype = stage.input.result;
+        let lanes = stage.lanes(module);
         let empty = stage.empty(module);
         module.text.line(format!("var all = {empty};"));
         module.text.open(format!("for (var k = local; k < {terms}u; k += {size}u)"));
         self.rows.term(module, stage);
-        module.text.line(format!("all = {};", stage.combine("all", "term")));
+        let combined = stage.combine(module, "all", "term");
+        module.text.line(format!("all = {combined};"));
         module.text.close();
-        module.text.line(format!("lanes_{dtype}[local] = all;"));
+        module.text.line(format!("{lanes}[local] = all;"));
         self.fold(module, stage, size);
     }
 
     /// Folds by halves within groups of `width` lanes.
     fn fold(&self, module: &mut Module<'_>, stage: &StageFunction, width: u32) {
-        let name = format!("lanes_{}", stage.input.result);
+        let name = stage.lanes(module);
         let lane = if width == LANES { self.lane() } else { "local" };
         module.text.line("workgroupBarrier();");
         module.text.open(format!("for (var width = {}u; width > 0u; width = width >> 1u)", width / 2));
         module.text.open(format!("if ({lane} < width)"));
-        let folded = stage.combine(&format!("{name}[local]"), &format!("{name}[local + width]"));
+        let folded = stage.combine(module, &format!("{name}[local]"), &format!("{name}[local + width]"));
         module.text.line(format!("{name}[local] = {folded};"));
         module.text.close();
         module.text.line("workgroupBarrier();");

@@ -2,21 +2,24 @@
 
 mod programs;
 
-use loom_codegen_wgsl::{Class, Error, Limits, Target, generate, strict_spirv, validate};
+use loom_codegen_wgsl::{
+    Arithmetic, Class, Error, Limits, Target, WgslKernel, generate, listing, strict_spirv, validate,
+};
 
-fn targets() -> Vec<Target> {
+fn targets(arithmetic: Arithmetic) -> Vec<Target> {
     let large = Limits { workgroup_storage: 49152, invocations_per_workgroup: 1024, ..Limits::PORTABLE };
-    vec![
+    let targets = [
         Target::portable(),
         Target::new(Class::Software, Limits::PORTABLE),
         Target::new(Class::Discrete, Limits::PORTABLE),
         Target::new(Class::Discrete, large),
-    ]
+    ];
+    targets.map(|target| target.with_arithmetic(arithmetic)).into()
 }
 
 /// Every kernel of every program for every target.
-fn kernels() -> Vec<loom_codegen_wgsl::WgslKernel> {
-    let targets = targets();
+fn kernels(arithmetic: Arithmetic) -> Vec<WgslKernel> {
+    let targets = targets(arithmetic);
     let programs = programs::all();
     let mut kernels = Vec::new();
     for target in &targets {
@@ -34,11 +37,59 @@ fn kernels() -> Vec<loom_codegen_wgsl::WgslKernel> {
 
 #[test]
 fn all_text_is_valid_and_strict() {
-    for kernel in kernels() {
-        let validated = validate(&kernel.source).unwrap_or_else(|error| panic!("{error}\n{}", kernel.source));
-        strict_spirv(&validated).unwrap_or_else(|error| panic!("{error}\n{}", kernel.source));
-        assert!(kernel.workgroups.iter().all(|&count| count <= 65535));
-        assert!(kernel.workgroup_size <= 1024);
+    for arithmetic in Arithmetic::ALL {
+        for kernel in kernels(arithmetic) {
+            let refused = |error: Error| -> ! { panic!("{error}\n{}", kernel.source) };
+            let validated = validate(&kernel.source).unwrap_or_else(|error| refused(error));
+            validated.check(arithmetic).unwrap_or_else(|error| refused(error));
+            // Plain WGSL could go that way too.
+            strict_spirv(&validated).unwrap_or_else(|error| refused(error));
+            assert!(kernel.workgroups.iter().all(|&count| count <= 65535));
+            assert!(kernel.workgroup_size <= 1024);
+        }
+    }
+}
+
+#[test]
+fn soft_text_names_no_float_type() {
+    for kernel in kernels(Arithmetic::Soft) {
+        let code = kernel.source.lines().map(|line| line.split("//").next().unwrap_or(""));
+        for line in code {
+            assert!(!line.contains("f32") && !line.contains("f16"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn temporary_buffers_are_declared_as_they_are_bound() {
+    let program = programs::chain();
+    let read_only = |arithmetic| {
+        let target = Target::portable().with_arithmetic(arithmetic);
+        let kernels = generate(&program, &target).unwrap_or_else(|error| panic!("{error}"));
+        let second = &kernels[1];
+        let declared: Vec<bool> = second
+            .source
+            .lines()
+            .filter(|line| line.starts_with("@group"))
+            .map(|line| line.contains(", read>"))
+            .collect();
+        assert_eq!(declared, second.bindings.iter().map(|binding| binding.read_only).collect::<Vec<_>>());
+        declared
+    };
+    assert_eq!(read_only(Arithmetic::Native), [true, true, false]);
+    for plain in [Arithmetic::Guarded, Arithmetic::Soft] {
+        assert_eq!(read_only(plain), [false, true, false]);
+    }
+}
+
+#[test]
+fn a_listing_is_valid_in_every_arithmetic() {
+    for arithmetic in Arithmetic::ALL {
+        let target = Target::portable().with_arithmetic(arithmetic);
+        let kernels: Vec<WgslKernel> =
+            programs::all().iter().flat_map(|program| generate(program, &target).unwrap_or_default()).collect();
+        let text = listing(&kernels);
+        validate(&text).unwrap_or_else(|error| panic!("{error}"));
     }
 }
 
@@ -73,7 +124,7 @@ fn nothing_inexact_is_called() {
         "nan",
         "inf",
     ];
-    for kernel in kernels() {
+    for kernel in Arithmetic::ALL.into_iter().flat_map(kernels) {
         // Comments may name anything; the module's own functions are called loom_….
         let code = kernel.source.lines().map(|line| line.split("//").next().unwrap_or(""));
         for line in code {
@@ -91,7 +142,7 @@ fn nothing_inexact_is_called() {
 
 #[test]
 fn text_is_always_the_same() {
-    for target in targets() {
+    for target in Arithmetic::ALL.into_iter().flat_map(targets) {
         for program in programs::all() {
             assert_eq!(generate(&program, &target), generate(&program, &target));
         }

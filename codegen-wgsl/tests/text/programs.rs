@@ -143,6 +143,28 @@ pub fn contract(rows: u64, columns: u64, terms: u64) -> Verified {
     program(buffers, kernel)
 }
 
+/// `y = x + x * z` by way of a temporary buffer, which the second kernel reads.
+pub fn chain() -> Verified {
+    let shape = Shape::from([8]);
+    let access = |buffer| Access::identity(BufferId(buffer), shape.clone(), 1);
+    let two = [X, (Arg::Load(1), DType::F32)];
+    let kernel = |name: &str, loads: [u32; 2], body, output| Kernel {
+        name: name.to_string(),
+        axes: vec![8],
+        loads: loads.map(access).to_vec(),
+        body: Body::Map(body),
+        output: access(output),
+    };
+    let product = lambda(&two, |f, v| f.mul(v[0], v[1]));
+    let sum = lambda(&two, |f, v| f.add(v[0], v[1]));
+    let kernels = vec![kernel("product", [0, 1], product, 2), kernel("sum", [2, 0], sum, 3)];
+    let kinds =
+        [("x", BufferKind::Input), ("z", BufferKind::Input), ("t", BufferKind::Temp), ("y", BufferKind::Output)];
+    let buffers = kinds.map(|(name, kind)| buffer(name, kind, DType::F32, &[8])).to_vec();
+    let program = Program { name: "test".to_string(), buffers, kernels, plan: None };
+    verify(program).unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// All of them, in the sizes that reach every template.
 pub fn all() -> Vec<Verified> {
     vec![

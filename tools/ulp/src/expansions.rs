@@ -18,14 +18,14 @@ pub struct Disagreements {
     pub example: Vec<u32>,
 }
 
-/// Tries `blocks` blocks of operands, made by `operands` from the block's number.
+/// Tries `blocks` blocks of operands, made by `operands` from the block's number; `agrees` looks at operands and result.
 pub fn compare(
     function: &ScalarFn,
     blocks: u64,
     threads: u64,
     progress: &AtomicU64,
     operands: impl Fn(u64, &mut [Block]) + Sync,
-    native: impl Fn(&[u32]) -> f32 + Sync,
+    agrees: impl Fn(&[u32], u32) -> bool + Sync,
 ) -> Disagreements {
     let next = AtomicU64::new(0);
     let arity = function.params.len();
@@ -49,10 +49,8 @@ pub fn compare(
                         let results = batch.run();
                         for (lane, &got) in results.iter().enumerate() {
                             let at: [u32; 2] = [arguments[0][lane], arguments[arity - 1][lane]];
-                            let want = native(&at[..arity]);
-                            let same = got == want.to_bits() || f32::from_bits(got).is_nan() && want.is_nan();
                             found.tried += 1;
-                            if !same {
+                            if !agrees(&at[..arity], got) {
                                 found.wrong += 1;
                                 found.example = at[..arity].to_vec();
                             }
@@ -72,6 +70,11 @@ pub fn compare(
         }
     });
     sum
+}
+
+/// Whether bits are those of a float, all NaN being one.
+pub fn is(bits: u32, want: f32) -> bool {
+    bits == want.to_bits() || f32::from_bits(bits).is_nan() && want.is_nan()
 }
 
 /// Every float, for a function of one.
@@ -110,7 +113,7 @@ pub fn division_pairs(block: u64, operands: &mut [Block]) {
 }
 
 /// A fixed permutation of 64-bit numbers that looks random (the finish of splitmix64).
-fn scramble(number: u64) -> u64 {
+pub fn scramble(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -4,6 +4,7 @@ mod batch;
 mod expansions;
 mod measure;
 mod reference;
+mod soft;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -34,6 +35,10 @@ struct Arguments {
     /// Compare division's program with the processor's instruction on N million pairs instead.
     #[arg(long, value_name = "N")]
     division: Option<u64>,
+    /// Compare the integer programs of float operations with the processor's instructions instead: those of one operand
+    /// on all 2^32 arguments, those of two on N million pairs each.
+    #[arg(long, value_name = "N")]
+    soft: Option<u64>,
     /// Print each function's program instead of measuring it.
     #[arg(long)]
     print: bool,
@@ -56,6 +61,12 @@ fn main() {
     }
     if arguments.exhaustive_sqrt || arguments.division.is_some() {
         check_expansions(&arguments);
+        return;
+    }
+    if let Some(millions) = arguments.soft {
+        if !soft::check(millions, arguments.threads) {
+            std::process::exit(1);
+        }
         return;
     }
     println!(
@@ -103,7 +114,7 @@ fn check_expansions(arguments: &Arguments) {
                 arguments.threads,
                 progress,
                 expansions::all_floats,
-                |operands| f32::from_bits(operands[0]).sqrt(),
+                |operands, got| expansions::is(got, f32::from_bits(operands[0]).sqrt()),
             )
         });
         agree &= print_disagreements("sqrt", expand::sqrt(), &found);
@@ -117,7 +128,7 @@ fn check_expansions(arguments: &Arguments) {
                 arguments.threads,
                 progress,
                 expansions::division_pairs,
-                |operands| f32::from_bits(operands[0]) / f32::from_bits(operands[1]),
+                |operands, got| expansions::is(got, f32::from_bits(operands[0]) / f32::from_bits(operands[1])),
             )
         });
         agree &= print_disagreements("div", expand::div(), &found);

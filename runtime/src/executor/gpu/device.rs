@@ -152,6 +152,7 @@ impl Context {
     /// What the driver is given of a kernel.
     pub fn shader(&self, kernel: &WgslKernel, arithmetic: Arithmetic) -> Result<Shader, ExecuteError> {
         let validated = validate(&kernel.source).map_err(codegen_error)?;
+        validated.check(arithmetic).map_err(codegen_error)?;
         match arithmetic {
             Arithmetic::Native => {
                 strict_spirv_for(&validated, self.controls).map(Shader::Strict).map_err(codegen_error)
