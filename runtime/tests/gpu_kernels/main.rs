@@ -18,7 +18,7 @@ use loom_runtime::executor::gpu::{GpuDevice, GpuOptions};
 /// The device, opened once for all tests.
 fn device() -> Arc<GpuDevice> {
     static DEVICE: OnceLock<Arc<GpuDevice>> = OnceLock::new();
-    let open = || match GpuDevice::open(&GpuOptions::default()) {
+    let open = || match GpuDevice::open(&GpuOptions { cache: None, ..GpuOptions::default() }) {
         Ok(device) => device,
         Err(error) => panic!("{error}"),
     };

@@ -7,7 +7,7 @@ use loom_ir::kernel::scalar::UnaryOp;
 use loom_ir::kernel::{Arg, Body, verify};
 use loom_ir::types::DType;
 use loom_runtime::executor::Executor;
-use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions, Tier};
+use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions, Refusal, Tier, examine};
 
 use crate::build::{Build, Data, elements, lambda};
 
@@ -18,6 +18,30 @@ fn options(tier: Tier, cache: &Path) -> GpuOptions {
 
 fn certificates(cache: &Path) -> usize {
     std::fs::read_dir(cache.join("certificates")).map_or(0, Iterator::count)
+}
+
+/// On every device of this test (Mesa's lavapipe, NVIDIA's GPUs) strict and soft hold. Guarded holds where plain WGSL keeps
+/// subnormals; where it doesn't, that is why it is refused.
+#[test]
+fn every_tier_holds_or_says_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = GpuOptions { cache: Some(folder.path().to_path_buf()), ..GpuOptions::default() };
+    let examined = examine(&options);
+    let device = &examined[0];
+    let reports = device.tiers.as_ref().unwrap();
+    assert_eq!(reports.iter().map(|report| report.tier).collect::<Vec<_>>(), Tier::ALL);
+    for report in reports {
+        println!("{} in {:?}: {:?}", report.tier, report.time, report.refusal);
+        match &report.refusal {
+            None => assert!(report.probes.iter().all(|probe| probe.passed())),
+            Some(Refusal::Fails(probes)) if report.tier == Tier::Guarded => {
+                assert_eq!(probes[0].name, "subnormal sums are kept");
+            }
+            Some(refusal) => panic!("{}: {refusal}", report.tier),
+        }
+    }
+    assert_eq!(device.tier().map(|report| report.tier), Some(Tier::Strict));
+    assert_eq!(certificates(folder.path()), reports.iter().filter(|report| report.refusal.is_none()).count());
 }
 
 #[test]
