@@ -234,7 +234,7 @@ pub(super) fn fetch(context: &Context, step: &Step, place: &Place, bits: &mut Ve
 }
 
 /// Makes the pipelines, one for kernels whose shaders are the same, and binds the buffers.
-fn make_steps(
+pub(super) fn make_steps(
     context: &Context,
     program: &Program,
     memory: &Memory,

@@ -168,7 +168,65 @@ fn pinned(dtype: DType, count: u64, seed: u32, round: Round, terms: u64) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    use loom_codegen_wgsl::{Arithmetic, generate};
+    use loom_ir::kernel::scalar::ScalarFnBuilder;
+    use loom_ir::kernel::{Access, Arg, Buffer, BufferId, Lambda, Verified, verify};
+    use loom_ir::types::Shape;
+
+    use super::super::executor::make_steps;
+    use super::super::open::{GpuDevice, GpuOptions};
     use super::*;
+
+    /// The sum of three inputs, grouped one way or the other.
+    fn sum(left_first: bool) -> Verified {
+        let shape = Shape::from([64]);
+        let buffer = |(name, kind): (&str, BufferKind)| Buffer {
+            name: name.to_string(),
+            dtype: DType::F32,
+            shape: shape.clone(),
+            kind,
+        };
+        let (input, output) = (BufferKind::Input, BufferKind::Output);
+        let buffers = [("a", input.clone()), ("b", input.clone()), ("c", input), ("sum", output)].map(buffer);
+        let mut builder = ScalarFnBuilder::new();
+        let [a, b, c] = [DType::F32; 3].map(|dtype| builder.param(dtype));
+        let result = if left_first {
+            let left = builder.add(a, b);
+            builder.add(left, c)
+        } else {
+            let right = builder.add(b, c);
+            builder.add(a, right)
+        };
+        let access = |id| Access::identity(BufferId(id), shape.clone(), 1);
+        let kernel = Kernel {
+            name: "three".to_string(),
+            axes: vec![64],
+            loads: (0..3).map(access).collect(),
+            body: Body::Map(Lambda { args: (0..3).map(Arg::Load).collect(), function: builder.finish(result) }),
+            output: access(3),
+        };
+        verify(Program { name: "sum".to_string(), buffers: buffers.into(), kernels: vec![kernel], plan: None }).unwrap()
+    }
+
+    /// Needs a Vulkan adapter.
+    #[test]
+    fn a_kernel_that_is_compiled_into_another_is_found() {
+        let device = GpuDevice::open(&GpuOptions { cache: None, ..GpuOptions::default() }).unwrap();
+        let (context, trials) =
+            (&device.context, Trials { adapter: &device.info().adapter, certificates: &device.certificates });
+        // Which arithmetic does not matter here; this one is exact on every device.
+        let target = device.target().clone().with_arithmetic(Arithmetic::Soft);
+        let right = sum(true);
+        let memory = Memory::new(context, &right).unwrap();
+        let kernels = generate(&right, &target).unwrap();
+        let steps = make_steps(context, &right, &memory, &kernels, target.arithmetic).unwrap();
+        trials.run(context, &right, &memory, &steps).unwrap();
+        // What the device runs now regroups, as it were, what the program says.
+        let error = trials.run(context, &sum(false), &memory, &steps).unwrap_err();
+        let ExecuteError::Inexact { kernel, expected, found, .. } = error else { panic!("{error}") };
+        assert_eq!(kernel, "three");
+        assert_ne!(expected, found);
+    }
 
     #[test]
     fn samples_reach_from_end_to_end() {

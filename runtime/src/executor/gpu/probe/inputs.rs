@@ -22,7 +22,8 @@ pub(crate) enum Input {
     X,
     /// Floats for operations of two: with those of `Q`, all pairs of extreme and rare ones, then any bits.
     P,
-    /// The others, of which every second one is of nearly the size of that of `P`: such sums cancel.
+    /// The others. A third of them is of nearly the size of those of `P`, so that sums cancel; another third gives powers
+    /// of those of `P` that are neither 0 nor infinite.
     Q,
     /// Words: rare integers, any bits.
     M,
@@ -125,27 +126,30 @@ fn pairs() -> Vec<(u32, u32)> {
     let mut random = Random::new(4);
     while pairs.len() < VALUES {
         let (p, q) = (random.word(), random.word());
-        // The other sign, and an exponent that differs by -1, 0, 1 or 2.
-        let near = (p ^ 0x8000_0000).wrapping_add(q & 0x017f_ffff).wrapping_sub(0x0080_0000);
-        pairs.push((p, if pairs.len().is_multiple_of(2) { near } else { q }));
+        pairs.push(match pairs.len() % 3 {
+            0 => (p, q),
+            // The other sign, and an exponent that differs by -1, 0, 1 or 2.
+            1 => (p, (p ^ 0x8000_0000).wrapping_add(q & 0x017f_ffff).wrapping_sub(0x0080_0000)),
+            // A positive base and an exponent whose power is a number.
+            _ => ((p & 0x03ff_ffff) + 0x3e00_0000, (q & 0x80ff_ffff) + 0x3f80_0000),
+        });
     }
     pairs
 }
 
 fn wide() -> Vec<u32> {
     let mut values = [EXTREME.as_slice(), &RARE].concat();
-    values.extend(boundaries());
     let mut random = Random::new(3);
     // Every exponent, of either sign.
     values.extend((0..512u32).map(|exponent| (exponent << 23) | (random.word() & 0x007f_ffff)));
-    values.resize_with(VALUES.max(values.len()), || random.word());
-    values.truncate(VALUES);
+    values.extend(boundaries());
+    values.resize_with(VALUES, || random.word());
     values
 }
 
-/// Where the programs of functions change from one case to the next: the constants that they compare with, and the
+/// Where the programs of functions of one float change from one case to the next: the constants that they compare with, and the
 /// values beside them, of either sign.
-fn boundaries() -> BTreeSet<u32> {
+pub(crate) fn boundaries() -> BTreeSet<u32> {
     let programs = UnaryOp::ALL.iter().filter_map(|&op| library::definition(op));
     let exact = [expand::floor(), expand::ceil(), expand::round(), expand::trunc(), expand::to_i32(), expand::to_u32()];
     programs

@@ -205,6 +205,7 @@ fn inputs_hold_what_they_promise() {
     for bits in [0x7fc0_0000, 0x0080_0000, 0x0000_0001, 0xff80_0000] {
         assert!(values.contains(&bits), "{bits:08x}");
     }
+    assert!(inputs::boundaries().is_subset(&values), "there are more than there is room for");
     let exponents: BTreeSet<u32> = x.iter().map(|bits| bits >> 23).collect();
     assert_eq!(exponents.len(), 512);
     let pairs: BTreeSet<(u32, u32)> = p.into_iter().zip(q).collect();
