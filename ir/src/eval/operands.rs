@@ -1,8 +1,9 @@
 //! What one element of a kernel's output is made of: every value that is loaded for it.
 
-use crate::kernel::{Access, Arg, Body, BufferId, Kernel, Lambda};
+use crate::kernel::{Access, Arg, Body, BufferId, Gather, Kernel, Lambda};
 
 use super::program::Memory;
+use super::scalar::evaluate;
 
 /// The values that made an element.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,6 +41,8 @@ pub enum Role {
         /// The term's number.
         term: u64,
     },
+    /// The number of the row that a gather takes.
+    Row,
     /// The left factor of a product.
     Left(u64),
     /// The right factor of a product.
@@ -63,6 +66,7 @@ pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> 
         Body::Map(lambda) => (lambda, kernel.axes.len()),
         Body::Reduce(reduce) => (&reduce.result, kernel.axes.len() - reduce.reduced),
         Body::Contract(contract) => (&contract.epilogue, kernel.output_axes()),
+        Body::Gather(gather) => return gathered(kernel, gather, &index, found, &at),
     };
     let (row, extents) = (&index[..reduced], &kernel.axes[reduced..]);
     let terms = extents.iter().fold(1u64, |product, &extent| product.saturating_mul(extent));
@@ -70,7 +74,7 @@ pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> 
     for term in 0..shown {
         let index = [row, &unrank(term, extents)].concat();
         match &kernel.body {
-            Body::Map(_) => {}
+            Body::Map(_) | Body::Gather(_) => {}
             Body::Reduce(reduce) => {
                 for (stage, part) in reduce.stages.iter().enumerate() {
                     found.list.extend(at(Role::Term { stage, term }, &part.input, &index));
@@ -84,6 +88,36 @@ pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> 
     }
     found.list.extend(at(Role::Result, result, &index));
     found.left_out = terms - shown;
+    found
+}
+
+/// What a gather's element is made of: what names the row, then what is read of it, if there is such a row.
+fn gathered(
+    kernel: &Kernel,
+    gather: &Gather,
+    index: &[u64],
+    mut found: Operands,
+    at: &dyn Fn(Role, &Lambda, &[u64]) -> Vec<Operand>,
+) -> Operands {
+    let named = at(Role::Row, &gather.index, index);
+    let mut loaded = named.iter();
+    let args: Vec<u32> = gather
+        .index
+        .args
+        .iter()
+        .map(|&arg| match arg {
+            Arg::Load(_) => loaded.next().map_or(0, |operand| operand.bits),
+            Arg::Index(axis) => index[axis as usize] as u32,
+            Arg::Reduced(_) => 0,
+        })
+        .collect();
+    let row = u64::from(evaluate(&gather.index.function, &args, &mut Vec::new()));
+    found.list.extend(named);
+    if let Some((_, outer)) = index.split_last()
+        && kernel.axes.last().is_some_and(|&rows| row < rows)
+    {
+        found.list.extend(at(Role::Result, &gather.result, &[outer, &[row]].concat()));
+    }
     found
 }
 
@@ -161,6 +195,7 @@ mod tests {
                 epilogue: Lambda::identity(Arg::Reduced(0), DType::F32),
             }),
             output: access(2, [5, 2], [axis(1), axis(0)]),
+            in_loop: None,
         }
     }
 

@@ -40,7 +40,8 @@ pub fn capture(
             read.insert(id, bits.clone());
         }
     }
-    let alone = kernel.and_then(|number| program.kernels.get(number));
+    // A kernel of a loop reads what the loop has written before: only the whole network shows that again.
+    let alone = kernel.and_then(|number| program.kernels.get(number)).filter(|kernel| kernel.in_loop.is_none());
     if let (Some(kernel), Some(number)) = (alone, kernel) {
         let wanted = kernel.buffers();
         read.retain(|id, _| wanted.contains(id));

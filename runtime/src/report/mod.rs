@@ -1,8 +1,8 @@
 //! A difference between devices as a file that shows it again.
 //!
 //! A [`Report`] holds the kernel that differed, alone, as a program with one kernel; the bits of the buffers that it reads,
-//! from the batch in which it differed; which element came out how on which device. Where no kernel differs alone, it holds
-//! the whole network. It needs no other file, so it can be attached to a bug report and run anywhere
+//! from the batch in which it differed; which element came out how on which device. Where no kernel differs alone, or it is
+//! part of a loop, it holds the whole network. It needs no other file, so it can be attached to a bug report and run anywhere
 //! (`loomc replay`).
 //!
 //! The file is a safetensors container. Its tensors are the program's inputs and weights; its `__metadata__` holds
@@ -126,7 +126,8 @@ impl Report {
 
     /// Whether it holds one kernel, not a network.
     pub fn is_kernel(&self) -> bool {
-        self.finding.kernel.is_some() && self.program().kernels.len() == 1
+        let alone = self.program().kernels.iter().all(|kernel| kernel.in_loop.is_none());
+        self.finding.kernel.is_some() && self.program().kernels.len() == 1 && alone
     }
 
     /// What the element that differed is made of, the first `most` terms; `None` for a whole network.
