@@ -1,4 +1,4 @@
-//! Every unary function of `f32` on every device, input by input: a sample here, all 2^32 inputs by
+//! Every unary function of `f32` on every device and in integers on the GPU, input by input: a sample here, all 2^32 inputs by
 //! `cargo test --release -p loom-lit-tests --test functions -- --ignored --nocapture`.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use loom_lit_tests::values::{Random, SPECIAL};
 use loom_passes::{PipelineOptions, compile_graph};
 use loom_runtime::executor::Executor;
 use loom_runtime::executor::cpu::CpuExecutor;
-use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions};
+use loom_runtime::executor::gpu::{Arithmetic, GpuDevice, GpuExecutor, GpuOptions};
 
 fn functions() -> impl Iterator<Item = UnaryOp> {
     UnaryOp::ALL.iter().copied().filter(|&op| unary_type(op, DType::F32) == Some(DType::F32))
@@ -30,7 +30,8 @@ fn program(op: UnaryOp, count: u64) -> Arc<Verified> {
 }
 
 struct Devices {
-    gpu: GpuExecutor,
+    /// In the device's own arithmetic, and in that of integers.
+    gpus: [(Arithmetic, GpuExecutor); 2],
     cpu: CpuExecutor,
     on_gpu: Vec<u32>,
     on_cpu: Vec<u32>,
@@ -40,8 +41,13 @@ impl Devices {
     fn new(gpu: &Arc<GpuDevice>, op: UnaryOp, count: usize) -> Devices {
         let program = program(op, count as u64);
         let weights = Arc::new(Vec::<Vec<u32>>::new());
+        let gpus = [Arithmetic::Native, Arithmetic::Soft].map(|arithmetic| {
+            let target = gpu.target().clone().with_arithmetic(arithmetic);
+            let (gpu, program) = (Arc::clone(gpu), Arc::clone(&program));
+            (arithmetic, GpuExecutor::with_target(gpu, program, weights.clone(), &target).unwrap())
+        });
         Devices {
-            gpu: GpuExecutor::new(Arc::clone(gpu), Arc::clone(&program), weights.clone()).unwrap(),
+            gpus,
             cpu: CpuExecutor::new(program, weights, None).unwrap(),
             on_gpu: vec![0; count],
             on_cpu: vec![0; count],
@@ -50,12 +56,14 @@ impl Devices {
 
     /// Runs all inputs on both devices, and every `stride`-th on the interpreter.
     fn check(&mut self, op: UnaryOp, inputs: &[u32], stride: usize) {
-        self.gpu.run(&[inputs], &mut [&mut self.on_gpu]).unwrap();
         self.cpu.run(&[inputs], &mut [&mut self.on_cpu]).unwrap();
-        if self.on_gpu != self.on_cpu {
-            let index = (0..inputs.len()).find(|&index| self.on_gpu[index] != self.on_cpu[index]).unwrap_or_default();
-            let (gpu, cpu) = (self.on_gpu[index], self.on_cpu[index]);
-            panic!("{op}({:08x}) is {gpu:08x} on the GPU and {cpu:08x} on the CPU", inputs[index]);
+        for (arithmetic, gpu) in &mut self.gpus {
+            gpu.run(&[inputs], &mut [&mut self.on_gpu]).unwrap();
+            if let Some(index) = (0..inputs.len()).find(|&index| self.on_gpu[index] != self.on_cpu[index]) {
+                let (x, found, cpu) = (inputs[index], self.on_gpu[index], self.on_cpu[index]);
+                let name = arithmetic.name();
+                panic!("{op}({x:08x}) is {found:08x} on the GPU in {name} arithmetic and {cpu:08x} on the CPU");
+            }
         }
         for index in (0..inputs.len()).step_by(stride) {
             let bits = scalar::unary(op, DType::F32, inputs[index]);
