@@ -15,13 +15,22 @@
 //! Everything else (division, square root, rounding, exp, …) is expanded to these from its one definition in
 //! [`loom_ir::numerics`]. [`validate`] refuses a module that holds anything more.
 //!
+//! # Arithmetic
+//!
+//! That is [`Arithmetic::Native`]. The other two need no such form, and their text goes to a device by whatever way WGSL
+//! goes. In [`Arithmetic::Guarded`] each sum, difference and product, and an operand of each comparison, is passed through
+//! an exclusive or with a run-time zero, which keeps compilers from fusing, regrouping and finding maxima; in [`Arithmetic::Soft`] there are no floats: each is the
+//! `u32` of its bits, each operation a call of its program in [`loom_ir::numerics::soft`]. [`Validated::check`] holds a
+//! module to its arithmetic.
+//!
 //! # Memory
 //!
 //! A kernel's bindings are `@group(0)`, numbered in the order of [`WgslKernel::bindings`]: what it reads as
 //! `var<storage, read>`, what it writes as `read_write`. Accesses were proved in bounds by the verifier and carry no
 //! bounds checks. An executor that binds ranges of one arena buffer for reading and for writing in the same dispatch
 //! declares all of them writable in its bind group layout: the SPIR-V is the same for both, and WebGPU only refuses to
-//! mix the two *usages* of one buffer.
+//! mix the two *usages* of one buffer. Of plain WGSL it demands that the text agrees with the layout, so there temporary
+//! buffers are `read_write` throughout.
 
 #![forbid(unsafe_code)]
 

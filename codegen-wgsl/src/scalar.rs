@@ -233,7 +233,7 @@ impl Operations {
             Inst::Const(..) => unreachable!("constants are statements"),
             Inst::Unary(op, a) => self.unary(op, type_of(a), &name(a)),
             Inst::Binary(op, a, b) => self.binary(op, type_of(a), &name(a), &name(b)),
-            Inst::Compare(op, a, b) => compare(op, type_of(a), &name(a), &name(b)),
+            Inst::Compare(op, a, b) => self.compare(op, type_of(a), &name(a), &name(b)),
             Inst::Select(c, a, b) => format!("select({}, {}, {})", name(b), name(a), name(c)),
             Inst::Bitcast(to, a) if self.dtype(to) == self.dtype(type_of(a)) => name(a),
             Inst::Bitcast(to, a) => {
@@ -272,8 +272,10 @@ impl Operations {
             // WGSL defines x/0 = x, x%0 = 0 and MIN/-1 = MIN, as LN1 does.
             BinaryOp::Div => format!("{a} / {b}"),
             BinaryOp::Rem => format!("{a} % {b}"),
-            BinaryOp::Min => format!("select({a}, {b}, {b} < {a})"),
-            BinaryOp::Max => format!("select({a}, {b}, {a} < {b})"),
+            BinaryOp::Min if ty != DType::F32 => format!("min({a}, {b})"),
+            BinaryOp::Max if ty != DType::F32 => format!("max({a}, {b})"),
+            BinaryOp::Min => format!("select({a}, {b}, {})", self.compare(CompareOp::Lt, ty, b, a)),
+            BinaryOp::Max => format!("select({a}, {b}, {})", self.compare(CompareOp::Lt, ty, a, b)),
             BinaryOp::And => format!("{a} & {b}"),
             BinaryOp::Or => format!("{a} | {b}"),
             BinaryOp::Xor if ty == DType::Bool => format!("{a} != {b}"),
@@ -299,27 +301,32 @@ impl Operations {
             (DType::I32, DType::U32) | (DType::U32, DType::I32) => format!("bitcast<{to}>({a})"),
         }
     }
-}
 
-fn compare(op: CompareOp, ty: DType, a: &str, b: &str) -> String {
-    // A float compared with itself asks whether it is a NaN. Shader compilers answer without looking, so the bits are
-    // asked; the rest is the same whatever the value.
-    let of_itself = (ty == DType::F32 && a == b).then_some(op);
-    match of_itself {
-        Some(CompareOp::Eq | CompareOp::Le | CompareOp::Ge) => {
-            return format!("(bitcast<u32>({a}) & 0x7fffffffu) <= 0x7f800000u");
+    fn compare(&self, op: CompareOp, ty: DType, a: &str, b: &str) -> String {
+        // A float compared with itself asks whether it is a NaN. Shader compilers answer without looking, so the bits are
+        // asked; the rest is the same whatever the value.
+        let of_itself = (ty == DType::F32 && a == b).then_some(op);
+        match of_itself {
+            Some(CompareOp::Eq | CompareOp::Le | CompareOp::Ge) => {
+                return format!("(bitcast<u32>({a}) & 0x7fffffffu) <= 0x7f800000u");
+            }
+            Some(CompareOp::Ne) => return format!("(bitcast<u32>({a}) & 0x7fffffffu) > 0x7f800000u"),
+            Some(CompareOp::Lt | CompareOp::Gt) => return "false".to_string(),
+            None => {}
         }
-        Some(CompareOp::Ne) => return format!("(bitcast<u32>({a}) & 0x7fffffffu) > 0x7f800000u"),
-        Some(CompareOp::Lt | CompareOp::Gt) => return "false".to_string(),
-        None => {}
-    }
-    match op {
-        CompareOp::Eq => format!("{a} == {b}"),
-        CompareOp::Ne if ty == DType::F32 => format!("!({a} == {b})"),
-        CompareOp::Ne => format!("{a} != {b}"),
-        CompareOp::Lt => format!("{a} < {b}"),
-        CompareOp::Le => format!("{a} <= {b}"),
-        CompareOp::Gt => format!("{a} > {b}"),
-        CompareOp::Ge => format!("{a} >= {b}"),
+        // A choice between operands that are compared looks like a maximum, which treats NaN and zeros in its own way.
+        let a = match (self.arithmetic, ty) {
+            (Arithmetic::Guarded, DType::F32) => self.hidden(a.to_string()),
+            _ => a.to_string(),
+        };
+        match op {
+            CompareOp::Eq => format!("{a} == {b}"),
+            CompareOp::Ne if ty == DType::F32 => format!("!({a} == {b})"),
+            CompareOp::Ne => format!("{a} != {b}"),
+            CompareOp::Lt => format!("{a} < {b}"),
+            CompareOp::Le => format!("{a} <= {b}"),
+            CompareOp::Gt => format!("{a} > {b}"),
+            CompareOp::Ge => format!("{a} >= {b}"),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Every unary function of `f32`, and pow, on interpreter, CPU and GPU, input by input: a sample here, all 2^32 inputs by
 //! `cargo test --release -p loom-lit-tests --test functions -- --ignored --nocapture`.
-//! `LOOM_FUNCTIONS=exp,tanh` takes these alone.
+//! `LOOM_FUNCTIONS=exp,tanh` takes these alone, `LOOM_DEVICES=cpu,gpu,soft` some of the devices (`soft` is the GPU in
+//! integers).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +16,7 @@ use loom_lit_tests::values::{Random, SPECIAL};
 use loom_passes::{PipelineOptions, compile_graph};
 use loom_runtime::executor::Executor;
 use loom_runtime::executor::cpu::CpuExecutor;
-use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions};
+use loom_runtime::executor::gpu::{Arithmetic, GpuDevice, GpuExecutor, GpuOptions, Target};
 
 fn functions() -> impl Iterator<Item = UnaryOp> {
     let chosen = std::env::var("LOOM_FUNCTIONS").ok();
@@ -69,44 +70,55 @@ fn interpret(op: &Op, inputs: &[&[u32]], answers: &mut [u32]) {
     });
 }
 
+/// One operation, made ready on every device.
 struct Devices {
     op: Op,
-    gpu: GpuExecutor,
-    cpu: CpuExecutor,
-    on_gpu: Vec<u32>,
-    on_cpu: Vec<u32>,
+    executors: Vec<(&'static str, Box<dyn Executor>)>,
+    found: Vec<u32>,
     expected: Vec<u32>,
 }
 
 impl Devices {
+    /// The processor, the GPU as it is opened, and the GPU with integers alone; of these those that `LOOM_DEVICES` names.
     fn new(gpu: &Arc<GpuDevice>, op: Op, count: usize) -> Devices {
         let program = program(op.clone(), count as u64);
         let weights = Arc::new(Vec::<Vec<u32>>::new());
-        Devices {
-            op,
-            gpu: GpuExecutor::new(Arc::clone(gpu), Arc::clone(&program), weights.clone()).unwrap(),
-            cpu: CpuExecutor::new(program, weights, None).unwrap(),
-            on_gpu: vec![0; count],
-            on_cpu: vec![0; count],
-            expected: vec![0; count],
-        }
+        let on_gpu = |target: &Target| {
+            GpuExecutor::with_target(Arc::clone(gpu), Arc::clone(&program), weights.clone(), target).unwrap()
+        };
+        let chosen = std::env::var("LOOM_DEVICES").unwrap_or_else(|_| "cpu,gpu,soft".to_string());
+        let executors = chosen.split(',').map(|name| -> (&'static str, Box<dyn Executor>) {
+            match name {
+                "cpu" => ("CPU", Box::new(CpuExecutor::new(Arc::clone(&program), weights.clone(), None).unwrap())),
+                "gpu" => ("GPU", Box::new(on_gpu(gpu.target()))),
+                "soft" => {
+                    let target = gpu.target().clone().with_arithmetic(Arithmetic::Soft);
+                    ("GPU in integers", Box::new(on_gpu(&target)))
+                }
+                _ => panic!("LOOM_DEVICES is a list of cpu, gpu and soft, not `{chosen}`"),
+            }
+        });
+        Devices { op, executors: executors.collect(), found: vec![0; count], expected: vec![0; count] }
     }
 
     /// Runs all inputs, given operand by operand, everywhere.
     fn check(&mut self, inputs: &[&[u32]]) {
-        self.gpu.run(inputs, &mut [&mut self.on_gpu]).unwrap();
-        self.cpu.run(inputs, &mut [&mut self.on_cpu]).unwrap();
         interpret(&self.op, inputs, &mut self.expected);
-        for (device, found) in [("GPU", &self.on_gpu), ("CPU", &self.on_cpu)] {
-            if *found != self.expected {
-                let wrong = |&index: &usize| found[index] != self.expected[index];
-                let index = (0..found.len()).find(wrong).unwrap_or_default();
+        for (device, executor) in &mut self.executors {
+            executor.run(inputs, &mut [&mut self.found]).unwrap();
+            if self.found != self.expected {
+                let wrong = |&index: &usize| self.found[index] != self.expected[index];
+                let index = (0..self.found.len()).find(wrong).unwrap_or_default();
                 let operands: Vec<_> = inputs.iter().map(|input| format!("{:08x}", input[index])).collect();
-                let (found, expected) = (found[index], self.expected[index]);
+                let (found, expected) = (self.found[index], self.expected[index]);
                 let (name, operands) = (self.op.name(), operands.join(", "));
                 panic!("{name}({operands}) is {found:08x} on the {device}, not {expected:08x}");
             }
         }
+    }
+
+    fn names(&self) -> String {
+        self.executors.iter().map(|(name, _)| format!("{name} = ")).collect::<String>() + "interpreter"
     }
 }
 
@@ -143,7 +155,7 @@ fn a_sample_of_every_function() {
 
 #[test]
 fn a_sample_of_powers() {
-    let gpu = GpuDevice::open(&GpuOptions::default()).unwrap();
+    let gpu = GpuDevice::open(&GpuOptions { cache: None, ..GpuOptions::default() }).unwrap();
     let [x, y] = pairs(1 << 16);
     Devices::new(&gpu, Op::Binary(BinaryOp::Pow), x.len()).check(&[&x, &y]);
 }
@@ -164,6 +176,6 @@ fn all_inputs_of_every_function() {
             }
             devices.check(&[&inputs]);
         }
-        println!("{op}: all 2^32 inputs agree, GPU = CPU = interpreter, {:.1} s", begin.elapsed().as_secs_f64());
+        println!("{op}: all 2^32 inputs agree, {}, {:.1} s", devices.names(), begin.elapsed().as_secs_f64());
     }
 }

@@ -43,6 +43,7 @@ Examples:
   loomc compile net.json --weights w.safetensors -o digits.loom
   loomc compile net.json --emit program      the fused kernels as text
   loomc compile net.json --emit wgsl -o kernels.wgsl
+  loomc compile net.json --emit wgsl --gpu-tier soft      without a float
   loomc compile net.json --stop-after lower  what the pass `lower` gives
   loomc compile net.json --print-ir-after all -o /dev/null")]
     Compile(Compile),
@@ -171,6 +172,9 @@ pub struct Compile {
     /// What to make
     #[arg(long, value_enum, default_value_t = Emit::Artifact)]
     pub emit: Emit,
+    /// The arithmetic of --emit wgsl: the device's own, the same behind guards, or integers
+    #[arg(long, value_enum, value_name = "TIER", default_value_t = GpuTier::Strict)]
+    pub gpu_tier: GpuTier,
     /// Print what a pass gives, or each of them, to the standard error
     #[arg(long, value_name = "PASS|all")]
     pub print_ir_after: Option<String>,
@@ -199,6 +203,17 @@ pub enum Emit {
     Asm,
     /// The file that `loomc run` takes
     Artifact,
+}
+
+/// What shaders are generated for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GpuTier {
+    /// Floats, which are exact in the form that --emit spirv shows
+    Strict,
+    /// Floats, each result behind a guard
+    Guarded,
+    /// Integers on the bits of floats
+    Soft,
 }
 
 /// A dialect of configs.

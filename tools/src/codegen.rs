@@ -3,6 +3,7 @@
 use loom_ir::kernel::Verified;
 use loom_runtime::artifact::{KernelText, Target};
 
+use crate::cli::GpuTier;
 use crate::failure::Failure;
 
 /// What an artifact for a target holds.
@@ -15,9 +16,15 @@ pub fn kernel_texts(program: &Verified, target: Target) -> Result<Vec<KernelText
 
 /// All shaders of a program, as one module.
 #[cfg(feature = "gpu")]
-pub fn wgsl(program: &Verified) -> Result<String, Failure> {
-    let kernels = loom_codegen_wgsl::generate(program, &loom_codegen_wgsl::Target::portable()).map_err(wgsl_failure)?;
-    Ok(loom_codegen_wgsl::listing(&kernels))
+pub fn wgsl(program: &Verified, tier: GpuTier) -> Result<String, Failure> {
+    use loom_codegen_wgsl::{Arithmetic, Target, generate, listing};
+    let arithmetic = match tier {
+        GpuTier::Strict => Arithmetic::Native,
+        GpuTier::Guarded => Arithmetic::Guarded,
+        GpuTier::Soft => Arithmetic::Soft,
+    };
+    let kernels = generate(program, &Target::portable().with_arithmetic(arithmetic)).map_err(wgsl_failure)?;
+    Ok(listing(&kernels))
 }
 
 #[cfg(feature = "gpu")]
@@ -60,7 +67,7 @@ fn wgsl_kernels(_: &Verified) -> Result<Vec<KernelText>, Failure> {
 
 /// All shaders of a program, as one module.
 #[cfg(not(feature = "gpu"))]
-pub fn wgsl(_: &Verified) -> Result<String, Failure> {
+pub fn wgsl(_: &Verified, _: GpuTier) -> Result<String, Failure> {
     Err(no_backend("WGSL", "gpu"))
 }
 

@@ -198,6 +198,15 @@ fn stages() {
             assert!(outcome.refused(3).contains("built without the feature"), "{emit}");
         }
     }
+    let soft = folder.loomc(&["compile", "net.json", "--emit", "wgsl", "--gpu-tier", "soft"]);
+    if cfg!(feature = "gpu") {
+        let text = soft.fine();
+        assert!(text.contains("fn loom_add(x0: u32, x1: u32) -> u32"), "{text}");
+        assert!(text.lines().all(|line| !line.split("//").next().unwrap_or("").contains("f32")), "{text}");
+    } else {
+        soft.refused(3);
+    }
+    folder.loomc(&["compile", "net.json", "--emit", "program", "--gpu-tier", "soft"]).refused(2);
     let printed = folder.loomc(&["compile", "net.json", "--emit", "program", "--print-ir-after", "all"]);
     assert_eq!((printed.code, printed.out), (0, program));
     assert!(printed.err.contains("// after infer-shapes") && printed.err.contains("// after plan"));

@@ -7,7 +7,7 @@ use loom_ir::kernel::Verified;
 use loom_runtime::artifact::Artifact;
 use loom_runtime::tensors::write_atomically;
 
-use crate::cli::{Compile, Dialect, Emit};
+use crate::cli::{Compile, Dialect, Emit, GpuTier};
 use crate::failure::Failure;
 use crate::model::{keep_sources, load_weights, read_config};
 use crate::pipeline::{self, Hooks};
@@ -16,6 +16,9 @@ use crate::{codegen, stdout};
 pub fn compile(args: &Compile) -> Result<(), Failure> {
     if args.dialect == Dialect::Loom008 {
         return Err(Failure::User("the dialect `loom-0.0.8` is not read by this release".to_string()));
+    }
+    if args.gpu_tier != GpuTier::Strict && args.emit != Emit::Wgsl {
+        return Err(Failure::User("`--gpu-tier` chooses what `--emit wgsl` prints".to_string()));
     }
     let path = &args.network;
     if let Some(output) = output(args) {
@@ -38,7 +41,7 @@ pub fn compile(args: &Compile) -> Result<(), Failure> {
     match args.emit {
         Emit::Graph => write_text(args.output.as_deref(), &graph.to_string()),
         Emit::Program => write_text(args.output.as_deref(), &program.to_string()),
-        Emit::Wgsl => write_text(args.output.as_deref(), &codegen::wgsl(&program)?),
+        Emit::Wgsl => write_text(args.output.as_deref(), &codegen::wgsl(&program, args.gpu_tier)?),
         Emit::Spirv => write_text(args.output.as_deref(), &codegen::spirv(&program)?),
         Emit::Clif => write_text(args.output.as_deref(), &codegen::clif(&program)?),
         Emit::Asm => write_text(args.output.as_deref(), &codegen::asm(&program)?),
