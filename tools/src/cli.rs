@@ -173,8 +173,8 @@ pub struct Compile {
     #[arg(long, value_enum, default_value_t = Emit::Artifact)]
     pub emit: Emit,
     /// The arithmetic of --emit wgsl: the device's own, the same behind guards, or integers
-    #[arg(long, value_enum, value_name = "TIER", default_value_t = GpuTier::Strict)]
-    pub gpu_tier: GpuTier,
+    #[arg(long, value_name = "TIER", default_value_t = Tier::Strict, value_parser = tier())]
+    pub gpu_tier: Tier,
     /// Print what a pass gives, or each of them, to the standard error
     #[arg(long, value_name = "PASS|all")]
     pub print_ir_after: Option<String>,
@@ -203,17 +203,6 @@ pub enum Emit {
     Asm,
     /// The file that `loomc run` takes
     Artifact,
-}
-
-/// What shaders are generated for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum GpuTier {
-    /// Floats, which are exact in the form that --emit spirv shows
-    Strict,
-    /// Floats, each result behind a guard
-    Guarded,
-    /// Integers on the bits of floats
-    Soft,
 }
 
 /// A dialect of configs.

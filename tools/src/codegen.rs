@@ -3,8 +3,8 @@
 use loom_ir::kernel::Verified;
 use loom_runtime::artifact::{KernelText, Target};
 
-use crate::cli::GpuTier;
 use crate::failure::Failure;
+use loom_runtime::executor::tier::Tier;
 
 /// What an artifact for a target holds.
 pub fn kernel_texts(program: &Verified, target: Target) -> Result<Vec<KernelText>, Failure> {
@@ -16,12 +16,12 @@ pub fn kernel_texts(program: &Verified, target: Target) -> Result<Vec<KernelText
 
 /// All shaders of a program, as one module.
 #[cfg(feature = "gpu")]
-pub fn wgsl(program: &Verified, tier: GpuTier) -> Result<String, Failure> {
+pub fn wgsl(program: &Verified, tier: Tier) -> Result<String, Failure> {
     use loom_codegen_wgsl::{Arithmetic, Target, generate, listing};
     let arithmetic = match tier {
-        GpuTier::Strict => Arithmetic::Native,
-        GpuTier::Guarded => Arithmetic::Guarded,
-        GpuTier::Soft => Arithmetic::Soft,
+        Tier::Strict => Arithmetic::Native,
+        Tier::Guarded => Arithmetic::Guarded,
+        Tier::Soft => Arithmetic::Soft,
     };
     let kernels = generate(program, &Target::portable().with_arithmetic(arithmetic)).map_err(wgsl_failure)?;
     Ok(listing(&kernels))
@@ -67,7 +67,7 @@ fn wgsl_kernels(_: &Verified) -> Result<Vec<KernelText>, Failure> {
 
 /// All shaders of a program, as one module.
 #[cfg(not(feature = "gpu"))]
-pub fn wgsl(_: &Verified, _: GpuTier) -> Result<String, Failure> {
+pub fn wgsl(_: &Verified, _: Tier) -> Result<String, Failure> {
     Err(no_backend("WGSL", "gpu"))
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use loom_ir::kernel::Verified;
 use loom_runtime::artifact::Artifact;
+use loom_runtime::executor::tier::Tier;
 use loom_runtime::tensors::write_atomically;
 
-use crate::cli::{Compile, Dialect, Emit, GpuTier};
+use crate::cli::{Compile, Dialect, Emit};
 use crate::failure::Failure;
 use crate::model::{keep_sources, load_weights, read_config};
 use crate::pipeline::{self, Hooks};
@@ -17,7 +18,7 @@ pub fn compile(args: &Compile) -> Result<(), Failure> {
     if args.dialect == Dialect::Loom008 {
         return Err(Failure::User("the dialect `loom-0.0.8` is not read by this release".to_string()));
     }
-    if args.gpu_tier != GpuTier::Strict && args.emit != Emit::Wgsl {
+    if args.gpu_tier != Tier::Strict && args.emit != Emit::Wgsl {
         return Err(Failure::User("`--gpu-tier` chooses what `--emit wgsl` prints".to_string()));
     }
     let path = &args.network;
