@@ -237,6 +237,15 @@ impl Operations {
 }
 
 fn compare(op: CompareOp, ty: DType, a: &str, b: &str) -> String {
+    if ty == DType::F32 && a == b {
+        // Compilers take a value to be equal to itself, which a NaN is not: its bits tell.
+        let ordered = format!("(bitcast<u32>({a}) & 0x7fffffffu) <= 0x7f800000u");
+        return match op {
+            CompareOp::Eq | CompareOp::Le | CompareOp::Ge => ordered,
+            CompareOp::Ne => format!("!({ordered})"),
+            CompareOp::Lt | CompareOp::Gt => "false".to_string(),
+        };
+    }
     match op {
         CompareOp::Eq => format!("{a} == {b}"),
         CompareOp::Ne if ty == DType::F32 => format!("!({a} == {b})"),

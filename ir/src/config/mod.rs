@@ -47,6 +47,7 @@
 )]
 
 mod activation;
+mod attention;
 mod context;
 mod document;
 mod error;
@@ -63,6 +64,7 @@ mod top_level;
 #[cfg(test)]
 mod tests;
 
+pub use attention::Attention;
 pub use error::{At, ConfigError, ConfigErrors, Owner};
 pub use kmeans::{Kmeans, KmeansMetric, KmeansOutput};
 pub use network::{

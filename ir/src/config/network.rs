@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use super::attention::Attention;
 use super::kmeans::Kmeans;
 use super::parallel::Parallel;
 use super::softmax::Softmax;
@@ -137,6 +138,8 @@ pub enum LayerKind {
     Swiglu(Swiglu),
     /// `stitch`
     Stitch(Stitch),
+    /// `multi_head_attention`
+    Attention(Attention),
     /// `residual`
     Residual(Residual),
     /// `sequential`

@@ -8,7 +8,7 @@ use super::activation;
 use super::context::Reported;
 use super::fields::Fields;
 use super::network::{Activation, LayerKind};
-use super::{kmeans, layers, parallel, softmax};
+use super::{attention, kmeans, layers, parallel, softmax};
 
 /// A key of an object of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +92,18 @@ keys! {
     TARGET_COL = "target_col", "the cell's column";
     TARGET_LAYER = "target_layer", "the cell's layer; default 0";
     TARGET_ROW = "target_row", "the cell's row";
+
+    ATTENTION_MASK = "attention_mask", "which positions (columns) each position (a row) may attend to: lists of booleans";
+    CAUSAL = "causal", "whether a position attends to none after it; default true";
+    D_MODEL = "d_model", "elements of a position; inferred if left out";
+    HEAD_DIM = "head_dim", "elements of a head; default `d_model` divided by the heads";
+    NUM_HEADS = "num_heads", "heads; default 8";
+    NUM_KV_HEADS = "num_kv_heads", "heads of keys and values; default as many as heads";
+    OUTPUT_BIAS = "output_bias", "whether a bias is added to the output; default as `bias`";
+    ROPE = "rope", "whether queries and keys are rotated by their position; default true";
+    ROPE_FREQ_BASE = "rope_freq_base", "the base of the rotations' frequencies; 0 is the default, 10000";
+    SEQ_LENGTH = "seq_length", "positions of the input; inferred if left out";
+    SLIDING_WINDOW = "sliding_window", "how many positions one attends to on either side, itself included; default all";
 
     ATTACHED_LAYER = "attached_layer", "the layer whose output is clustered; the input itself if left out";
     CLUSTER_DIM = "cluster_dim", "elements of a centre; inferred if left out or 0";
@@ -288,6 +300,26 @@ pub const LAYER_TYPES: &[LayerType] = &[
         read: Some(layers::stitch),
     },
     LayerType {
+        name: "multi_head_attention",
+        aliases: &["mha"],
+        doc: "each position's mean of the values that it attends to, in several heads",
+        keys: &[
+            D_MODEL,
+            SEQ_LENGTH,
+            NUM_HEADS,
+            NUM_KV_HEADS,
+            HEAD_DIM,
+            CAUSAL,
+            SLIDING_WINDOW,
+            ATTENTION_MASK,
+            ROPE,
+            ROPE_FREQ_BASE,
+            BIAS,
+            OUTPUT_BIAS,
+        ],
+        read: Some(attention::attention),
+    },
+    LayerType {
         name: "residual",
         aliases: &[],
         doc: "an earlier value, added",
@@ -330,7 +362,6 @@ pub const LAYER_TYPES: &[LayerType] = &[
         keys: &[ACTIVATION],
         read: Some(layers::activation),
     },
-    LayerType::planned("multi_head_attention", &["mha"], "attention"),
     LayerType::planned("rnn", &[], "a simple recurrent network"),
     LayerType::planned("lstm", &[], "a long short-term memory"),
     LayerType::planned("gru", &[], "a gated recurrent unit"),

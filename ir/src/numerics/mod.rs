@@ -21,3 +21,4 @@ pub mod library;
 pub mod order;
 pub mod philox;
 pub mod reduction;
+pub mod rotary;

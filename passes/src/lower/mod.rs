@@ -4,6 +4,7 @@
 //! `docs/layers.md` says the same in words.
 
 mod activation;
+mod attention;
 mod combine;
 mod kmeans;
 mod layers;
@@ -67,6 +68,7 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
             ShapedKind::Swiglu { input_size, intermediate_size, bias } => {
                 layers::swiglu(&mut b, x, *input_size, *intermediate_size, *bias)
             }
+            ShapedKind::Attention(options) => attention::attention(&mut b, x, options),
             ShapedKind::Combine { combination, branches } => {
                 let branches: Vec<NodeId> = branches.iter().map(|branch| values[branch.0]).collect();
                 let gate = match combination {
