@@ -57,7 +57,7 @@ impl Generator {
 
     fn any_layer(&mut self, nesting: u64) -> String {
         loop {
-            let made = match self.random.below(20) {
+            let made = match self.random.below(21) {
                 0 | 1 => Some(self.dense()),
                 2 | 3 => self.convolution(),
                 4 | 5 => self.pooling(),
@@ -72,6 +72,7 @@ impl Generator {
                 15 if nesting > 0 => Some(self.sequential(nesting - 1)),
                 16 | 17 if nesting > 0 => Some(self.parallel(nesting - 1)),
                 18 if nesting > 0 => Some(self.kmeans(nesting - 1)),
+                19 => self.attention(),
                 _ => Some(format!(r#"{{"type": "activation", "activation": {}}}"#, self.activation())),
             };
             if let Some(text) = made {
@@ -164,6 +165,28 @@ impl Generator {
         let product = self.shape.drain(1..).product();
         self.shape.push(product);
         r#"{"type": "flatten", "start_axis": 1}"#.to_string()
+    }
+
+    fn attention(&mut self) -> Option<String> {
+        let &[length, _] = self.shape.as_slice() else { return None };
+        let (groups, kv_heads) = (1 + self.random.below(3), 1 + self.random.below(2));
+        let (heads, head_dim) = (groups * kv_heads, 2 * (1 + self.random.below(3)));
+        let [causal, rope, bias, output_bias] = [2, 3, 3, 2].map(|of| self.random.below(of) > 0);
+        let window = match self.random.below(3) {
+            0 => format!(r#", "sliding_window": {}"#, 1 + self.random.below(4)),
+            _ => String::new(),
+        };
+        let mask = match self.random.below(3) {
+            0 => {
+                let row = |g: &mut Generator| (0..length).map(|_| g.random.below(3) > 0).collect::<Vec<bool>>();
+                let rows: Vec<Vec<bool>> = (0..length).map(|_| row(self)).collect();
+                format!(r#", "attention_mask": {rows:?}"#)
+            }
+            _ => String::new(),
+        };
+        Some(format!(
+            r#"{{"type": "multi_head_attention", "num_heads": {heads}, "num_kv_heads": {kv_heads}, "head_dim": {head_dim}, "causal": {causal}, "rope": {rope}, "bias": {bias}, "output_bias": {output_bias}{window}{mask}}}"#
+        ))
     }
 
     /// A map of the last axis that sees no feature map.

@@ -293,3 +293,88 @@ fn distances() {
         assert_close(&found.output, &rows(&found.input, 5, assigned));
     }
 }
+
+/// Attention in float64, for one sample: which key a query may attend to is told by `kept`.
+fn attention(run: &Run, x: &[f64], sizes: [usize; 3], rope: bool, kept: impl Fn(usize, usize) -> bool) -> Vec<f64> {
+    let [heads, kv_heads, size] = sizes;
+    let d_model = run.weights["layers.0.q_weight"].len() / (heads * size);
+    let map = |role: char, x: &[f64]| {
+        let (weight, bias) =
+            (&run.weights[&format!("layers.0.{role}_weight")], &run.weights[&format!("layers.0.{role}_bias")]);
+        let row = |(row, bias): (&[f64], &f64)| row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>() + bias;
+        weight.chunks_exact(x.len()).zip(bias).map(row).collect::<Vec<f64>>()
+    };
+    let rotated = |position: usize, head: &[f64]| {
+        let half = size / 2;
+        let angle = |i: usize| position as f64 * 100f64.powf(-2.0 * (i % half) as f64 / size as f64);
+        let other = |i: usize| if i < half { -head[i + half] } else { head[i - half] };
+        (0..size).map(|i| head[i] * angle(i).cos() + other(i) * angle(i).sin()).collect::<Vec<f64>>()
+    };
+    let heads_of = |role: char, turned: bool| -> Vec<Vec<Vec<f64>>> {
+        let each = |(position, x): (usize, &[f64])| {
+            let all = map(role, x);
+            all.chunks_exact(size)
+                .map(|head| if turned && rope { rotated(position, head) } else { head.to_vec() })
+                .collect()
+        };
+        x.chunks_exact(d_model).enumerate().map(each).collect()
+    };
+    let (q, k, v) = (heads_of('q', true), heads_of('k', true), heads_of('v', false));
+    let output = |i: usize| {
+        let mixed = (0..heads).flat_map(|head| {
+            let own = head / (heads / kv_heads);
+            let keys: Vec<usize> = (0..k.len()).filter(|&j| kept(i, j)).collect();
+            let score =
+                |&j: &usize| q[i][head].iter().zip(&k[j][own]).map(|(q, k)| q * k).sum::<f64>() / (size as f64).sqrt();
+            let weights = standard(&keys.iter().map(score).collect::<Vec<_>>());
+            let value = |d: usize| keys.iter().zip(&weights).map(|(&j, weight)| weight * v[j][own][d]).sum::<f64>();
+            (0..size).map(value).collect::<Vec<_>>()
+        });
+        map('o', &mixed.collect::<Vec<_>>())
+    };
+    (0..q.len()).flat_map(output).collect()
+}
+
+#[test]
+fn attention_of_every_kind() {
+    let mask = [[true, false, true], [true, true, true], [false, false, false]];
+    for (options, rope, kept) in [
+        (r#""rope": false"#, false, (|i, j| j <= i) as fn(usize, usize) -> bool),
+        (r#""rope_freq_base": 100, "causal": false"#, true, |_, _| true),
+        (r#""rope_freq_base": 100, "sliding_window": 2"#, true, |i, j| j <= i && i < j + 2),
+        (r#""rope": false, "causal": false, "sliding_window": 1"#, false, |i, j| i == j),
+    ] {
+        let layer = format!(r#"{{"type": "mha", "num_heads": 4, "num_kv_heads": 2, "head_dim": 6, {options}}}"#);
+        let found = run(&[3, 5], &layer);
+        assert_close(&found.output, &rows(&found.input, 15, |x| attention(&found, x, [4, 2, 6], rope, kept)));
+    }
+    let layer =
+        format!(r#"{{"type": "mha", "num_heads": 2, "head_dim": 4, "rope": false, "attention_mask": {mask:?}}}"#);
+    let found = run(&[3, 5], &layer);
+    let kept = |i: usize, j: usize| j <= i && mask[i][j];
+    // The last position attends to none: its heads are 0, and what is left is the output's bias.
+    assert_close(&found.output, &rows(&found.input, 15, |x| attention(&found, x, [2, 2, 4], false, kept)));
+    assert_close(&found.output[10..15], &found.weights["layers.0.o_bias"]);
+}
+
+#[test]
+fn the_future_changes_no_bit_of_the_past() {
+    // Positions 0 to 3 of a sequence of 9, and the same four alone.
+    let layer = r#"{"type": "mha", "num_heads": 2, "head_dim": 4}"#;
+    let input: Vec<u32> = Random(3).floats(9 * 5, 0);
+    let prefix = |length: u64| {
+        let source = format!(r#"{{"input_shape": [{length}, 5], "layers": [{layer}]}}"#);
+        let program = compile(&loom_ir::config::parse(&source).unwrap(), &PipelineOptions::default()).unwrap();
+        let mut memory = Memory::new(&program);
+        for (id, buffer) in program.buffers_where(|kind| matches!(kind, BufferKind::Input | BufferKind::Weight)) {
+            let count = buffer.shape.elements() as usize;
+            let seed = buffer.name.bytes().map(u64::from).sum();
+            memory.buffers[id.index()] =
+                if buffer.kind == BufferKind::Input { input[..count].to_vec() } else { Random(seed).floats(count, 0) };
+        }
+        program::run(&program, &mut memory);
+        let (output, _) = program.outputs().next().unwrap();
+        memory.buffers[output.index()].clone()
+    };
+    assert_eq!(prefix(4), prefix(9)[..20]);
+}

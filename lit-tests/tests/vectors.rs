@@ -133,7 +133,7 @@ fn go_loom() {
     let index: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(set.join("index.json")).unwrap()).unwrap();
     let cases = index.as_array().unwrap();
-    assert_eq!(cases.len(), 72);
+    assert_eq!(cases.len(), 77);
     for case in cases {
         let name = case["name"].as_str().unwrap();
         let shape: Vec<u64> = case["input_shape"].as_array().unwrap().iter().map(|dim| dim.as_u64().unwrap()).collect();
@@ -153,7 +153,7 @@ fn go_loom() {
 
 #[test]
 fn pytorch() {
-    for name in ["n2_cnn", "n3_conv_block"] {
+    for name in ["n2_cnn", "n3_conv_block", "n4_block_rope"] {
         let folder = vectors("pytorch").join(name);
         let bytes = std::fs::read(folder.join("io.safetensors")).unwrap();
         let io = SafeTensors::deserialize(&bytes).unwrap();

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::error::{ConfigError, ConfigErrors};
-use super::network::LayerPath;
-use super::spanned::Spanned;
 use crate::diagnostics::Span;
 use crate::limits;
 
@@ -16,7 +14,6 @@ pub(super) struct Reported(());
 pub(super) struct Context {
     errors: Vec<ConfigError>,
     left_out: usize,
-    unsupported: Vec<(LayerPath, Spanned<String>)>,
     names: BTreeMap<String, Span>,
     layers: usize,
 }
@@ -28,12 +25,6 @@ impl Context {
         } else {
             self.left_out = self.left_out.saturating_add(1);
         }
-        Reported(())
-    }
-
-    /// Adds a layer to the one error that lists all the unsupported ones.
-    pub fn report_unsupported(&mut self, path: LayerPath, type_name: Spanned<String>) -> Reported {
-        self.unsupported.push((path, type_name));
         Reported(())
     }
 
@@ -59,11 +50,7 @@ impl Context {
     }
 
     /// `read` if all went well, else what went wrong.
-    pub fn finish<T>(mut self, read: Result<T, Reported>) -> Result<T, ConfigErrors> {
-        if !self.unsupported.is_empty() {
-            // Past the limit too: it is one error, and the one that says most.
-            self.errors.push(ConfigError::UnsupportedLayers { layers: self.unsupported });
-        }
+    pub fn finish<T>(self, read: Result<T, Reported>) -> Result<T, ConfigErrors> {
         match read {
             Ok(value) if self.errors.is_empty() => Ok(value),
             _ => Err(ConfigErrors::new(self.errors, self.left_out)),

@@ -169,12 +169,6 @@ pub enum ConfigError {
         /// What is supported.
         known: Vec<&'static str>,
     },
-    /// All the layers of the file that the format has and this release doesn't build.
-    #[error("{}", Unsupported(layers))]
-    UnsupportedLayers {
-        /// Each with its type; never empty.
-        layers: Vec<(LayerPath, Spanned<String>)>,
-    },
     /// A layer's name that another layer has.
     #[error("two layers are named `{}`", Shown(name))]
     DuplicateName {
@@ -318,30 +312,6 @@ fn is_invisible(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// The message about all unsupported layers.
-struct Unsupported<'a>(&'a [(LayerPath, Spanned<String>)]);
-
-impl Unsupported<'_> {
-    const LISTED: usize = 32;
-}
-
-impl fmt::Display for Unsupported<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            [_] => f.write_str("a layer is not supported yet: ")?,
-            layers => write!(f, "{} layers are not supported yet: ", layers.len())?,
-        }
-        for (count, (path, type_name)) in self.0.iter().take(Unsupported::LISTED).enumerate() {
-            let comma = if count == 0 { "" } else { ", " };
-            write!(f, "{comma}{path} `{}`", Shown(&type_name.value))?;
-        }
-        match self.0.len().saturating_sub(Unsupported::LISTED) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
-    }
-}
-
 /// The message about a grid.
 struct Grid<'a> {
     sizes: &'a [(&'static str, Spanned<u64>)],
@@ -424,7 +394,6 @@ impl ConfigError {
             ConfigError::Unsupported { name, known, .. } => message
                 .at(name.span, "not supported yet")
                 .help(format!("supported: {}", listed(known.iter().copied(), "and"))),
-            ConfigError::UnsupportedLayers { layers } => unsupported_layers(message, layers),
             ConfigError::OutsideGrid { span, .. } => message.at(*span, "outside the grid"),
             ConfigError::Rule { span, .. } => message.at(*span, "here"),
             ConfigError::DuplicateName { first, again, .. } => {
@@ -466,17 +435,6 @@ fn unknown_key(message: Diagnostic, owner: &Owner, key: &Spanned<String>, known:
         (None, None) if known.is_empty() => format!("{owner} has no keys"),
         (None, None) => format!("known are {}", listed(known.iter().copied(), "and")),
     })
-}
-
-fn unsupported_layers(message: Diagnostic, layers: &[(LayerPath, Spanned<String>)]) -> Diagnostic {
-    let mut layers = layers.iter().map(|(path, type_name)| (type_name.span, path.to_string()));
-    let message = match layers.next() {
-        Some((span, label)) => message.at(span, label),
-        None => message,
-    };
-    layers
-        .fold(message, |message, (span, label)| message.also(span, label))
-        .help(format!("supported: {}", listed(schema::supported_layer_names(), "and")))
 }
 
 fn did_you_mean(name: &str) -> String {

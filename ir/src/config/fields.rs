@@ -10,6 +10,7 @@ use super::schema::{self, Key, Named};
 use super::spanned::{Kind, Member, Spanned, Value};
 use crate::diagnostics::Span;
 use crate::limits;
+use crate::numerics::rotary;
 
 /// The object of a network or a layer.
 #[derive(Debug)]
@@ -317,6 +318,15 @@ pub(super) fn entmax_alpha(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64,
     match float(value, at)? {
         number if number > 1.0 && number <= 2.0 => Ok(number),
         _ => Err(out_of_range(at(), value, "more than 1 and at most 2")),
+    }
+}
+
+/// A base of rotary position embeddings, or 0 for the default.
+pub(super) fn rope_base(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
+    const { assert!(rotary::GREATEST_BASE == 1e12) };
+    match float(value, at)? {
+        base if base == 0.0 || (1.0..=rotary::GREATEST_BASE).contains(&base) => Ok(base),
+        _ => Err(out_of_range(at(), value, "at least 1 and at most 10^12")),
     }
 }
 

@@ -70,14 +70,9 @@ fn read_kind(
     let anchor = type_name.span;
     let owner = |name| Owner::Layer { path: path.clone(), type_name: Some(name), choice: None };
     if let Some(row) = schema::layer_type(&type_name.value) {
-        let Some(read) = row.read else {
-            let reported = context.report_unsupported(path.clone(), type_name);
-            find_more_unsupported(context, path, object);
-            return Err(reported);
-        };
         let mut fields = Fields { context, object, owner: owner(row.name), anchor };
         fields.refuse_others(&[schema::LAYER_KEYS, row.keys].concat(), &choice(row, object));
-        return read(&mut fields);
+        return (row.read)(&mut fields);
     }
     if let Some(row) = schema::activation_type(&type_name.value) {
         let mut fields = Fields { context, object, owner: owner(row.name), anchor };
@@ -85,17 +80,17 @@ fn read_kind(
         fields.refuse_others(&[schema::LAYER_KEYS, row.keys].concat(), &Choice::default());
         return (row.read)(&mut fields).map(LayerKind::Activation);
     }
-    find_more_unsupported(context, path, object);
+    read_inside(context, path, object);
     Err(context.report(ConfigError::UnknownName {
         what: "layer type",
         name: type_name,
         spellings: schema::all_layer_names().collect(),
-        known: schema::supported_layer_names().collect(),
+        known: schema::layer_names().collect(),
     }))
 }
 
-/// Looks into a layer that can't be read itself, for the sake of the layers inside.
-fn find_more_unsupported(context: &mut Context, path: &LayerPath, object: &Object<'_>) {
+/// Looks into a layer that can't be read itself, for the sake of the mistakes inside.
+fn read_inside(context: &mut Context, path: &LayerPath, object: &Object<'_>) {
     if let Some(list) = object.get(schema::BRANCHES).filter(|list| list.kind() == Kind::List) {
         // Their errors are reported; the layers themselves have no parent to be in.
         let _ = read_list(context, Some(path), schema::BRANCHES, list);

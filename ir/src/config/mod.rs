@@ -47,6 +47,7 @@
 )]
 
 mod activation;
+mod attention;
 mod context;
 mod document;
 mod error;
@@ -66,6 +67,7 @@ mod tests;
 
 use loom_fp_env::FpEnv;
 
+pub use attention::Attention;
 pub use error::{At, ConfigError, ConfigErrors, Owner};
 pub use kmeans::{Kmeans, KmeansMetric, KmeansOutput};
 pub use network::{

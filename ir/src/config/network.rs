@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use super::attention::Attention;
 use super::kmeans::Kmeans;
 use super::parallel::Parallel;
 use super::recurrent::Recurrent;
@@ -140,6 +141,8 @@ pub enum LayerKind {
     Stitch(Stitch),
     /// `rnn`, `lstm`, `gru`
     Recurrent(Recurrent),
+    /// `multi_head_attention`
+    Attention(Attention),
     /// `residual`
     Residual(Residual),
     /// `sequential`

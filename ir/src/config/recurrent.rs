@@ -94,10 +94,10 @@ fn recurrent(fields: &mut Fields<'_, '_>, cell: Cell) -> Result<LayerKind, Repor
     let input_size = fields.optional(schema::INPUT_SIZE, fields::size);
     let hidden_size = fields.required(schema::HIDDEN_SIZE, fields::size);
     let seq_length = fields.optional(schema::SEQ_LENGTH, fields::size);
-    let biases = one_of(fields, schema::BIASES, "form of biases", &BIASES);
+    let biases = one_of(fields, schema::BIASES, "form of biases", &BIASES, CellBiases::Both);
     let bidirectional = fields.optional_or(schema::BIDIRECTIONAL, false, fields::boolean);
     let return_sequences = fields.optional_or(schema::RETURN_SEQUENCES, true, fields::boolean);
-    let learned_start = one_of(fields, schema::INITIAL_STATE, "initial state", &STARTS);
+    let learned_start = one_of(fields, schema::INITIAL_STATE, "initial state", &STARTS, false);
     Ok(LayerKind::Recurrent(Recurrent {
         cell,
         input_size: input_size?,
@@ -110,14 +110,15 @@ fn recurrent(fields: &mut Fields<'_, '_>, cell: Cell) -> Result<LayerKind, Repor
     }))
 }
 
-/// What a word stands for; the first one where the key is absent.
+/// What a word stands for.
 fn one_of<T: Copy>(
     fields: &mut Fields<'_, '_>,
     key: Key,
     what: &'static str,
     words: &[(&'static str, T)],
+    default: T,
 ) -> Result<T, Reported> {
-    let Some(name) = fields.optional(key, fields::string)? else { return Ok(words[0].1) };
+    let Some(name) = fields.optional(key, fields::string)? else { return Ok(default) };
     match words.iter().find(|(word, _)| *word == name.value) {
         Some(&(_, value)) => Ok(value),
         None => {

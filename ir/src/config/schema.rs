@@ -8,7 +8,7 @@ use super::activation;
 use super::context::Reported;
 use super::fields::Fields;
 use super::network::{Activation, LayerKind};
-use super::{kmeans, layers, parallel, recurrent, softmax};
+use super::{attention, kmeans, layers, parallel, recurrent, softmax};
 
 /// A key of an object of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,6 @@ keys! {
     HIDDEN_SIZE = "hidden_size", "elements of the state";
     INITIAL_STATE = "initial_state", "the state before the first step: `zeros` (the default) or `learned`, a weight";
     RETURN_SEQUENCES = "return_sequences", "whether the states of all steps are given; default true";
-    SEQ_LENGTH = "seq_length", "steps; inferred if left out";
     INPUT_CHANNELS = "input_channels", "channels of the input; inferred if left out";
     INPUT_HEIGHT = "input_height", "rows of the input; inferred if left out";
     INPUT_LENGTH = "input_length", "positions of the input; inferred if left out";
@@ -99,6 +98,18 @@ keys! {
     TARGET_LAYER = "target_layer", "the cell's layer; default 0";
     TARGET_ROW = "target_row", "the cell's row";
 
+    ATTENTION_MASK = "attention_mask", "which positions (columns) each position (a row) may attend to: lists of booleans";
+    CAUSAL = "causal", "whether a position attends to none after it; default true";
+    D_MODEL = "d_model", "elements of a position; inferred if left out";
+    HEAD_DIM = "head_dim", "elements of a head; default `d_model` divided by the heads";
+    NUM_HEADS = "num_heads", "heads; default 8";
+    NUM_KV_HEADS = "num_kv_heads", "heads of keys and values; default as many as heads";
+    OUTPUT_BIAS = "output_bias", "whether a bias is added to the output; default as `bias`";
+    ROPE = "rope", "whether queries and keys are rotated by their position; default true";
+    ROPE_FREQ_BASE = "rope_freq_base", "the base of the rotations' frequencies; 0 is the default, 10000";
+    SEQ_LENGTH = "seq_length", "positions or steps of the input; inferred if left out";
+    SLIDING_WINDOW = "sliding_window", "how many positions one attends to on either side, itself included; default all";
+
     ATTACHED_LAYER = "attached_layer", "the layer whose output is clustered; the input itself if left out";
     CLUSTER_DIM = "cluster_dim", "elements of a centre; inferred if left out or 0";
     DISTANCE_METRIC = "distance_metric", "`squared_euclidean` (the default), `euclidean`, `manhattan` or `cosine`";
@@ -138,19 +149,7 @@ pub struct LayerType {
     pub doc: &'static str,
     /// The keys it may have beside [`LAYER_KEYS`] and those of its activation.
     pub keys: &'static [Key],
-    /// None where the format has the layer and this release doesn't build it.
-    pub(super) read: Option<Reader<LayerKind>>,
-}
-
-impl LayerType {
-    const fn planned(name: &'static str, aliases: &'static [&'static str], doc: &'static str) -> LayerType {
-        LayerType { name, aliases, doc, keys: &[], read: None }
-    }
-
-    /// Whether this release builds the layer. A file with one that it doesn't build is refused.
-    pub const fn is_supported(&self) -> bool {
-        self.read.is_some()
-    }
+    pub(super) read: Reader<LayerKind>,
 }
 
 /// The layer types, beside the [`ACTIVATIONS`], each of which is one too (but `softmax`, which is a layer of its own).
@@ -160,7 +159,7 @@ pub const LAYER_TYPES: &[LayerType] = &[
         aliases: &[],
         doc: "a matrix product over the last axis, a bias and an activation",
         keys: &[INPUT_SIZE, OUTPUT_SIZE, WIDTH, HEIGHT, INPUT_HEIGHT, OUTPUT_HEIGHT, BIAS, ACTIVATION],
-        read: Some(layers::dense),
+        read: layers::dense,
     },
     LayerType {
         name: "conv1d",
@@ -179,7 +178,7 @@ pub const LAYER_TYPES: &[LayerType] = &[
             BIAS,
             ACTIVATION,
         ],
-        read: Some(layers::conv1d),
+        read: layers::conv1d,
     },
     LayerType {
         name: "conv2d",
@@ -200,119 +199,133 @@ pub const LAYER_TYPES: &[LayerType] = &[
             BIAS,
             ACTIVATION,
         ],
-        read: Some(layers::conv2d),
+        read: layers::conv2d,
     },
     LayerType {
         name: "max_pool2d",
         aliases: &["maxpool2d"],
         doc: "the largest element of each window of a channel",
         keys: &[INPUT_HEIGHT, INPUT_WIDTH, INPUT_CHANNELS, KERNEL_SIZE, STRIDE, PADDING, DILATION],
-        read: Some(layers::max_pool2d),
+        read: layers::max_pool2d,
     },
     LayerType {
         name: "avg_pool2d",
         aliases: &["avgpool2d"],
         doc: "the mean of each window of a channel",
         keys: &[INPUT_HEIGHT, INPUT_WIDTH, INPUT_CHANNELS, KERNEL_SIZE, STRIDE, PADDING, COUNT_INCLUDE_PAD],
-        read: Some(layers::avg_pool2d),
+        read: layers::avg_pool2d,
     },
     LayerType {
         name: "flatten",
         aliases: &[],
         doc: "neighbouring axes as one, in row-major order",
         keys: &[START_AXIS, END_AXIS],
-        read: Some(layers::flatten),
+        read: layers::flatten,
     },
     LayerType {
         name: "global_max_pool",
         aliases: &["global_max_pool2d"],
         doc: "the largest element of each channel",
         keys: &[],
-        read: Some(layers::global_max_pool),
+        read: layers::global_max_pool,
     },
     LayerType {
         name: "global_avg_pool",
         aliases: &["global_avg_pool2d"],
         doc: "the mean of each channel",
         keys: &[],
-        read: Some(layers::global_avg_pool),
+        read: layers::global_avg_pool,
     },
     LayerType {
         name: "embedding",
         aliases: &[],
         doc: "rows of a table, by their numbers",
         keys: &[VOCAB_SIZE, EMBEDDING_DIM],
-        read: Some(layers::embedding),
+        read: layers::embedding,
     },
     LayerType {
         name: "softmax",
         aliases: &[],
         doc: "exponentials divided by their sum, along one axis",
         keys: &[SOFTMAX_VARIANT, TEMPERATURE, AXIS],
-        read: Some(softmax::softmax),
+        read: softmax::softmax,
     },
     LayerType {
         name: "layer_norm",
         aliases: &["layernorm"],
         doc: "the last axis, less its mean, divided by its standard deviation, scaled and shifted",
         keys: &[NORM_SIZE, EPSILON],
-        read: Some(layers::layer_norm),
+        read: layers::layer_norm,
     },
     LayerType {
         name: "rms_norm",
         aliases: &["rmsnorm"],
         doc: "the last axis, divided by its root mean square, scaled",
         keys: &[NORM_SIZE, EPSILON],
-        read: Some(layers::rms_norm),
+        read: layers::rms_norm,
     },
     LayerType {
         name: "batch_norm",
         aliases: &["batchnorm"],
         doc: "each channel, less its mean, divided by its standard deviation, both of them weights; scaled and shifted",
         keys: &[NUM_FEATURES, EPSILON],
-        read: Some(layers::batch_norm),
+        read: layers::batch_norm,
     },
     LayerType {
         name: "dropout",
         aliases: &[],
         doc: "its input: what a training would set to 0 at random",
         keys: &[RATE],
-        read: Some(layers::dropout),
+        read: layers::dropout,
     },
     LayerType {
         name: "swiglu",
         aliases: &[],
         doc: "a gated feed-forward block",
         keys: &[INPUT_SIZE, INPUT_HEIGHT, INTERMEDIATE_SIZE, OUTPUT_SIZE, OUTPUT_HEIGHT, BIAS],
-        read: Some(layers::swiglu),
+        read: layers::swiglu,
     },
     LayerType {
         name: "stitch",
         aliases: &[],
         doc: "a linear map of the last axis to another size",
         keys: &[INPUT_SIZE, OUTPUT_SIZE, WIDTH, HEIGHT, INPUT_HEIGHT, OUTPUT_HEIGHT, BIAS],
-        read: Some(layers::stitch),
+        read: layers::stitch,
     },
     LayerType {
-        name: "residual",
-        aliases: &[],
-        doc: "an earlier value, added",
-        keys: &[FROM],
-        read: Some(layers::residual),
+        name: "multi_head_attention",
+        aliases: &["mha"],
+        doc: "each position's mean of the values that it attends to, in several heads",
+        keys: &[
+            D_MODEL,
+            SEQ_LENGTH,
+            NUM_HEADS,
+            NUM_KV_HEADS,
+            HEAD_DIM,
+            CAUSAL,
+            SLIDING_WINDOW,
+            ATTENTION_MASK,
+            ROPE,
+            ROPE_FREQ_BASE,
+            BIAS,
+            OUTPUT_BIAS,
+        ],
+        read: attention::attention,
     },
+    LayerType { name: "residual", aliases: &[], doc: "an earlier value, added", keys: &[FROM], read: layers::residual },
     LayerType {
         name: "sequential",
         aliases: &[],
         doc: "layers that stand for one",
         keys: &[BRANCHES, LAYERS],
-        read: Some(layers::sequential),
+        read: layers::sequential,
     },
     LayerType {
         name: "parallel",
         aliases: &[],
         doc: "layers that see the same input, and one value made of what they give",
         keys: &[BRANCHES, LAYERS, COMBINE_MODE],
-        read: Some(parallel::parallel),
+        read: parallel::parallel,
     },
     LayerType {
         name: "kmeans",
@@ -327,7 +340,7 @@ pub const LAYER_TYPES: &[LayerType] = &[
             KMEANS_TEMPERATURE,
             KMEANS_LEARNING_RATE,
         ],
-        read: Some(kmeans::kmeans),
+        read: kmeans::kmeans,
     },
     LayerType {
         name: "rnn",
@@ -343,30 +356,23 @@ pub const LAYER_TYPES: &[LayerType] = &[
             INITIAL_STATE,
             ACTIVATION,
         ],
-        read: Some(recurrent::rnn),
+        read: recurrent::rnn,
     },
     LayerType {
         name: "lstm",
         aliases: &[],
         doc: "a long short-term memory",
         keys: RECURRENT_KEYS,
-        read: Some(recurrent::lstm),
+        read: recurrent::lstm,
     },
-    LayerType {
-        name: "gru",
-        aliases: &[],
-        doc: "a gated recurrent unit",
-        keys: RECURRENT_KEYS,
-        read: Some(recurrent::gru),
-    },
+    LayerType { name: "gru", aliases: &[], doc: "a gated recurrent unit", keys: RECURRENT_KEYS, read: recurrent::gru },
     LayerType {
         name: ACTIVATION_LAYER,
         aliases: &[],
         doc: "an activation as a layer of its own",
         keys: &[ACTIVATION],
-        read: Some(layers::activation),
+        read: layers::activation,
     },
-    LayerType::planned("multi_head_attention", &["mha"], "attention"),
 ];
 
 const RECURRENT_KEYS: &[Key] =
@@ -458,9 +464,9 @@ pub(super) fn activation_type(name: &str) -> Option<&'static ActivationType> {
     ACTIVATIONS.iter().find(|row| row.name == name || row.aliases.contains(&name))
 }
 
-/// The names that `type` may have in a file that this release builds, aliases apart.
-pub(super) fn supported_layer_names() -> impl Iterator<Item = &'static str> {
-    let layers = LAYER_TYPES.iter().filter(|row| row.is_supported()).map(|row| row.name);
+/// The names that `type` may have, aliases apart.
+pub(super) fn layer_names() -> impl Iterator<Item = &'static str> {
+    let layers = LAYER_TYPES.iter().map(|row| row.name);
     layers.chain(ACTIVATIONS.iter().map(|row| row.name).filter(|&name| name != SOFTMAX))
 }
 

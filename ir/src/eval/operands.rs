@@ -91,14 +91,11 @@ pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> 
     found
 }
 
+/// What a lambda loads at an index.
+type Loaded<'a> = dyn Fn(Role, &Lambda, &[u64]) -> Vec<Operand> + 'a;
+
 /// What a gather's element is made of: what names the row, then what is read of it, if there is such a row.
-fn gathered(
-    kernel: &Kernel,
-    gather: &Gather,
-    index: &[u64],
-    mut found: Operands,
-    at: &dyn Fn(Role, &Lambda, &[u64]) -> Vec<Operand>,
-) -> Operands {
+fn gathered(kernel: &Kernel, gather: &Gather, index: &[u64], mut found: Operands, at: &Loaded<'_>) -> Operands {
     let named = at(Role::Row, &gather.index, index);
     let mut loaded = named.iter();
     let args: Vec<u32> = gather

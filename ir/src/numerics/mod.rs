@@ -21,4 +21,5 @@ pub mod library;
 pub mod order;
 pub mod philox;
 pub mod reduction;
+pub mod rotary;
 pub mod soft;

@@ -122,7 +122,7 @@ fn filter(b: &mut Builder<'_>, branches: &[NodeId], gate: Option<Gate<'_>>) -> N
 /// Which elements along `axis` are among the `k` greatest: fewer than `k` others are greater, or equal and before them.
 fn greatest(b: &mut Builder<'_>, z: NodeId, axis: usize, k: u64) -> NodeId {
     let pairs = softmax::Pairs::of(b, z, axis);
-    let before = pairs.precedes(b, CompareOp::Lt);
+    let before = pairs.precedes(b);
     let count = b.op(Op::Convert(DType::U32), &[before]);
     let rank = b.reduce(ReduceKind::Sum, count, &[axis + 1]);
     let shape = b.graph().shape(rank).clone();

@@ -4,6 +4,7 @@
 //! `docs/layers.md` says the same in words.
 
 mod activation;
+mod attention;
 mod combine;
 mod kmeans;
 mod layers;
@@ -69,6 +70,7 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
                 layers::swiglu(&mut b, x, *input_size, *intermediate_size, *bias)
             }
             ShapedKind::Recurrent(layer) => recurrent::recurrent(&mut b, x, layer),
+            ShapedKind::Attention(options) => attention::attention(&mut b, x, options),
             ShapedKind::Combine { combination, branches } => {
                 let branches: Vec<NodeId> = branches.iter().map(|branch| values[branch.0]).collect();
                 let gate = match combination {

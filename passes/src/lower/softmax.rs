@@ -170,15 +170,14 @@ impl Pairs {
         Pairs { own, other, axis }
     }
 
-    /// Whether the other comes before in descending order, equal ones in the order of their indices: `other > own`, or
-    /// they are equal and the other's index is `order` to the own.
-    pub fn precedes(&self, b: &mut Builder<'_>, order: CompareOp) -> NodeId {
+    /// Whether the other comes before in descending order, equal ones in the order of their indices.
+    pub fn precedes(&self, b: &mut Builder<'_>) -> NodeId {
         let shape = b.graph().shape(self.own).clone();
         let greater = b.compare(CompareOp::Gt, self.other, self.own);
         let equal = b.compare(CompareOp::Eq, self.other, self.own);
         let other = b.indices(&shape, self.axis + 1);
         let own = b.indices(&shape, self.axis);
-        let earlier = b.compare(order, other, own);
+        let earlier = b.compare(CompareOp::Lt, other, own);
         let tied = b.binary(BinaryOp::And, equal, earlier);
         b.binary(BinaryOp::Or, greater, tied)
     }

@@ -1,8 +1,8 @@
 //! Distributions that give some elements exactly 0: sparsemax (Martins and Astudillo, arXiv:1602.02068) and entmax (Peters,
 //! Niculae and Martins, arXiv:1905.05702).
 //!
-//! The published algorithms sort. Here each element finds its place by comparing itself with all others, so that sums run
-//! over the axis in its own order (LN1's), whatever the values.
+//! The published algorithms sort. Here each element is compared with all others, so that sums run over the axis in its own
+//! order (LN1's), whatever the values; fusion keeps the pairs out of memory.
 
 use loom_ir::graph::{Builder, NodeId, ReduceKind};
 use loom_ir::kernel::scalar::{BinaryOp, CompareOp, UnaryOp};
@@ -47,12 +47,20 @@ fn above(b: &mut Builder<'_>, z: NodeId, tau: NodeId, axis: usize) -> NodeId {
     b.binary(BinaryOp::Max, rest, zero)
 }
 
-/// With v = z - m', and for each element the number k and the sum s of those at or before it in descending order:
-/// the support is where 1 + k · v > s; tau = (Σ v - 1) / n over its n elements; y = max(v - tau, +0).
+/// Which others are at least as great as each element, and the pairs of v. z is compared, not v, which is z moved and
+/// scaled: one comparison is computed again wherever it's needed, so that the pairs never lie in memory. Where v has ties
+/// that z hasn't, no formula below can tell.
+fn at_least(b: &mut Builder<'_>, z: NodeId, v: NodeId, axis: usize) -> (NodeId, Pairs) {
+    let raw = Pairs::of(b, z, axis);
+    let counts = b.compare(CompareOp::Ge, raw.other, raw.own);
+    (counts, Pairs::of(b, v, axis))
+}
+
+/// With v = z - m', and for each element the number k and the sum s of those that are at least as great: the support is
+/// where 1 + k · v > s; tau = (Σ v - 1) / n over its n elements; y = max(v - tau, +0).
 pub(super) fn sparsemax(b: &mut Builder<'_>, z: NodeId, axis: usize) -> NodeId {
     let v = shifted(b, z, axis);
-    let pairs = Pairs::of(b, v, axis);
-    let counts = pairs.precedes(b, CompareOp::Le);
+    let (counts, pairs) = at_least(b, z, v, axis);
     let ones = b.splat_like(1.0, pairs.own);
     let k = pairs.sum_where(b, counts, ones);
     let s = pairs.sum_where(b, counts, pairs.other);
@@ -72,14 +80,13 @@ pub(super) fn entmax(b: &mut Builder<'_>, z: NodeId, axis: usize, alpha: f64) ->
     if alpha == 1.5 { entmax_15(b, z, axis) } else { bisected(b, z, axis, alpha) }
 }
 
-/// With v = (z - m') / 2, and for each element the number k, the sum s and the sum of squares q of those at or before it
-/// in descending order: the support is where t(k, s, q) <= v; tau = t of the support; y = d · d with d = max(v - tau, +0).
+/// With v = (z - m') · 0.5, and for each element the number k, the sum s and the sum of squares q of those that are at
+/// least as great: the support is where t(k, s, q) <= v; tau = t of the support; y = d · d with d = max(v - tau, +0).
 fn entmax_15(b: &mut Builder<'_>, z: NodeId, axis: usize) -> NodeId {
     let v = shifted(b, z, axis);
     let half = b.splat_like(0.5, v);
     let v = b.mul(v, half);
-    let pairs = Pairs::of(b, v, axis);
-    let counts = pairs.precedes(b, CompareOp::Le);
+    let (counts, pairs) = at_least(b, z, v, axis);
     let ones = b.splat_like(1.0, pairs.own);
     let k = pairs.sum_where(b, counts, ones);
     let s = pairs.sum_where(b, counts, pairs.other);

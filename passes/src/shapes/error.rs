@@ -187,6 +187,42 @@ pub enum ShapeError {
         /// The number.
         span: Span,
     },
+    /// Heads that do not divide what they share.
+    #[error("{path}: {heads} heads do not divide {count} {what}")]
+    Heads {
+        /// The layer.
+        path: LayerPath,
+        /// How many heads.
+        heads: u64,
+        /// What they share.
+        what: &'static str,
+        /// How many of it.
+        count: u64,
+        /// The number of heads.
+        span: Span,
+    },
+    /// Heads whose halves can't be rotated into each other.
+    #[error("{path}: rotary positions need heads of an even size, this one's have {head_dim} elements")]
+    OddHead {
+        /// The layer.
+        path: LayerPath,
+        /// Elements of a head.
+        head_dim: u64,
+        /// The size, or the layer's type.
+        span: Span,
+    },
+    /// A mask for another number of positions.
+    #[error("{path}: its mask is for {rows} positions, but its input has {length}")]
+    AttentionMask {
+        /// The layer.
+        path: LayerPath,
+        /// The mask's rows.
+        rows: u64,
+        /// Positions.
+        length: u64,
+        /// The mask.
+        span: Span,
+    },
     /// An embedding of computed values.
     #[error("{path}: an embedding's ids are the network's input, but these are made by {maker}")]
     EmbeddingInput {
@@ -288,6 +324,11 @@ impl ShapeError {
             ShapeError::BranchShapes { span, shape, .. } => message.at(*span, format!("gives {shape}")),
             ShapeError::Gate { span, gate, .. } => message.at(*span, format!("gives {gate}")),
             ShapeError::TopK { span, .. } => message.at(*span, "too many"),
+            ShapeError::Heads { span, what, count, .. } => message.at(*span, format!("does not divide {count} {what}")),
+            ShapeError::OddHead { span, .. } => {
+                message.at(*span, "odd").help("`\"rope\": false` turns rotary positions off")
+            }
+            ShapeError::AttentionMask { span, length, .. } => message.at(*span, format!("should have {length} rows")),
             ShapeError::EmbeddingInput { span, made, maker, .. } => {
                 message.at(*span, "takes ids").also(*made, format!("{maker} makes this input"))
             }

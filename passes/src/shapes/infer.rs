@@ -12,7 +12,9 @@ use loom_ir::types::{Shape, ShapeLimit};
 use super::error::{ShapeError, ShapeErrors};
 use super::softmax::softmax;
 use super::window::{self, Declared};
-use super::{PoolKind, ShapedKind, ShapedLayer, ShapedNetwork, SpatialWindow, ValueId, combine, input, small};
+use super::{
+    PoolKind, ShapedKind, ShapedLayer, ShapedNetwork, SpatialWindow, ValueId, attention, combine, input, small,
+};
 
 pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
     let first = network.layers.first();
@@ -161,6 +163,7 @@ impl Walk {
             LayerKind::Dropout(_) => Ok(small::dropout(&at, value.feature_map)),
             LayerKind::Swiglu(swiglu) => small::swiglu(&at, swiglu),
             LayerKind::Recurrent(layer) => small::recurrent(&at, layer, value.feature_map),
+            LayerKind::Attention(options) => attention::attention(&at, options),
             LayerKind::Stitch(stitch) => {
                 let dense = small::as_dense(stitch);
                 self.dense(&at, &dense, value.feature_map).map(|dense| Resolved { type_name: "stitch", ..dense })

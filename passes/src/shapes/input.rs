@@ -37,6 +37,10 @@ pub(super) fn declared_by(layer: &Layer) -> Result<Vec<u64>, &'static str> {
         },
         // All branches read the same: the first that tells will do.
         LayerKind::Parallel(parallel) => parallel.branches.iter().find_map(|b| declared_by(b).ok()).ok_or(UNTOLD),
+        LayerKind::Attention(attention) => match (attention.seq_length, attention.d_model) {
+            (Some(length), Some(size)) => Ok(vec![length.value, size.value]),
+            _ => Err("needs seq_length and d_model to tell its input's shape"),
+        },
         LayerKind::Kmeans(kmeans) => match (&kmeans.attached, kmeans.cluster_dim) {
             (Some(attached), _) => declared_by(attached),
             (None, Some(size)) => Ok(vec![size.value]),

@@ -13,6 +13,7 @@
 // The errors carry all that a message needs, and a network makes a handful of them.
 #![allow(clippy::result_large_err)]
 
+mod attention;
 mod combine;
 mod error;
 mod infer;
@@ -146,6 +147,8 @@ pub enum ShapedKind {
     },
     /// A cell run over a sequence.
     Recurrent(ShapedRecurrent),
+    /// Multi-head attention over `[batch, positions, elements]`.
+    Attention(Attention),
     /// One value made of the outputs of branches.
     Combine {
         /// How.
@@ -265,6 +268,29 @@ impl Distribution {
         // Any other alpha than 1.5 is found by bisection.
         matches!(self, Distribution::Sparsemax) || matches!(self, Distribution::Entmax { alpha } if *alpha == 1.5)
     }
+}
+
+/// Multi-head attention with all sizes known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
+    /// Heads of queries.
+    pub heads: u64,
+    /// Heads of keys and values; they divide the heads.
+    pub kv_heads: u64,
+    /// Elements of a head.
+    pub head_dim: u64,
+    /// Whether a position attends to none after it.
+    pub causal: bool,
+    /// How many positions one attends to on either side, itself included.
+    pub window: Option<u64>,
+    /// Which positions each one may attend to, row-major.
+    pub mask: Option<Vec<bool>>,
+    /// The base of rotary position embeddings.
+    pub rope: Option<f64>,
+    /// Whether queries, keys and values have biases.
+    pub bias: bool,
+    /// Whether the output has.
+    pub output_bias: bool,
 }
 
 /// How outputs of branches become one value.

@@ -226,3 +226,17 @@ fn empty_tensors_run() {
     build.kernel(&[0, 4], vec![load], Body::Map(Lambda::identity(Arg::Load(0), DType::F32)), output);
     check(&build);
 }
+
+#[test]
+fn a_value_compared_with_itself() {
+    // True for all but NaN, though compilers think otherwise.
+    let mut build = Build::new();
+    let x = build.input(DType::F32, &[64]);
+    for &op in CompareOp::ALL {
+        let body = lambda(&[(Arg::Load(0), DType::F32)], |f, v| f.compare(op, v[0], v[0]));
+        let y = build.output(DType::Bool, &[64]);
+        let (load, output) = (build.identity(x, 1), build.identity(y, 1));
+        build.kernel(&[64], vec![load], Body::Map(body), output);
+    }
+    check(&build);
+}

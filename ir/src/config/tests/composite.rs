@@ -1,8 +1,9 @@
-//! Layers that hold others: parallel and kmeans.
+//! Layers with many options: parallel, kmeans, attention.
 
 use super::{kind, messages, with_layers};
 use crate::config::{
-    Activation, CombineMode, GridScatter, Kmeans, KmeansMetric, KmeansOutput, LayerKind, Parallel, SoftmaxVariant,
+    Activation, Attention, CombineMode, GridScatter, Kmeans, KmeansMetric, KmeansOutput, LayerKind, Parallel,
+    SoftmaxVariant,
 };
 
 const TWO: &str = r#""branches": [{"type": "flatten"}, {"type": "tanh"}]"#;
@@ -159,5 +160,38 @@ fn kmeans() {
         (r#""cluster_dim": 1"#, "layers.0 (`kmeans`) needs `num_clusters`"),
     ] {
         assert_eq!(messages(&with_layers(&format!(r#"{{"type": "kmeans", {keys}}}"#))), [message]);
+    }
+}
+
+#[test]
+fn attention() {
+    let attention = |keys: &str| match kind(&format!(r#"{{"type": "mha"{keys}}}"#)) {
+        LayerKind::Attention(attention) => attention,
+        other => panic!("{other:?}"),
+    };
+    let plain = attention("");
+    assert_eq!(plain.num_heads.value, 8);
+    let Attention { d_model: None, seq_length: None, num_kv_heads: None, head_dim: None, .. } = plain else {
+        panic!("{plain:?}")
+    };
+    assert_eq!((plain.causal, plain.rope, plain.bias, plain.output_bias), (true, Some(10_000.0), true, true));
+    assert_eq!((plain.sliding_window, plain.mask), (None, None));
+    assert_eq!(attention(r#", "rope_freq_base": 0"#).rope, Some(10_000.0));
+    assert_eq!(attention(r#", "rope_freq_base": 5e5"#).rope, Some(500_000.0));
+    assert_eq!(attention(r#", "rope_freq_base": 5e5, "rope": false"#).rope, None);
+    let qwen = attention(r#", "num_kv_heads": 2, "head_dim": 4, "output_bias": false, "sliding_window": 3"#);
+    assert_eq!((qwen.bias, qwen.output_bias), (true, false));
+    assert!(!attention(r#", "bias": false"#).output_bias);
+    let mask = attention(r#", "attention_mask": [[true, false], [true, true]]"#).mask.unwrap();
+    assert_eq!(mask.value, [[true, false], [true, true]]);
+    for (keys, message) in [
+        (r#""num_heads": 0"#, "`layers.0.num_heads` must be at least 1, found 0"),
+        (r#""rope_freq_base": 0.5"#, "`layers.0.rope_freq_base` must be at least 1 and at most 10^12, found 0.5"),
+        (r#""rope_freq_base": 1e13"#, "`layers.0.rope_freq_base` must be at least 1 and at most 10^12, found 1e13"),
+        (r#""attention_mask": [[true], [true]]"#, "`layers.0.attention_mask`: the mask has as many columns as rows"),
+        (r#""attention_mask": [true]"#, "`layers.0.attention_mask.0`: expected a list, found a boolean"),
+        (r#""sliding_window": 0"#, "`layers.0.sliding_window` must be at least 1, found 0"),
+    ] {
+        assert_eq!(messages(&with_layers(&format!(r#"{{"type": "multi_head_attention", {keys}}}"#))), [message]);
     }
 }

@@ -155,7 +155,7 @@ fn unknown_keys() {
     assert_eq!(
         wrong(&with_keys(r#""bias": true"#)),
         "the network has no key `bias`\n  \"bias\" <- unknown key\n  help: `bias` belongs to `dense`, `conv1d`, \
-         `conv2d`, `swiglu` and `stitch`\n"
+         `conv2d`, `swiglu`, `stitch` and `multi_head_attention`\n"
     );
 }
 
