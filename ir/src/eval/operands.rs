@@ -3,6 +3,7 @@
 use crate::kernel::{Access, Arg, Body, BufferId, Kernel, Lambda};
 
 use super::program::Memory;
+use super::scalar::evaluate;
 
 /// The values that made an element.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,11 +45,14 @@ pub enum Role {
     Left(u64),
     /// The right factor of a product.
     Right(u64),
+    /// The place that a gather takes its result from.
+    Place,
 }
 
 /// What made an element of a verified kernel's output, whose inputs are in `memory`. Of terms, the first `most` are listed.
 ///
-/// `element` must be below the output's number of elements.
+/// `element` must be below the output's number of elements. What a loop writes again for each index of its first axis must
+/// be in `memory` as it was for the element's.
 pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> Operands {
     let index = index_of(kernel, element);
     let mut found = Operands { index: index[..kernel.output_axes()].to_vec(), ..Operands::default() };
@@ -60,6 +64,16 @@ pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> 
         lambda.args.iter().filter_map(access).map(|access| load(access, memory, role, index)).collect()
     };
     let (result, reduced) = match &kernel.body {
+        Body::Gather(gather) => {
+            found.list.extend(at(Role::Place, &gather.index, &index));
+            let last = index.len() - 1;
+            let place = place(kernel, memory, &gather.index, &index);
+            if place < kernel.axes[last] {
+                let index = [&index[..last], &[place]].concat();
+                found.list.extend(at(Role::Result, &gather.result, &index));
+            }
+            return found;
+        }
         Body::Map(lambda) => (lambda, kernel.axes.len()),
         Body::Reduce(reduce) => (&reduce.result, kernel.axes.len() - reduce.reduced),
         Body::Contract(contract) => (&contract.epilogue, kernel.output_axes()),
@@ -70,7 +84,7 @@ pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> 
     for term in 0..shown {
         let index = [row, &unrank(term, extents)].concat();
         match &kernel.body {
-            Body::Map(_) => {}
+            Body::Map(_) | Body::Gather(_) => {}
             Body::Reduce(reduce) => {
                 for (stage, part) in reduce.stages.iter().enumerate() {
                     found.list.extend(at(Role::Term { stage, term }, &part.input, &index));
@@ -87,14 +101,25 @@ pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> 
     found
 }
 
+/// The place that a gather's data name.
+fn place(kernel: &Kernel, memory: &Memory, lambda: &Lambda, index: &[u64]) -> u64 {
+    let arg = |arg: &Arg| match *arg {
+        Arg::Load(number) => load(&kernel.loads[number as usize], memory, Role::Place, index).bits,
+        Arg::Index(axis) => index[axis as usize] as u32,
+        Arg::Reduced(_) => 0,
+    };
+    let args: Vec<u32> = lambda.args.iter().map(arg).collect();
+    u64::from(evaluate(&lambda.function, &args, &mut Vec::new()))
+}
+
 fn load(access: &Access, memory: &Memory, role: Role, index: &[u64]) -> Operand {
     let element = access.element(index);
     let bits = element.map_or(access.fill, |element| memory.buffers[access.buffer.index()][element as usize]);
     Operand { role, buffer: access.buffer, element, bits }
 }
 
-/// The index at which a kernel writes an element; 0 on the axes that do not move its output.
-fn index_of(kernel: &Kernel, element: u64) -> Vec<u64> {
+/// The index at which a verified kernel writes an element; 0 on the axes that do not move its output.
+pub fn index_of(kernel: &Kernel, element: u64) -> Vec<u64> {
     let linear = kernel.output.linear();
     let stride = |axis: usize| linear.coefficients.get(axis).map_or(0, |&stride| stride.unsigned_abs());
     let mut axes: Vec<usize> = (0..kernel.output_axes()).filter(|&axis| kernel.axes[axis] > 1).collect();
@@ -129,7 +154,7 @@ fn unrank(number: u64, extents: &[u64]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{Affine, Contract, Guard};
+    use crate::kernel::{Affine, Contract, Gather, Guard};
     use crate::numerics::reduction::ContractSpec;
     use crate::types::{DType, Shape};
 
@@ -161,6 +186,7 @@ mod tests {
                 epilogue: Lambda::identity(Arg::Reduced(0), DType::F32),
             }),
             output: access(2, [5, 2], [axis(1), axis(0)]),
+            in_loop: None,
         }
     }
 
@@ -192,6 +218,37 @@ mod tests {
             right(2, 13),
         ];
         assert_eq!(found.list, expected);
+    }
+
+    #[test]
+    fn a_gather_is_made_of_its_place_and_what_lies_there() {
+        let access = |buffer: u32, shape: Shape, coords: Vec<Affine>| Access {
+            buffer: BufferId(buffer),
+            shape,
+            coords,
+            guards: Vec::new(),
+            fill: 0,
+        };
+        let kernel = Kernel {
+            name: "gather".to_string(),
+            axes: vec![2, 3],
+            loads: vec![
+                access(0, Shape::from([2]), vec![Affine::axis(0, 2)]),
+                access(1, Shape::from([3]), vec![Affine::axis(1, 2)]),
+            ],
+            body: Body::Gather(Gather {
+                index: Lambda::identity(Arg::Load(0), DType::U32),
+                result: Lambda::identity(Arg::Load(1), DType::F32),
+            }),
+            output: access(2, Shape::from([2]), vec![Affine::axis(0, 2)]),
+            in_loop: None,
+        };
+        let memory = Memory { buffers: vec![vec![2, 9], vec![10, 11, 12], vec![0; 2]] };
+        let place =
+            |element: u64, bits| Operand { role: Role::Place, buffer: BufferId(0), element: Some(element), bits };
+        let there = Operand { role: Role::Result, buffer: BufferId(1), element: Some(2), bits: 12 };
+        assert_eq!(operands(&kernel, &memory, 0, 9).list, [place(0, 2), there]);
+        assert_eq!(operands(&kernel, &memory, 1, 9).list, [place(1, 9)], "there is no row 9");
     }
 
     #[test]

@@ -68,7 +68,7 @@ const LONGEST_FUNCTION: usize = 256;
 fn fits(kernel: &Kernel) -> bool {
     let stages = match &kernel.body {
         Body::Reduce(reduce) => reduce.stages.len(),
-        Body::Map(_) | Body::Contract(_) => 0,
+        Body::Map(_) | Body::Contract(_) | Body::Gather(_) => 0,
     };
     kernel.buffers().len() <= limits::MAX_KERNEL_BUFFERS
         && kernel.loads.len() <= limits::MAX_KERNEL_LOADS
