@@ -53,7 +53,7 @@ fn input(artifact: &Artifact, samples: u64, seed: u64, special: u64) -> Tensor {
 /// The GPU is opened and probed once for all tests.
 fn gpu() -> Arc<GpuDevice> {
     static DEVICE: OnceLock<Arc<GpuDevice>> = OnceLock::new();
-    Arc::clone(DEVICE.get_or_init(|| GpuDevice::open(&GpuOptions::default()).unwrap()))
+    Arc::clone(DEVICE.get_or_init(|| GpuDevice::open(&GpuOptions { cache: None, ..GpuOptions::default() }).unwrap()))
 }
 
 fn session(artifact: &Artifact, options: &SessionOptions) -> Session {

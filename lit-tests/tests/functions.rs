@@ -128,7 +128,7 @@ fn pairs(count: usize) -> [Vec<u32>; 2] {
 
 #[test]
 fn a_sample_of_every_function() {
-    let gpu = GpuDevice::open(&GpuOptions::default()).unwrap();
+    let gpu = GpuDevice::open(&GpuOptions { cache: None, ..GpuOptions::default() }).unwrap();
     let mut random = Random(7);
     let mut inputs = SPECIAL.to_vec();
     // The neighbours of every power of two, then anything.
@@ -152,7 +152,7 @@ fn a_sample_of_powers() {
 #[ignore = "all 2^32 inputs of each function take minutes on a real GPU, hours on a software one"]
 fn all_inputs_of_every_function() {
     const COUNT: usize = 1 << 24;
-    let gpu = GpuDevice::open(&GpuOptions::default()).unwrap();
+    let gpu = GpuDevice::open(&GpuOptions { cache: None, ..GpuOptions::default() }).unwrap();
     println!("{}", gpu.info().adapter.name);
     for op in functions() {
         let begin = Instant::now();

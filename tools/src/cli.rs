@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use loom_runtime::artifact::Target;
+use loom_runtime::executor::tier::Tier;
 use loom_runtime::session::Device;
 
 /// Compiles neural networks to code that gives the same bits on every device.
@@ -78,6 +79,13 @@ Examples:
   loomc replay net.difference.safetensors --lit > lit-tests/files/output/x.lit")]
     Replay(Replay),
     /// List the devices of this machine and how they did in their probes
+    #[command(after_help = "\
+Every adapter is probed in each tier of exactness, whatever was found before:
+  strict   the device's arithmetic, by rules that the driver is held to
+  guarded  the device's arithmetic, which only probes show to be exact
+  soft     integers alone, exact everywhere, and slow
+The device gpu takes the first that holds. What a probe finds is kept in the
+user's cache (LOOM_CACHE_DIR names another folder, LOOM_CACHE=off does without).")]
     Devices(Devices),
     /// Tell what is in a network, a compiled network or a file of weights
     #[command(after_help = "\
@@ -140,6 +148,9 @@ pub struct DeviceDetails {
     /// A part of the name of the adapter for the device gpu
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
+    /// What the exactness of the device gpu shall rest on; without it, the first that holds
+    #[arg(long, value_name = "TIER", value_parser = tier())]
+    pub gpu_tier: Option<Tier>,
 }
 
 /// `loomc compile`.
@@ -265,6 +276,9 @@ pub struct Replay {
 /// `loomc devices`.
 #[derive(Debug, Args)]
 pub struct Devices {
+    /// Probe this tier alone
+    #[arg(long, value_name = "TIER", value_parser = tier())]
+    pub gpu_tier: Option<Tier>,
     /// Print the list as JSON
     #[arg(long)]
     pub json: bool,
@@ -329,6 +343,10 @@ pub struct Completions {
 
 fn device() -> impl TypedValueParser<Value = Device> {
     PossibleValuesParser::new(Device::ALL.map(Device::name)).try_map(|name| name.parse::<Device>())
+}
+
+fn tier() -> impl TypedValueParser<Value = Tier> {
+    PossibleValuesParser::new(Tier::ALL.map(Tier::name)).try_map(|name| name.parse::<Tier>())
 }
 
 fn target() -> impl TypedValueParser<Value = Target> {

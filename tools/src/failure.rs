@@ -201,7 +201,7 @@ impl From<CompareError> for Failure {
 fn of_device(error: &ExecuteError, text: String) -> Failure {
     match error {
         ExecuteError::Limit { .. } | ExecuteError::Memory { .. } => Failure::User(text),
-        ExecuteError::NoDevice(_) | ExecuteError::Device(_) => Failure::NoDevice(text),
+        ExecuteError::NoDevice(_) | ExecuteError::Inexact { .. } | ExecuteError::Device(_) => Failure::NoDevice(text),
         ExecuteError::Internal(_) => Failure::Internal(text),
     }
 }

@@ -10,7 +10,8 @@ use loom_ir::kernel::Verified;
 use loom_ir::limits;
 use loom_passes::shapes::ShapedNetwork;
 use loom_runtime::artifact::{Artifact, Target};
-use loom_runtime::session::{Session, SessionOptions, Slices};
+use loom_runtime::executor::tier::Tier;
+use loom_runtime::session::{Device, Session, SessionOptions, Slices};
 use loom_runtime::tensors::{Tensor, read_tensor};
 use loom_runtime::weights::{Weights, draw_inputs};
 use serde::Serialize;
@@ -188,6 +189,11 @@ pub fn slices(session: &Session, input: &[Tensor], path: Option<&Path>) -> Resul
     })
 }
 
+/// A device, and its tier where it has one, in words.
+pub fn device_name(device: Device, tier: Option<Tier>) -> String {
+    tier.map_or_else(|| device.to_string(), |tier| format!("{device} ({tier})"))
+}
+
 /// A result must not replace a file that it is made from.
 pub fn keep_sources(output: &Path, sources: &[Option<&Path>]) -> Result<(), Failure> {
     let file = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
@@ -214,5 +220,6 @@ pub fn options(device: &DeviceArgs) -> SessionOptions {
 
 /// Options with the details of devices.
 pub fn with_details(options: SessionOptions, details: &DeviceDetails) -> SessionOptions {
-    SessionOptions { threads: details.threads, adapter: details.adapter.clone(), ..options }
+    let adapter = details.adapter.clone();
+    SessionOptions { threads: details.threads, adapter, gpu_tier: details.gpu_tier, ..options }
 }

@@ -21,8 +21,13 @@ pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Prints a value as JSON for programs, with the version of its fields.
+/// Prints a value as JSON for programs, its fields in their first version.
 pub fn json<T: Serialize>(command: &'static str, value: &T) -> Result<(), Failure> {
+    versioned_json(command, 1, value)
+}
+
+/// Prints a value as JSON for programs, with the version of its fields.
+pub fn versioned_json<T: Serialize>(command: &'static str, schema: u32, value: &T) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Versioned<'a, T> {
         schema: u32,
@@ -30,6 +35,6 @@ pub fn json<T: Serialize>(command: &'static str, value: &T) -> Result<(), Failur
         #[serde(flatten)]
         value: &'a T,
     }
-    let text = serde_json::to_string_pretty(&Versioned { schema: 1, command, value });
+    let text = serde_json::to_string_pretty(&Versioned { schema, command, value });
     print(&(text.map_err(|error| Failure::Internal(error.to_string()))? + "\n"))
 }

@@ -50,6 +50,8 @@ impl Folder {
         command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
         // Without this variable, Mesa's drivers complain on standard error.
         command.env_remove("LOOM_DEBUG_FLIP_BIT").env_remove("LOOM_CPU").env("XDG_RUNTIME_DIR", self.0.path());
+        // Nothing of these tests is to be found in the user's cache, nor the other way round.
+        command.env("LOOM_CACHE", "off");
         command
     }
 
@@ -384,10 +386,69 @@ fn devices_that_are_not_there() {
         let args = ["run", "net.json", "--device", "gpu", "--adapter", "no adapter has this name"];
         folder.loomc(&args).refused(3);
     }
-    let report = json(&folder.loomc(&["devices", "--json"]).fine());
+    folder.loomc(&["run", "net.json", "--device", "gpu", "--gpu-tier", "exact"]).refused(2);
+    let report = json(&folder.loomc(&["devices", "--gpu-tier", "strict", "--json"]).fine());
     let listed: Vec<&str> =
         report["devices"].as_array().unwrap().iter().map(|device| device["device"].as_str().unwrap()).collect();
     assert!(listed.contains(&"interp") && listed.contains(&"cpu"));
+}
+
+/// Every tier of the first adapter: what `loomc devices` says of it is so. Needs a Vulkan adapter (a software one will
+/// do).
+#[cfg(feature = "gpu")]
+#[test]
+fn gpu_tiers_can_be_forced() {
+    let folder = Folder::new();
+    let devices = json(&folder.loomc(&["devices", "--json"]).fine());
+    assert_eq!(devices["schema"], 2);
+    let device = devices["devices"].as_array().unwrap().iter().find(|device| device["device"] == "gpu").unwrap();
+    let tiers = device["tiers"].as_array().unwrap();
+    let names: Vec<&str> = tiers.iter().map(|tier| tier["tier"].as_str().unwrap()).collect();
+    assert_eq!(names, ["strict", "guarded", "soft"]);
+    let mnist = |name: &str| format!("{}/../examples/mnist/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (net, weights, input) = (mnist("net.json"), mnist("weights.safetensors"), mnist("digits.safetensors"));
+    for (name, tier) in names.into_iter().zip(tiers) {
+        let run = || {
+            let model = ["run", &net, "--weights", &weights, "--input", &input];
+            folder.loomc(&[&model[..], &["--device", "gpu", "--gpu-tier", name, "--json"]].concat())
+        };
+        let failed: Vec<&str> = tier["probes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|probe| probe["passed"] == false)
+            .map(|probe| probe["name"].as_str().unwrap())
+            .collect();
+        if tier["usable"] == true {
+            assert_eq!(failed, [""; 0]);
+            let report = json(&run().fine());
+            assert_eq!(report["tier"], name);
+            assert_eq!(report["digest"], "sha256:0842663628cbb28ab8643a9794ec0d3858666516857e2ea584d56883211b19da");
+        } else {
+            // A GPU that flushes subnormals in plain WGSL.
+            assert_eq!(name, "guarded");
+            assert_eq!(failed[0], "subnormal sums are kept");
+            assert!(run().refused(3).contains("guarded: fails `subnormal sums are kept`"));
+        }
+    }
+    let soft = ["verify", "net.json", "--devices", "interp,gpu", "--gpu-tier", "soft"];
+    assert!(folder.loomc(&soft).fine().contains("interp = gpu (soft): the same bits"));
+}
+
+/// What a device has passed is kept in the user's cache, and a cache that is none is no error.
+#[cfg(feature = "gpu")]
+#[test]
+fn certificates_are_kept_in_the_cache() {
+    let folder = Folder::new();
+    let cached = |cache: &str| {
+        let mut command = folder.command(&["run", "net.json", "--device", "gpu", "--digest"]);
+        Outcome::of(command.env("LOOM_CACHE", "").env("LOOM_CACHE_DIR", cache).output().unwrap()).fine()
+    };
+    let first = cached("cache");
+    let count = || fs::read_dir(folder.path("cache/certificates")).unwrap().count();
+    assert_eq!((first, count()), (cached("cache"), 1));
+    // A file where the folder should be.
+    assert_eq!(cached("net.json"), cached("cache"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What one element of a kernel's output is made of: every value that is loaded for it.
 
-use crate::kernel::{Access, Arg, Body, BufferId, Kernel, Lambda};
+use crate::kernel::{Access, Arg, Body, BufferId, Gather, Kernel, Lambda};
 
 use super::program::Memory;
 use super::scalar::evaluate;
@@ -41,12 +41,12 @@ pub enum Role {
         /// The term's number.
         term: u64,
     },
+    /// The number of the row that a gather takes.
+    Row,
     /// The left factor of a product.
     Left(u64),
     /// The right factor of a product.
     Right(u64),
-    /// The place that a gather takes its result from.
-    Place,
 }
 
 /// What made an element of a verified kernel's output, whose inputs are in `memory`. Of terms, the first `most` are listed.
@@ -64,19 +64,10 @@ pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> 
         lambda.args.iter().filter_map(access).map(|access| load(access, memory, role, index)).collect()
     };
     let (result, reduced) = match &kernel.body {
-        Body::Gather(gather) => {
-            found.list.extend(at(Role::Place, &gather.index, &index));
-            let last = index.len() - 1;
-            let place = place(kernel, memory, &gather.index, &index);
-            if place < kernel.axes[last] {
-                let index = [&index[..last], &[place]].concat();
-                found.list.extend(at(Role::Result, &gather.result, &index));
-            }
-            return found;
-        }
         Body::Map(lambda) => (lambda, kernel.axes.len()),
         Body::Reduce(reduce) => (&reduce.result, kernel.axes.len() - reduce.reduced),
         Body::Contract(contract) => (&contract.epilogue, kernel.output_axes()),
+        Body::Gather(gather) => return gathered(kernel, gather, &index, found, &at),
     };
     let (row, extents) = (&index[..reduced], &kernel.axes[reduced..]);
     let terms = extents.iter().fold(1u64, |product, &extent| product.saturating_mul(extent));
@@ -101,15 +92,34 @@ pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> 
     found
 }
 
-/// The place that a gather's data name.
-fn place(kernel: &Kernel, memory: &Memory, lambda: &Lambda, index: &[u64]) -> u64 {
-    let arg = |arg: &Arg| match *arg {
-        Arg::Load(number) => load(&kernel.loads[number as usize], memory, Role::Place, index).bits,
-        Arg::Index(axis) => index[axis as usize] as u32,
-        Arg::Reduced(_) => 0,
-    };
-    let args: Vec<u32> = lambda.args.iter().map(arg).collect();
-    u64::from(evaluate(&lambda.function, &args, &mut Vec::new()))
+/// What a gather's element is made of: what names the row, then what is read of it, if there is such a row.
+fn gathered(
+    kernel: &Kernel,
+    gather: &Gather,
+    index: &[u64],
+    mut found: Operands,
+    at: &dyn Fn(Role, &Lambda, &[u64]) -> Vec<Operand>,
+) -> Operands {
+    let named = at(Role::Row, &gather.index, index);
+    let mut loaded = named.iter();
+    let args: Vec<u32> = gather
+        .index
+        .args
+        .iter()
+        .map(|&arg| match arg {
+            Arg::Load(_) => loaded.next().map_or(0, |operand| operand.bits),
+            Arg::Index(axis) => index[axis as usize] as u32,
+            Arg::Reduced(_) => 0,
+        })
+        .collect();
+    let row = u64::from(evaluate(&gather.index.function, &args, &mut Vec::new()));
+    found.list.extend(named);
+    if let Some((_, outer)) = index.split_last()
+        && kernel.axes.last().is_some_and(|&rows| row < rows)
+    {
+        found.list.extend(at(Role::Result, &gather.result, &[outer, &[row]].concat()));
+    }
+    found
 }
 
 fn load(access: &Access, memory: &Memory, role: Role, index: &[u64]) -> Operand {
@@ -154,7 +164,7 @@ fn unrank(number: u64, extents: &[u64]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{Affine, Contract, Gather, Guard};
+    use crate::kernel::{Affine, Contract, Guard};
     use crate::numerics::reduction::ContractSpec;
     use crate::types::{DType, Shape};
 
@@ -244,8 +254,7 @@ mod tests {
             in_loop: None,
         };
         let memory = Memory { buffers: vec![vec![2, 9], vec![10, 11, 12], vec![0; 2]] };
-        let place =
-            |element: u64, bits| Operand { role: Role::Place, buffer: BufferId(0), element: Some(element), bits };
+        let place = |element: u64, bits| Operand { role: Role::Row, buffer: BufferId(0), element: Some(element), bits };
         let there = Operand { role: Role::Result, buffer: BufferId(1), element: Some(2), bits: 12 };
         assert_eq!(operands(&kernel, &memory, 0, 9).list, [place(0, 2), there]);
         assert_eq!(operands(&kernel, &memory, 1, 9).list, [place(1, 9)], "there is no row 9");

@@ -93,6 +93,46 @@ pub fn scratch_bytes(kernel: &Kernel) -> Option<u64> {
     }
 }
 
+/// One element of a kernel's output: its place in the buffer, and its bits. `index` is over the kernel's output axes; of
+/// the memory only what the kernel reads is looked at.
+pub fn element(program: &Program, kernel: &Kernel, memory: &Memory, index: &[u64]) -> (u64, u32) {
+    let run = KernelRun { program, kernel, memory, slice: None, first: 0 };
+    let inner = vec![0; kernel.axes.len() - index.len()];
+    let whole = [index, &inner].concat();
+    let bits = match &kernel.body {
+        Body::Map(lambda) => run.apply(lambda, index, &[]),
+        Body::Reduce(reduce) => {
+            let rows = kernel.axes.len() - reduce.reduced;
+            let (row, reduced_axes) = (&index[..rows], &kernel.axes[rows..]);
+            let mut reduced = Vec::new();
+            for stage in &reduce.stages {
+                let mut terms = Vec::new();
+                for_each_index(reduced_axes, |rest| {
+                    terms.push(run.apply(&stage.input, &[row, rest].concat(), &reduced));
+                });
+                reduced.push(combine(stage, &terms));
+            }
+            run.apply(&reduce.result, &whole, &reduced)
+        }
+        Body::Contract(contract) => {
+            let mut pairs = Vec::new();
+            for_each_index(&kernel.axes[index.len()..], |k| {
+                let index = [index, k].concat();
+                let operand = |lambda| f32::from_bits(run.apply(lambda, &index, &[]));
+                pairs.push((operand(&contract.lhs), operand(&contract.rhs)));
+            });
+            let total = reduction::contract(pairs, contract.spec);
+            run.apply(&contract.epilogue, &whole, &[total.to_bits()])
+        }
+        Body::Gather(gather) => {
+            let row = u64::from(run.apply(&gather.index, &whole, &[]));
+            let inside = kernel.axes.last().is_some_and(|&rows| row < rows);
+            if inside { run.apply(&gather.result, &[index, &[row]].concat(), &[]) } else { 0 }
+        }
+    };
+    (kernel.output.linear().at(&whole) as u64, bits)
+}
+
 struct KernelRun<'a> {
     program: &'a Program,
     kernel: &'a Kernel,
@@ -232,6 +272,20 @@ impl KernelRun<'_> {
         results.flush(output);
     }
 
+    /// A lambda at one index.
+    fn apply(&self, lambda: &Lambda, index: &[u64], reduced: &[u32]) -> u32 {
+        let args: Vec<u32> = lambda.args.iter().map(|&arg| self.argument(arg, index, reduced)).collect();
+        scalar::evaluate(&lambda.function, &args, &mut Vec::new())
+    }
+
+    fn argument(&self, arg: Arg, index: &[u64], reduced: &[u32]) -> u32 {
+        match arg {
+            Arg::Load(load) => self.load(&self.kernel.loads[load as usize], index),
+            Arg::Index(axis) => index[axis as usize] as u32,
+            Arg::Reduced(stage) => reduced[stage as usize],
+        }
+    }
+
     fn load(&self, access: &Access, index: &[u64]) -> u32 {
         let Some(place) = access.element(index) else { return access.fill };
         debug_assert!(place < self.program.buffer(access.buffer).shape.elements());
@@ -256,11 +310,7 @@ impl<'a> Lanes<'a> {
 
     /// Adds an index; its result goes to `output[place]`, at the latest with [`Lanes::flush`].
     fn push(&mut self, run: &KernelRun<'_>, index: &[u64], reduced: &[u32], place: usize, output: &mut [u32]) {
-        let value = |arg: Arg| match arg {
-            Arg::Load(load) => run.load(&run.kernel.loads[load as usize], index),
-            Arg::Index(axis) => index[axis as usize] as u32,
-            Arg::Reduced(stage) => reduced[stage as usize],
-        };
+        let value = |arg: Arg| run.argument(arg, index, reduced);
         let Some(batch) = &mut self.batch else {
             output[place] = value(self.lambda.args[0]);
             return;

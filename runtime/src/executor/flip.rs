@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use loom_ir::kernel::Program;
 
+use super::tier::Tier;
 use super::{ExecuteError, Executor};
 
 /// Which bit is wrong: the lowest one of an element of a kernel's output.
@@ -48,6 +49,10 @@ impl Executor for FlipExecutor {
 
     fn description(&self) -> String {
         format!("{}, with one bit wrong on purpose", self.inner.description())
+    }
+
+    fn tier(&self) -> Option<Tier> {
+        self.inner.tier()
     }
 
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {

@@ -4,12 +4,15 @@ use std::ops::ControlFlow;
 
 use loom_ir::kernel::Program;
 
+use self::tier::Tier;
+
 #[cfg(feature = "cpu")]
 pub mod cpu;
 pub mod flip;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod interp;
+pub mod tier;
 
 /// A program made ready on one device.
 ///
@@ -21,6 +24,11 @@ pub trait Executor: Send {
 
     /// What it runs on, for people: the processor, or the adapter with its driver and tier.
     fn description(&self) -> String;
+
+    /// The tier of exactness that it runs in, where devices of its kind have tiers.
+    fn tier(&self) -> Option<Tier> {
+        None
+    }
 
     /// Runs every kernel. `inputs` and `outputs` have the program's lengths.
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError>;
@@ -69,6 +77,23 @@ pub enum ExecuteError {
         what: String,
         /// Bytes needed.
         bytes: u64,
+    },
+    /// A kernel's code gave other bits than the interpreter when it was tried on pinned inputs.
+    #[error(
+        "kernel `{kernel}` is not exact in the tier {tier}: on pinned inputs, element {element} is {found:08x}, not \
+         {expected:08x}"
+    )]
+    Inexact {
+        /// The kernel.
+        kernel: String,
+        /// The tier that doesn't hold for it.
+        tier: Tier,
+        /// The element's place in the kernel's output.
+        element: u64,
+        /// The interpreter's bits.
+        expected: u32,
+        /// The device's.
+        found: u32,
     },
     /// The device failed while it ran: lost, or out of memory.
     #[error("the device failed: {0}")]

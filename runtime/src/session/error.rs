@@ -31,7 +31,9 @@ impl SessionError {
     pub fn is_no_device(&self) -> bool {
         match self {
             SessionError::NotCompiledIn(_) => true,
-            SessionError::Device { source, .. } => matches!(source, ExecuteError::NoDevice(_)),
+            SessionError::Device { source, .. } => {
+                matches!(source, ExecuteError::NoDevice(_) | ExecuteError::Inexact { .. })
+            }
             SessionError::NoFlip(_) => false,
         }
     }

@@ -19,6 +19,7 @@ use crate::artifact::Artifact;
 use crate::digest::canonicalise;
 use crate::executor::Executor;
 use crate::executor::flip::{Flip, FlipExecutor};
+use crate::executor::tier::Tier;
 use crate::tensors::Tensor;
 
 mod error;
@@ -99,6 +100,9 @@ pub struct SessionOptions {
     /// GPU: which adapter, by a part of its name; left out, the one that the environment variable `LOOM_ADAPTER` names,
     /// or else the fastest.
     pub adapter: Option<String>,
+    /// GPU: the tier of exactness; left out, the first that holds for the adapter and the network. No tier changes a
+    /// bit.
+    pub gpu_tier: Option<Tier>,
     /// A fault put in on purpose, for tests of comparisons.
     pub flip: Option<Flip>,
 }
@@ -156,6 +160,11 @@ impl Session {
     /// What the device is, for people: the processor, or the adapter with its driver and tier.
     pub fn description(&self) -> String {
         self.executor.description()
+    }
+
+    /// The tier of exactness that the device runs in, where it has tiers.
+    pub fn tier(&self) -> Option<Tier> {
+        self.executor.tier()
     }
 
     /// The program.

@@ -36,11 +36,21 @@ fn cpu(artifact: &Artifact, options: &SessionOptions) -> Opened {
 
 #[cfg(feature = "gpu")]
 fn gpu(artifact: &Artifact, options: &SessionOptions) -> Opened {
-    use crate::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions};
-    let mut gpu_options = GpuOptions::default();
+    use crate::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions, Tier};
+    let mut gpu_options = GpuOptions { tier: options.gpu_tier, ..GpuOptions::default() };
     if let Some(name) = &options.adapter {
         gpu_options.adapter = Some(name.clone());
     }
-    let device = GpuDevice::open(&gpu_options)?;
-    Ok(Box::new(GpuExecutor::new(device, Arc::clone(artifact.program()), artifact.weights().clone())?))
+    let open = |options: &GpuOptions| {
+        let device = GpuDevice::open(options)?;
+        GpuExecutor::new(device, Arc::clone(artifact.program()), artifact.weights().clone())
+    };
+    match open(&gpu_options) {
+        // The device passed its probe in that tier, but not all of this network's kernels did: on to the next one.
+        Err(ExecuteError::Inexact { tier: Tier::Guarded, .. }) if gpu_options.tier.is_none() => {
+            gpu_options.tier = Some(Tier::Soft);
+            Ok(Box::new(open(&gpu_options)?))
+        }
+        opened => Ok(Box::new(opened?)),
+    }
 }

@@ -10,6 +10,7 @@ mod maps;
 mod memory;
 mod random;
 mod reductions;
+mod tiers;
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,7 +19,7 @@ use loom_runtime::executor::gpu::{GpuDevice, GpuOptions};
 /// The device, opened once for all tests.
 fn device() -> Arc<GpuDevice> {
     static DEVICE: OnceLock<Arc<GpuDevice>> = OnceLock::new();
-    let open = || match GpuDevice::open(&GpuOptions::default()) {
+    let open = || match GpuDevice::open(&GpuOptions { cache: None, ..GpuOptions::default() }) {
         Ok(device) => device,
         Err(error) => panic!("{error}"),
     };
@@ -30,16 +31,14 @@ fn the_device_passes_its_probe() {
     let device = device();
     let info = device.info();
     println!("{info:#?}");
-    assert!(info.adapter.tier.is_some() && info.adapter.missing.is_none());
-    assert!(info.probes.len() > 4 && info.probes.iter().all(|probe| probe.passed));
+    assert_eq!(info.tier.refusal, None);
     let listed = loom_runtime::executor::gpu::list_adapters();
     assert!(listed.contains(&info.adapter));
 }
 
 #[test]
 fn an_adapter_that_is_not_there_is_a_refusal() {
-    let options = GpuOptions { adapter: Some("no such adapter".to_string()) };
+    let options = GpuOptions { adapter: Some("no such adapter".to_string()), ..GpuOptions::default() };
     let error = GpuDevice::open(&options).err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(error.starts_with("no such device"), "{error}");
     assert!(error.contains("no such adapter"), "{error}");
 }

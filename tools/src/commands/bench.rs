@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use loom_runtime::executor::tier::Tier;
 use loom_runtime::session::Session;
 use loom_runtime::tensors::Tensor;
 use serde::Serialize;
@@ -22,6 +23,8 @@ const LEAST_TIME: Duration = Duration::from_secs(1);
 struct Report<'a> {
     network: &'a str,
     device: &'static str,
+    /// Of the device gpu: `strict`, `guarded` or `soft`.
+    tier: Option<&'static str>,
     /// Samples of one run.
     samples: u64,
     /// Runs measured, after one that was not.
@@ -53,6 +56,7 @@ pub fn bench(args: &Bench) -> Result<(), Failure> {
     let report = Report {
         network: &model.artifact.program().name,
         device: session.device().name(),
+        tier: session.tier().map(Tier::name),
         samples,
         runs: times.len(),
         median_seconds: median.as_secs_f64(),
@@ -67,7 +71,7 @@ pub fn bench(args: &Bench) -> Result<(), Failure> {
     stdout::print(&format!(
         "{} on {}: median {}, fastest {} of {} of {}\n{}samples/s, {}flop/s; code made in {}\n",
         if report.network.is_empty() { "network" } else { report.network },
-        report.device,
+        model::device_name(session.device(), session.tier()),
         format::time(median),
         format::time(min),
         format::counted(report.runs as u64, "run"),

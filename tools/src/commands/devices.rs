@@ -1,15 +1,20 @@
 //! `loomc devices`.
 
 use std::fmt::Write;
+use std::time::Duration;
 
+use loom_runtime::executor::tier::Tier;
 use loom_runtime::session::Device;
 use serde::Serialize;
 
 use crate::cli::Devices;
 use crate::failure::{Failure, printable};
-use crate::stdout;
+use crate::{format, stdout};
 
-/// The fields of `loomc devices --json`, schema 1.
+/// The version of the fields of `loomc devices --json`.
+const SCHEMA: u32 = 2;
+
+/// The fields of `loomc devices --json`.
 #[derive(Serialize)]
 struct Report {
     devices: Vec<DeviceReport>,
@@ -26,31 +31,57 @@ struct DeviceReport {
     usable: bool,
     /// Why not.
     reason: Option<String>,
-    /// By which means it is exact, by the tiers of the numerics contract.
-    tier: Option<String>,
-    /// What that means.
-    #[serde(skip)]
-    meaning: &'static str,
+    /// Adapters: the tier that networks run in, the first usable one of `tiers`.
+    tier: Option<&'static str>,
     /// Adapters: the driver and its version.
     driver: Option<String>,
     /// Adapters: `discrete`, `integrated` or `software`.
     class: Option<&'static str>,
-    /// Adapters: the SPIR-V float controls that shaders ask for.
+    /// Adapters: how they did in each tier.
+    tiers: Vec<TierReport>,
+}
+
+/// One tier of an adapter.
+#[derive(Serialize)]
+struct TierReport {
+    /// `strict`, `guarded` or `soft`.
+    tier: &'static str,
+    /// Whether networks can run in it.
+    usable: bool,
+    /// Properties that it needs and the adapter or its driver does not list.
+    lacks: Vec<&'static str>,
+    /// Properties that it needs and the driver does not list, though the probes show them to be there.
+    unlisted: Vec<&'static str>,
+    /// Why it could not be probed.
+    error: Option<String>,
+    /// The SPIR-V float controls that shaders ask for.
     controls: Vec<&'static str>,
-    /// Adapters: how they answered.
+    /// How the adapter answered.
     probes: Vec<ProbeReport>,
+    /// How long it took.
+    seconds: f64,
 }
 
 #[derive(Serialize)]
 struct ProbeReport {
-    name: &'static str,
+    name: String,
     passed: bool,
+    /// The first wrong answer.
+    difference: Option<DifferenceReport>,
+}
+
+/// Bits in hexadecimal.
+#[derive(Serialize)]
+struct DifferenceReport {
+    inputs: Vec<String>,
+    expected: String,
+    found: String,
 }
 
 pub fn devices(args: &Devices) -> Result<(), Failure> {
-    let devices: Vec<DeviceReport> = [cpu()].into_iter().chain(gpus()).chain([interp()]).collect();
+    let devices: Vec<DeviceReport> = [cpu()].into_iter().chain(gpus(args.gpu_tier)).chain([interp()]).collect();
     if args.json {
-        return stdout::json("devices", &Report { devices });
+        return stdout::versioned_json("devices", SCHEMA, &Report { devices });
     }
     let mut text = String::new();
     for device in &devices {
@@ -58,21 +89,42 @@ pub fn devices(args: &Devices) -> Result<(), Failure> {
         if let Some(driver) = &device.driver {
             let _ = write!(text, ", {}", printable(driver));
         }
-        let _ = match (&device.tier, &device.reason) {
-            (_, Some(reason)) => writeln!(text, "\n        not usable: {}", printable(reason)),
-            (Some(tier), None) => writeln!(text, "\n        {tier}: {}", device.meaning),
-            (None, None) => writeln!(text),
-        };
-        if !device.probes.is_empty() {
-            let passed = device.probes.iter().filter(|probe| probe.passed).count();
-            let _ = writeln!(text, "        shaders ask for {}", device.controls.join(", "));
-            let _ = writeln!(text, "        {passed} of {} probes exact", device.probes.len());
-            for probe in device.probes.iter().filter(|probe| !probe.passed) {
-                let _ = writeln!(text, "        not exact: {}", probe.name);
-            }
+        text.push('\n');
+        if let Some(reason) = &device.reason {
+            let _ = writeln!(text, "        not usable: {}", printable(reason));
+        }
+        if let Some(tier) = device.tier {
+            let _ = writeln!(text, "        runs in the tier {tier}");
+        }
+        for tier in &device.tiers {
+            describe(&mut text, tier);
         }
     }
     stdout::print(&text)
+}
+
+fn describe(text: &mut String, tier: &TierReport) {
+    let _ = write!(text, "        {:<9}", tier.tier);
+    let (count, seconds) = (tier.probes.len(), Duration::from_secs_f64(tier.seconds));
+    let passed = tier.probes.iter().filter(|probe| probe.passed).count();
+    let _ = match &tier.error {
+        Some(error) => writeln!(text, "could not be probed: {}", printable(error)),
+        None if !tier.lacks.is_empty() => writeln!(text, "the adapter lacks {}", tier.lacks.join(", ")),
+        None if passed < count => writeln!(text, "not exact: {} of {count} probes fail", count - passed),
+        None => writeln!(text, "exact: {count} probes in {}", format::time(seconds)),
+    };
+    if tier.usable && !tier.controls.is_empty() {
+        let _ = writeln!(text, "                 shaders ask for {}", tier.controls.join(", "));
+    }
+    for property in tier.unlisted.iter().filter(|_| tier.usable) {
+        let _ = writeln!(text, "                 the driver does not list {property}, the probes show it");
+    }
+    for probe in &tier.probes {
+        if let Some(DifferenceReport { inputs, expected, found }) = &probe.difference {
+            let (name, inputs) = (&probe.name, inputs.join(" "));
+            let _ = writeln!(text, "                 {name}: of {inputs} is {found}, not {expected}");
+        }
+    }
 }
 
 fn interp() -> DeviceReport {
@@ -92,55 +144,74 @@ fn cpu() -> DeviceReport {
 
 /// All adapters; one entry without a name where there are none.
 #[cfg(feature = "gpu")]
-fn gpus() -> Vec<DeviceReport> {
-    use loom_runtime::executor::gpu::{GpuDevice, GpuOptions, list_adapters};
-    let adapters = list_adapters();
-    if adapters.is_empty() {
+fn gpus(tier: Option<Tier>) -> Vec<DeviceReport> {
+    use loom_runtime::executor::gpu::{GpuOptions, examine};
+    let examined = examine(&GpuOptions { adapter: None, tier, ..GpuOptions::default() });
+    if examined.is_empty() {
         let reason = Some("there is no Vulkan adapter".to_string());
-        return vec![DeviceReport {
-            device: Device::Gpu.name(),
-            name: "none".to_string(),
-            reason,
-            ..Default::default()
-        }];
+        let (device, name) = (Device::Gpu.name(), "none".to_string());
+        return vec![DeviceReport { device, name, reason, ..DeviceReport::default() }];
     }
-    let describe = |adapter: loom_runtime::executor::gpu::AdapterInfo| {
-        let mut report = DeviceReport {
-            device: Device::Gpu.name(),
-            driver: Some(format!("{} {}", adapter.driver, adapter.driver_info).trim().to_string()),
-            class: Some(adapter.class.name()),
-            tier: adapter.tier.map(|tier| tier.name().to_string()),
-            meaning: adapter.tier.map_or("", meaning),
-            name: adapter.name,
-            ..DeviceReport::default()
-        };
-        match GpuDevice::open(&GpuOptions { adapter: Some(report.name.clone()) }) {
-            Ok(device) => {
-                let probe =
-                    |probe: &loom_runtime::executor::gpu::Probe| ProbeReport { name: probe.name, passed: probe.passed };
-                report.usable = true;
-                report.controls.clone_from(&device.info().controls);
-                report.probes = device.info().probes.iter().map(probe).collect();
-            }
-            Err(error) => report.reason = Some(error.to_string()),
-        }
-        report
-    };
-    adapters.into_iter().map(describe).collect()
+    examined.into_iter().map(adapter).collect()
 }
 
-/// What the exactness of an adapter rests on, where its probes are exact.
 #[cfg(feature = "gpu")]
-fn meaning(tier: loom_runtime::executor::gpu::Tier) -> &'static str {
-    use loom_runtime::executor::gpu::Tier;
-    match tier {
-        Tier::Strict => "the driver lists every float control that exact results need",
-        Tier::Probed => "the driver does not list shaderDenormPreserveFloat32; subnormals were seen to be kept",
+fn adapter(examination: loom_runtime::executor::gpu::Examination) -> DeviceReport {
+    let tier = examination.tier().map(|report| report.tier.name());
+    let adapter = examination.adapter;
+    let driver = format!("{} {}", adapter.driver, adapter.driver_info);
+    let mut report = DeviceReport {
+        device: Device::Gpu.name(),
+        driver: Some(driver.trim().to_string()),
+        class: Some(adapter.class.name()),
+        usable: tier.is_some(),
+        tier,
+        name: adapter.name,
+        ..DeviceReport::default()
+    };
+    match examination.tiers {
+        Err(error) => report.reason = Some(format!("it could not be opened: {error}")),
+        Ok(tiers) => {
+            report.reason = tier.is_none().then(|| "it is not exact in any tier".to_string());
+            report.tiers = tiers.into_iter().map(|tier| tier_report(tier, &adapter.unlisted)).collect();
+        }
+    }
+    report
+}
+
+#[cfg(feature = "gpu")]
+fn tier_report(report: loom_runtime::executor::gpu::TierReport, unlisted: &[&'static str]) -> TierReport {
+    use loom_runtime::executor::gpu::{Probe, Refusal};
+    let hex = |bits: u32| format!("{bits:08x}");
+    let probe = |probe: Probe| ProbeReport {
+        passed: probe.passed(),
+        name: probe.name,
+        difference: probe.difference.map(|difference| DifferenceReport {
+            inputs: difference.inputs.into_iter().map(hex).collect(),
+            expected: hex(difference.expected),
+            found: hex(difference.found),
+        }),
+    };
+    TierReport {
+        tier: report.tier.name(),
+        usable: report.refusal.is_none(),
+        unlisted: if report.tier == Tier::Strict { unlisted.to_vec() } else { Vec::new() },
+        controls: report.controls,
+        probes: report.probes.into_iter().map(probe).collect(),
+        seconds: report.time.as_secs_f64(),
+        error: match &report.refusal {
+            Some(Refusal::Unprobed(error)) => Some(error.clone()),
+            _ => None,
+        },
+        lacks: match report.refusal {
+            Some(Refusal::Lacks(properties)) => properties,
+            _ => Vec::new(),
+        },
     }
 }
 
 #[cfg(not(feature = "gpu"))]
-fn gpus() -> Vec<DeviceReport> {
+fn gpus(_tier: Option<Tier>) -> Vec<DeviceReport> {
     let device = DeviceReport { device: Device::Gpu.name(), name: "Vulkan".to_string(), ..DeviceReport::default() };
     vec![not_in_this_build(device)]
 }

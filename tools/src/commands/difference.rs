@@ -77,7 +77,7 @@ pub fn value(dtype: DType, bits: u32) -> String {
 /// A value that a differing element is made of.
 #[derive(Serialize)]
 pub struct OperandReport {
-    /// `result`, `term`, `left`, `right` or, of a gather, `place`.
+    /// `result`, `term`, `left`, `right` or `row`.
     role: &'static str,
     /// Of a reduction: the stage.
     stage: Option<usize>,
@@ -96,7 +96,7 @@ pub fn operand_reports(report: &Report) -> Vec<OperandReport> {
     let of = |operand: &Operand| {
         let (role, stage, term) = match operand.role {
             Role::Result => ("result", None, None),
-            Role::Place => ("place", None, None),
+            Role::Row => ("row", None, None),
             Role::Term { stage, term } => ("term", Some(stage), Some(term)),
             Role::Left(term) => ("left", None, Some(term)),
             Role::Right(term) => ("right", None, Some(term)),
@@ -117,7 +117,7 @@ pub fn describe_operands(report: &Report) -> String {
     for operand in &operands.list {
         let role = match operand.role {
             Role::Result => String::new(),
-            Role::Place => "place: ".to_string(),
+            Role::Row => "row: ".to_string(),
             Role::Term { stage, term } => format!("stage {stage}, term {term}: "),
             Role::Left(term) => format!("left {term}: "),
             Role::Right(term) => format!("right {term}: "),

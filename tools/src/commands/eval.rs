@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use loom_runtime::digest::digest;
+use loom_runtime::executor::tier::Tier;
 use loom_runtime::tensors::{Tensor, TensorFile};
 use serde::Serialize;
 
 use crate::cli::Eval;
 use crate::failure::Failure;
-use crate::model::{Model, Seconds, slices};
+use crate::model::{Model, Seconds, device_name, slices};
 use crate::progress::Progress;
 use crate::{format, stdout};
 
@@ -23,6 +24,8 @@ const MOST_PIXELS_SHOWN: usize = 64;
 struct Report<'a> {
     network: &'a str,
     device: &'static str,
+    /// Of the device gpu: `strict`, `guarded` or `soft`.
+    tier: Option<&'static str>,
     samples: usize,
     correct: usize,
     accuracy: f64,
@@ -68,6 +71,7 @@ pub fn eval(args: &Eval) -> Result<(), Failure> {
     let report = Report {
         network: &model.artifact.program().name,
         device: session.device().name(),
+        tier: session.tier().map(Tier::name),
         samples,
         correct,
         accuracy: correct as f64 / samples as f64,
@@ -93,7 +97,7 @@ pub fn eval(args: &Eval) -> Result<(), Failure> {
         format::count(correct as u64),
         format::count(samples as u64),
         report.accuracy * 100.0,
-        report.device,
+        device_name(session.device(), session.tier()),
         format::time(model.times.run),
         report.digest,
     );

@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use loom_runtime::digest::digest;
+use loom_runtime::executor::tier::Tier;
 use loom_runtime::tensors::{Tensor, write_tensors};
 use serde::Serialize;
 
 use crate::cli::Run;
 use crate::failure::Failure;
-use crate::model::{Model, Seconds, keep_sources, slices};
+use crate::model::{Model, Seconds, device_name, keep_sources, slices};
 use crate::progress::Progress;
 use crate::{format, stdout};
 
@@ -20,6 +21,8 @@ struct Report<'a> {
     network: &'a str,
     /// `cpu`, `gpu` or `interp`.
     device: &'static str,
+    /// Of the device gpu: `strict`, `guarded` or `soft`.
+    tier: Option<&'static str>,
     /// How many samples ran.
     samples: u64,
     /// `sha256:` and the digest of all outputs' bytes.
@@ -58,6 +61,7 @@ pub fn run(args: &Run) -> Result<(), Failure> {
         let report = Report {
             network: &model.artifact.program().name,
             device: session.device().name(),
+            tier: session.tier().map(Tier::name),
             samples,
             digest: digest(&outputs),
             outputs: outputs.iter().map(report).collect(),
@@ -69,7 +73,7 @@ pub fn run(args: &Run) -> Result<(), Failure> {
         return stdout::print(&(digest(&outputs) + "\n"));
     }
     let (samples, time) = (format::counted(samples, "sample"), format::time(model.times.run));
-    let mut text = format!("{samples} on {} in {time}\n", session.device());
+    let mut text = format!("{samples} on {} in {time}\n", device_name(session.device(), session.tier()));
     for output in &outputs {
         let _ = writeln!(text, "{} {} {}", output.name(), output.dtype(), output.shape());
         if args.output.is_none() {

@@ -4,14 +4,15 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use loom_runtime::compare::{Comparison, Difference, compare};
+use loom_runtime::executor::tier::Tier;
 use loom_runtime::report::{Report as Captured, capture};
-use loom_runtime::session::Device;
+use loom_runtime::session::{Device, Session};
 use serde::Serialize;
 
 use super::difference::{self, Opened, OperandReport, open};
 use crate::cli::Verify;
 use crate::failure::{Failure, printable};
-use crate::model::{Model, keep_sources, slices};
+use crate::model::{Model, device_name, keep_sources, slices};
 use crate::progress::Progress;
 use crate::{format, stdout};
 
@@ -36,6 +37,8 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct DeviceReport<'a> {
     device: &'static str,
+    /// Of the device gpu: `strict`, `guarded` or `soft`.
+    tier: Option<&'static str>,
     digest: &'a str,
 }
 
@@ -73,6 +76,7 @@ pub fn verify(args: &Verify) -> Result<(), Failure> {
     let mut progress = Progress::new("verify");
     let comparison = compare(&mut sessions, &input, &mut |done, total| progress.step(done, total))?;
     drop(progress);
+    let tiers: Vec<Option<Tier>> = sessions.iter().map(Session::tier).collect();
     let network = model.artifact.program().name.as_str();
     let captured = match &comparison.difference {
         Some(difference) => {
@@ -86,10 +90,10 @@ pub fn verify(args: &Verify) -> Result<(), Failure> {
         None => None,
     };
     if args.json {
-        let report = report(network, &comparison, &skipped, captured.as_ref(), written.as_deref());
+        let report = report(network, &comparison, &tiers, &skipped, captured.as_ref(), written.as_deref());
         stdout::json("verify", &report)?;
     } else {
-        stdout::print(&describe(&comparison, &skipped, captured.as_ref()))?;
+        stdout::print(&describe(&comparison, &tiers, &skipped, captured.as_ref()))?;
     }
     if let Some(path) = &written {
         eprintln!("written to {0}: `loomc replay {0}` runs it again", printable(&path.display().to_string()));
@@ -118,6 +122,7 @@ fn save(report: &Captured, args: &Verify) -> Result<Option<PathBuf>, Failure> {
 fn report<'a>(
     network: &'a str,
     comparison: &'a Comparison,
+    tiers: &[Option<Tier>],
     skipped: &'a [String],
     captured: Option<&Captured>,
     written: Option<&Path>,
@@ -139,11 +144,15 @@ fn report<'a>(
             report: written.map(|path| path.display().to_string()),
         }
     });
-    let device = |(device, digest): &'a (Device, String)| DeviceReport { device: device.name(), digest };
+    let device = |((device, digest), tier): (&'a (Device, String), &Option<Tier>)| DeviceReport {
+        device: device.name(),
+        tier: tier.map(Tier::name),
+        digest,
+    };
     Report {
         network,
         same: comparison.difference.is_none(),
-        devices: comparison.digests.iter().map(device).collect(),
+        devices: comparison.digests.iter().zip(tiers).map(device).collect(),
         skipped,
         kernels: comparison.kernels,
         samples: comparison.samples,
@@ -152,8 +161,14 @@ fn report<'a>(
     }
 }
 
-fn describe(comparison: &Comparison, skipped: &[String], captured: Option<&Captured>) -> String {
-    let names: Vec<&str> = comparison.digests.iter().map(|(device, _)| device.name()).collect();
+fn describe(
+    comparison: &Comparison,
+    tiers: &[Option<Tier>],
+    skipped: &[String],
+    captured: Option<&Captured>,
+) -> String {
+    let devices = comparison.digests.iter().zip(tiers);
+    let names: Vec<String> = devices.map(|((device, _), tier)| device_name(*device, *tier)).collect();
     let mut text = String::new();
     for reason in skipped {
         let _ = writeln!(text, "left out: {reason}");

@@ -1,13 +1,12 @@
 //! The adapters of a machine, and which of them to use.
 
 use loom_codegen_wgsl::Class;
-use serde::{Serialize, Serializer};
 
 use super::float_controls;
 use crate::fp_env::FpEnv;
 
 /// An adapter, as `loomc devices` lists it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterInfo {
     /// The adapter's name.
     pub name: String,
@@ -18,37 +17,15 @@ pub struct AdapterInfo {
     /// The graphics interface.
     pub backend: String,
     /// What kind of device it is.
-    #[serde(serialize_with = "class_name")]
     pub class: Class,
-    /// The property that every tier needs and the adapter lacks; `None` if it has them all.
-    pub missing: Option<String>,
-    /// The tier that it would run in.
-    pub tier: Option<Tier>,
-}
-
-/// What the exactness of a device rests on (LN1 section 8), beside the probe that each must pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tier {
-    /// The SPIR-V and Vulkan specifications: all float controls.
-    Strict,
-    /// The same, but for subnormals the probe alone: the driver does not list `shaderDenormPreserveFloat32`, as Mesa's
-    /// lavapipe and NVIDIA's driver don't, though both keep subnormals.
-    Probed,
-}
-
-impl Tier {
-    /// The name in messages.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Tier::Strict => "strict",
-            Tier::Probed => "probed",
-        }
-    }
-}
-
-fn class_name<S: Serializer>(class: &Class, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(class.name())
+    /// The vendor's number.
+    pub vendor: u32,
+    /// The device's number, by the vendor.
+    pub device: u32,
+    /// What the tier strict needs and the adapter or its driver lacks.
+    pub lacks: Vec<&'static str>,
+    /// What the tier strict asks for although the driver does not list it: then the probe shows whether it is there.
+    pub unlisted: Vec<&'static str>,
 }
 
 /// The adapters of this machine, in the order in which they'd be chosen: discrete GPUs, integrated ones, software.
@@ -87,31 +64,35 @@ pub(super) fn class(info: &wgpu::AdapterInfo) -> Class {
 pub(super) fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
     let info = adapter.get_info();
     let class = class(&info);
-    let tier = tier(adapter);
+    let mut lacks = Vec::new();
+    let mut unlisted = Vec::new();
+    if !adapter.features().contains(wgpu::Features::PASSTHROUGH_SHADERS) {
+        lacks.push("passthrough shaders");
+    }
+    match float_controls::of(adapter) {
+        Err(missing) => lacks.push(missing),
+        Ok(controls) => {
+            if !controls.rounding_mode_rte {
+                lacks.push("shaderRoundingModeRTEFloat32");
+            }
+            if !controls.signed_zero_inf_nan_preserve {
+                lacks.push("shaderSignedZeroInfNanPreserveFloat32");
+            }
+            // Mesa's lavapipe and NVIDIA's driver don't list it, though both keep subnormals.
+            if !controls.denorm_preserve {
+                unlisted.push("shaderDenormPreserveFloat32");
+            }
+        }
+    }
     AdapterInfo {
         name: info.name,
         driver: info.driver,
         driver_info: info.driver_info,
         backend: info.backend.to_string(),
         class,
-        missing: tier.err().map(str::to_string),
-        tier: tier.ok(),
-    }
-}
-
-/// The tier of an adapter, or what it lacks.
-fn tier(adapter: &wgpu::Adapter) -> Result<Tier, &'static str> {
-    if !adapter.features().contains(wgpu::Features::PASSTHROUGH_SHADERS) {
-        return Err("passthrough shaders");
-    }
-    let controls = float_controls::of(adapter)?;
-    if !controls.rounding_mode_rte {
-        Err("shaderRoundingModeRTEFloat32")
-    } else if !controls.signed_zero_inf_nan_preserve {
-        Err("shaderSignedZeroInfNanPreserveFloat32")
-    } else if controls.denorm_preserve {
-        Ok(Tier::Strict)
-    } else {
-        Ok(Tier::Probed)
+        vendor: info.vendor,
+        device: info.device,
+        lacks,
+        unlisted,
     }
 }

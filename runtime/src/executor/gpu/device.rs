@@ -1,4 +1,4 @@
-//! An open device: where wgpu's handles, its errors and the making of pipelines live.
+//! wgpu's device: where its handles, its errors and the making of pipelines live.
 
 use std::borrow::Cow;
 use std::num::NonZeroU64;
@@ -8,114 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use loom_codegen_wgsl::{
     Arithmetic, Controls, Error as CodegenError, Limits, Target, WgslKernel, strict_spirv_for, validate,
 };
-use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use super::adapter::{self, AdapterInfo, Tier};
-use super::probe::{self, Probe};
+use super::adapter::AdapterInfo;
+use super::ladder::Form;
+use crate::digest::hex;
 use crate::executor::ExecuteError;
-use crate::fp_env::FpEnv;
-
-/// The environment variable that [`GpuOptions::default`] takes the adapter's name from.
-const ADAPTER_VARIABLE: &str = "LOOM_ADAPTER";
-
-/// Which device to open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GpuOptions {
-    /// A part of the adapter's name, whatever the case.
-    pub adapter: Option<String>,
-}
-
-impl Default for GpuOptions {
-    /// The adapter that the environment variable `LOOM_ADAPTER` names, or any.
-    fn default() -> GpuOptions {
-        GpuOptions { adapter: std::env::var(ADAPTER_VARIABLE).ok().filter(|name| !name.is_empty()) }
-    }
-}
-
-/// What `loomc devices` says about an open device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DeviceInfo {
-    /// The adapter.
-    #[serde(flatten)]
-    pub adapter: AdapterInfo,
-    /// The SPIR-V float controls that its shaders ask for.
-    pub controls: Vec<&'static str>,
-    /// How it answered the probe.
-    pub probes: Vec<Probe>,
-}
-
-/// An open GPU, shared by the executors on it.
-#[derive(Debug)]
-pub struct GpuDevice {
-    pub(super) context: Context,
-    info: DeviceInfo,
-}
-
-impl GpuDevice {
-    /// Opens the first adapter that is named by the options and fit for the strict tier: see
-    /// [`list_adapters`](super::list_adapters) for the order. The error tells why each was refused.
-    pub fn open(options: &GpuOptions) -> Result<Arc<GpuDevice>, ExecuteError> {
-        // A software device computes on threads that it starts on the way, and they take this thread's environment.
-        FpEnv::run(|| GpuDevice::open_named(options))
-    }
-
-    fn open_named(options: &GpuOptions) -> Result<Arc<GpuDevice>, ExecuteError> {
-        let name = options.adapter.as_deref();
-        let mut refusals = Vec::new();
-        for adapter in adapter::adapters(name) {
-            let info = adapter::describe(&adapter);
-            let name = info.name.clone();
-            match GpuDevice::open_adapter(&adapter, info) {
-                Ok(device) => return Ok(Arc::new(device)),
-                Err(reason) => refusals.push(format!("{name} {reason}")),
-            }
-        }
-        let looked_for = match name {
-            Some(name) => format!("a Vulkan adapter called `{name}`"),
-            None => "a Vulkan adapter".to_string(),
-        };
-        Err(ExecuteError::NoDevice(if refusals.is_empty() {
-            format!("{looked_for} was looked for, there is none")
-        } else {
-            format!("{looked_for} that is exact was looked for; {}", refusals.join("; "))
-        }))
-    }
-
-    /// Opens an adapter, or says why not, as the end of a sentence that begins with its name.
-    fn open_adapter(adapter: &wgpu::Adapter, info: AdapterInfo) -> Result<GpuDevice, String> {
-        let tier = match (info.tier, &info.missing) {
-            (Some(tier), None) => tier,
-            (_, missing) => return Err(format!("lacks {}", missing.as_deref().unwrap_or("a tier"))),
-        };
-        let mut context = Context::open(adapter, &info)?;
-        // Where the driver does not promise to keep subnormals, some keep them all the same (Mesa's lavapipe), some once
-        // they are asked to (NVIDIA's 580, which does not list what it then does): the probe decides.
-        let attempts: &[bool] = if tier == Tier::Strict { &[true] } else { &[false, true] };
-        let mut failed = String::new();
-        for &denorm_preserve in attempts {
-            context.controls = Controls { denorm_preserve };
-            let probes = probe::run(&context).map_err(|error| format!("could not be probed: {error}"))?;
-            match probes.iter().find(|probe| !probe.passed) {
-                None => {
-                    let controls = context.controls.names().collect();
-                    return Ok(GpuDevice { context, info: DeviceInfo { adapter: info, controls, probes } });
-                }
-                Some(probe) => failed = probe.name.to_string(),
-            }
-        }
-        Err(format!("fails the probe `{failed}`"))
-    }
-
-    /// What it is.
-    pub fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
-
-    /// What code is generated for.
-    pub fn target(&self) -> &Target {
-        &self.context.target
-    }
-}
 
 /// wgpu's device and queue, and what went wrong on them.
 #[derive(Debug)]
@@ -124,7 +22,7 @@ pub(super) struct Context {
     pub queue: wgpu::Queue,
     pub target: Target,
     pub limits: wgpu::Limits,
-    /// What SPIR-V may ask for.
+    /// What SPIR-V asks for.
     controls: Controls,
     /// The first fault that no error scope saw: the device is lost, or wgpu failed between two calls.
     fault: Arc<Mutex<Option<String>>>,
@@ -140,16 +38,18 @@ pub(super) struct Pipeline {
 }
 
 impl Context {
-    fn open(adapter: &wgpu::Adapter, info: &AdapterInfo) -> Result<Context, String> {
+    /// Opens an adapter, in no tier yet.
+    pub fn open(adapter: &wgpu::Adapter, info: &AdapterInfo) -> Result<Context, String> {
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("loom"),
-            required_features: wgpu::Features::PASSTHROUGH_SHADERS,
+            // The tier strict needs them, the others do without.
+            required_features: adapter.features() & wgpu::Features::PASSTHROUGH_SHADERS,
             required_limits: limits.clone(),
             ..wgpu::DeviceDescriptor::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
-            .map_err(|error| format!("could not be opened: {error}"))?;
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| error.to_string())?;
         let fault = Arc::new(Mutex::new(None));
         let report = |fault: &Arc<Mutex<Option<String>>>| {
             let fault = Arc::clone(fault);
@@ -177,6 +77,12 @@ impl Context {
             },
         );
         Ok(Context { device, queue, target, limits, controls: Controls::ALL, fault })
+    }
+
+    /// From now on shaders are made in this form.
+    pub fn take(&mut self, form: Form) {
+        self.target.arithmetic = form.arithmetic;
+        self.controls = form.controls.unwrap_or(Controls::ALL);
     }
 
     /// Calls wgpu and collects what it reports.
@@ -328,6 +234,15 @@ impl Shader {
             Shader::Strict(words) => strict_module(device, name, words, size),
             Shader::Plain(source) => plain_module(device, name, source),
         }
+    }
+
+    /// `sha256:` and the digest of what the driver is given.
+    pub fn digest(&self) -> String {
+        let bytes = match self {
+            Shader::Strict(words) => bytemuck::cast_slice(words),
+            Shader::Plain(source) => source.as_bytes(),
+        };
+        format!("sha256:{}", hex(&Sha256::digest(bytes)))
     }
 }
 

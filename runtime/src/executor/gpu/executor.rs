@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use loom_codegen_wgsl::{Arithmetic, Target, WgslKernel, generate};
 use loom_ir::kernel::{BufferKind, Program, Step, Verified};
 
-use super::adapter::Tier;
-use super::device::{Context, GpuDevice, Pipeline, Shader, check_limit, codegen_error};
+use super::device::{Context, Pipeline, Shader, check_limit, codegen_error};
 use super::memory::{Memory, Place};
+use super::open::GpuDevice;
+use super::trial::Trials;
+use crate::executor::tier::Tier;
 use crate::executor::{ExecuteError, Executor, WeightBits};
 use crate::fp_env::FpEnv;
 
@@ -46,8 +48,10 @@ impl GpuExecutor {
         weights: Arc<dyn WeightBits>,
         target: &Target,
     ) -> Result<GpuExecutor, ExecuteError> {
+        let trials = Trials { adapter: &device.info().adapter, certificates: &device.certificates };
+        let trials = (target.arithmetic == Arithmetic::Guarded).then_some(trials);
         // naga and drivers fold arithmetic on constants with the processor's own.
-        let ready = FpEnv::run(|| Ready::new(&device.context, program, &*weights, target))?;
+        let ready = FpEnv::run(|| Ready::new(&device.context, program, &*weights, target, trials))?;
         Ok(GpuExecutor { device, ready })
     }
 }
@@ -59,8 +63,11 @@ impl Executor for GpuExecutor {
 
     fn description(&self) -> String {
         let adapter = &self.device.info().adapter;
-        let tier = adapter.tier.map_or("none", Tier::name);
-        format!("{}, {} {}, tier {tier}", adapter.name, adapter.driver, adapter.driver_info)
+        format!("{}, {} {}, tier {}", adapter.name, adapter.driver, adapter.driver_info, self.device.tier())
+    }
+
+    fn tier(&self) -> Option<Tier> {
+        Some(self.device.tier())
     }
 
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
@@ -90,12 +97,15 @@ pub(super) struct Ready {
     writable: bool,
 }
 
-struct Dispatch {
+/// A kernel, ready to be dispatched.
+pub(super) struct Dispatch {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
     workgroups: [u32; 3],
     /// In a loop: the binding of its index.
     turn: Option<wgpu::BindGroup>,
+    /// The digest of its shader.
+    pub digest: String,
 }
 
 /// Bytes from one index of a loop to the next: the least alignment that WebGPU lets a device ask of a dynamic offset.
@@ -114,10 +124,15 @@ impl Ready {
         program: Arc<Verified>,
         weights: &dyn WeightBits,
         target: &Target,
+        trials: Option<Trials<'_>>,
     ) -> Result<Ready, ExecuteError> {
         let kernels = generate(&program, target).map_err(codegen_error)?;
-        let memory = Memory::new(context, &program, weights)?;
+        let memory = Memory::new(context, &program)?;
         let dispatches = make_dispatches(context, &program, &memory, &kernels, target.arithmetic)?;
+        if let Some(trials) = trials {
+            trials.run(context, &program, &memory, &dispatches)?;
+        }
+        memory.upload_weights(context, &program, weights)?;
         let stage = |ids: Vec<_>, usage: wgpu::BufferUsages, mapped: bool| -> Result<Vec<Staging>, ExecuteError> {
             let mut list = Vec::new();
             for (index, id) in ids.into_iter().enumerate() {
@@ -179,7 +194,6 @@ impl Ready {
                 context.queue.submit([encoder.finish()]);
             })
         })?;
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let mut bits = Vec::new();
         for step in self.program.steps() {
             // Not around `observe`, which is the caller's.
@@ -192,20 +206,7 @@ impl Ready {
             })?;
             for number in step.kernels() {
                 let place = self.memory.place(self.program.kernels[number].output.buffer);
-                bits.clear();
-                bits.resize((place.bytes / 4) as usize, 0);
-                if place.bytes > 0 {
-                    FpEnv::run(|| {
-                        let staging = context.buffer("trace", place.bytes, usage, false)?;
-                        context.scoped(|| {
-                            let mut encoder = encoder(context);
-                            encoder.copy_buffer_to_buffer(&place.buffer, place.offset, &staging, 0, place.bytes);
-                            context.queue.submit([encoder.finish()]);
-                        })?;
-                        map(context, [(&staging, wgpu::MapMode::Read)])?;
-                        read(&staging, &mut bits)
-                    })?;
-                }
+                FpEnv::run(|| fetch(context, place, &mut bits))?;
                 if observe(number, &bits).is_break() {
                     return Ok(());
                 }
@@ -234,19 +235,8 @@ impl Ready {
 
     /// Encodes dispatches as one pass; wgpu puts the barriers between them.
     fn encode(&self, encoder: &mut wgpu::CommandEncoder, steps: impl IntoIterator<Item = Step>) {
-        let mut pass =
-            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("loom"), timestamp_writes: None });
-        let mut dispatch = |kernel: usize, index: u64| {
-            let Dispatch { pipeline, bindings, workgroups: [x, y, z], turn } = &self.dispatches[kernel];
-            if *x > 0 {
-                pass.set_pipeline(pipeline);
-                pass.set_bind_group(0, bindings, &[]);
-                if let Some(turn) = turn {
-                    pass.set_bind_group(1, turn, &[(index * TURN_STRIDE) as u32]);
-                }
-                pass.dispatch_workgroups(*x, *y, *z);
-            }
-        };
+        let mut pass = compute_pass(encoder);
+        let mut dispatch = |kernel: usize, index: u64| self.dispatches[kernel].encode(&mut pass, index);
         for step in steps {
             match step {
                 Step::Kernel(kernel) => dispatch(kernel, 0),
@@ -286,8 +276,56 @@ fn make_turns(context: &Context, program: &Program) -> Result<wgpu::Buffer, Exec
     Ok(buffer)
 }
 
+/// What lies in a place.
+fn fetch(context: &Context, place: &Place, bits: &mut Vec<u32>) -> Result<(), ExecuteError> {
+    bits.clear();
+    if place.bytes == 0 {
+        return Ok(());
+    }
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let staging = context.buffer("trace", place.bytes, usage, false)?;
+    context.scoped(|| {
+        let mut encoder = encoder(context);
+        encoder.copy_buffer_to_buffer(&place.buffer, place.offset, &staging, 0, place.bytes);
+        context.queue.submit([encoder.finish()]);
+    })?;
+    map(context, [(&staging, wgpu::MapMode::Read)])?;
+    bits.resize((place.bytes / 4) as usize, 0);
+    read(&staging, bits)
+}
+
+/// Runs one kernel, of a loop for this index, and gives what lies where it wrote.
+pub(super) fn run_alone(
+    context: &Context,
+    dispatch: &Dispatch,
+    index: u64,
+    place: &Place,
+    bits: &mut Vec<u32>,
+) -> Result<(), ExecuteError> {
+    context.scoped(|| {
+        let mut encoder = encoder(context);
+        dispatch.encode(&mut compute_pass(&mut encoder), index);
+        context.queue.submit([encoder.finish()]);
+    })?;
+    fetch(context, place, bits)
+}
+
+impl Dispatch {
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>, index: u64) {
+        let [x, y, z] = self.workgroups;
+        if x > 0 {
+            pass.set_pipeline(&self.pipeline);
+            pass.set_bind_group(0, &self.bindings, &[]);
+            if let Some(turn) = &self.turn {
+                pass.set_bind_group(1, turn, &[(index * TURN_STRIDE) as u32]);
+            }
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+}
+
 /// Makes the pipelines, one for kernels whose shaders are the same, and binds the buffers.
-fn make_dispatches(
+pub(super) fn make_dispatches(
     context: &Context,
     program: &Program,
     memory: &Memory,
@@ -306,6 +344,7 @@ fn make_dispatches(
             .map(|binding| binding.read_only && program.buffer(binding.buffer).kind != BufferKind::Temp)
             .collect();
         let key = (context.shader(kernel, arithmetic)?, read_only);
+        let digest = key.0.digest();
         let Pipeline { pipeline, layout, turn } = match pipelines.get(&key) {
             Some(pipeline) => pipeline.clone(),
             None => {
@@ -336,9 +375,13 @@ fn make_dispatches(
                 Some(context.scoped(|| context.device.create_bind_group(&descriptor))?)
             }
         };
-        dispatches.push(Dispatch { pipeline, bindings, workgroups: kernel.workgroups, turn });
+        dispatches.push(Dispatch { pipeline, bindings, workgroups: kernel.workgroups, turn, digest });
     }
     Ok(dispatches)
+}
+
+fn compute_pass(encoder: &mut wgpu::CommandEncoder) -> wgpu::ComputePass<'_> {
+    encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("loom"), timestamp_writes: None })
 }
 
 fn encoder(context: &Context) -> wgpu::CommandEncoder {

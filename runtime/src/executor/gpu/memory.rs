@@ -27,6 +27,11 @@ impl Place {
         Place { buffer, offset: 0, bytes }
     }
 
+    /// Writes all of it; the device takes the bits before it does what is submitted later.
+    pub fn write(&self, context: &Context, bits: &[u32]) -> Result<(), ExecuteError> {
+        context.scoped(|| context.queue.write_buffer(&self.buffer, self.offset, bytemuck::cast_slice(bits)))
+    }
+
     pub fn binding(&self) -> wgpu::BindingResource<'_> {
         let size = wgpu::BufferSize::new(self.bytes.max(4));
         wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size })
@@ -40,15 +45,17 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Checks every size against the device's limits, then allocates, and uploads weights and constants.
-    pub fn new(context: &Context, program: &Program, weights: &dyn WeightBits) -> Result<Memory, ExecuteError> {
+    /// Checks every size against the device's limits, then allocates, and uploads constants.
+    pub fn new(context: &Context, program: &Program) -> Result<Memory, ExecuteError> {
         for buffer in &program.buffers {
             context.check_binding(|| format!("buffer `{}`", buffer.name), buffer.bytes())?;
         }
         let segments = Segment::plan(program, context.limits.max_buffer_size)?;
 
         let storage = wgpu::BufferUsages::STORAGE;
-        let (read, written) = (storage | wgpu::BufferUsages::COPY_DST, storage | wgpu::BufferUsages::COPY_SRC);
+        let read = storage | wgpu::BufferUsages::COPY_DST;
+        // Trials write what later kernels read.
+        let written = read | wgpu::BufferUsages::COPY_SRC;
         // Temporary buffers are bound for writing, the others that a kernel reads are not: one kernel may have both without
         // elements, and no buffer may be bound both ways.
         let empty = context.buffer("empty", 0, written, false)?;
@@ -59,52 +66,67 @@ impl Memory {
             .collect::<Result<_, _>>()?;
 
         let mut places = Vec::with_capacity(program.buffers.len());
-        let mut weight = 0;
-        let mut on_the_way = 0;
         for (index, buffer) in program.buffers.iter().enumerate() {
             let bytes = buffer.bytes();
-            let bits = match &buffer.kind {
-                BufferKind::Constant(bits) => Some(bits.as_slice()),
-                BufferKind::Weight => {
-                    weight += 1;
-                    Some(weights.bits(weight - 1))
-                }
-                _ => None,
-            };
-            if let Some(bits) = bits
-                && bits.len() as u64 * 4 != bytes
-            {
-                let found = bits.len();
-                return Err(ExecuteError::Internal(format!("buffer `{}` is given {found} elements", buffer.name)));
-            }
             let offset = program.plan.as_ref().and_then(|plan| plan.offsets[index]);
-            let place = match (&buffer.kind, offset, bits) {
-                (BufferKind::Temp, ..) if bytes == 0 => Place::whole(empty_temporary.clone(), 0),
+            let own = |usage| context.buffer(&buffer.name, bytes, usage, false);
+            places.push(match (&buffer.kind, offset) {
+                (BufferKind::Temp, _) if bytes == 0 => Place::whole(empty_temporary.clone(), 0),
                 _ if bytes == 0 => Place::whole(empty.clone(), 0),
-                (BufferKind::Temp, Some(offset), _) => {
+                (BufferKind::Temp, Some(offset)) => {
                     let inside = |segment: &Segment| segment.start <= offset && offset < segment.end;
                     let Some(number) = segments.iter().position(inside) else {
                         return Err(ExecuteError::Internal(format!("buffer `{}` has no place", buffer.name)));
                     };
                     Place { buffer: arenas[number].clone(), offset: offset - segments[number].start, bytes }
                 }
-                (_, _, Some(bits)) => {
-                    let place = Place::whole(context.buffer(&buffer.name, bytes, read, false)?, bytes);
-                    context.scoped(|| context.queue.write_buffer(&place.buffer, 0, bytemuck::cast_slice(bits)))?;
-                    on_the_way += bytes;
-                    if on_the_way >= UPLOAD_STEP {
-                        flush(context)?;
-                        on_the_way = 0;
-                    }
-                    place
+                (BufferKind::Temp | BufferKind::Output, _) => Place::whole(own(written)?, bytes),
+                (BufferKind::Input | BufferKind::Weight | BufferKind::Constant(_), _) => {
+                    Place::whole(own(read)?, bytes)
                 }
-                (BufferKind::Input, ..) => Place::whole(context.buffer(&buffer.name, bytes, read, false)?, bytes),
-                _ => Place::whole(context.buffer(&buffer.name, bytes, written, false)?, bytes),
-            };
-            places.push(place);
+            });
         }
-        flush(context)?;
-        Ok(Memory { places })
+        let memory = Memory { places };
+        let constants = program.buffers.iter().enumerate().filter_map(|(index, buffer)| match &buffer.kind {
+            BufferKind::Constant(bits) => Some((BufferId(index as u32), bits.as_slice())),
+            _ => None,
+        });
+        memory.upload(context, program, constants)?;
+        Ok(memory)
+    }
+
+    /// Uploads the weights.
+    pub fn upload_weights(
+        &self,
+        context: &Context,
+        program: &Program,
+        weights: &dyn WeightBits,
+    ) -> Result<(), ExecuteError> {
+        let weights = program.weights().enumerate().map(|(number, (id, _))| (id, weights.bits(number)));
+        self.upload(context, program, weights)
+    }
+
+    fn upload<'a>(
+        &self,
+        context: &Context,
+        program: &Program,
+        list: impl Iterator<Item = (BufferId, &'a [u32])>,
+    ) -> Result<(), ExecuteError> {
+        let mut on_the_way = 0;
+        for (id, bits) in list {
+            let (name, place) = (&program.buffer(id).name, self.place(id));
+            if bits.len() as u64 * 4 != place.bytes {
+                let found = bits.len();
+                return Err(ExecuteError::Internal(format!("buffer `{name}` is given {found} elements")));
+            }
+            place.write(context, bits)?;
+            on_the_way += place.bytes;
+            if on_the_way >= UPLOAD_STEP {
+                flush(context)?;
+                on_the_way = 0;
+            }
+        }
+        flush(context)
     }
 
     pub fn place(&self, id: BufferId) -> &Place {
