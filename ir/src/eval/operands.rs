@@ -51,7 +51,8 @@ pub enum Role {
 
 /// What made an element of a verified kernel's output, whose inputs are in `memory`. Of terms, the first `most` are listed.
 ///
-/// `element` must be below the output's number of elements.
+/// `element` must be below the output's number of elements. What a loop writes again for each index of its first axis must
+/// be in `memory` as it was for the element's.
 pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> Operands {
     let index = index_of(kernel, element);
     let mut found = Operands { index: index[..kernel.output_axes()].to_vec(), ..Operands::default() };
@@ -124,8 +125,8 @@ fn load(access: &Access, memory: &Memory, role: Role, index: &[u64]) -> Operand 
     Operand { role, buffer: access.buffer, element, bits }
 }
 
-/// The index at which a kernel writes an element; 0 on the axes that do not move its output.
-fn index_of(kernel: &Kernel, element: u64) -> Vec<u64> {
+/// The index at which a verified kernel writes an element; 0 on the axes that do not move its output.
+pub fn index_of(kernel: &Kernel, element: u64) -> Vec<u64> {
     let linear = kernel.output.linear();
     let stride = |axis: usize| linear.coefficients.get(axis).map_or(0, |&stride| stride.unsigned_abs());
     let mut axes: Vec<usize> = (0..kernel.output_axes()).filter(|&axis| kernel.axes[axis] > 1).collect();
@@ -224,6 +225,36 @@ mod tests {
             right(2, 13),
         ];
         assert_eq!(found.list, expected);
+    }
+
+    #[test]
+    fn a_gather_is_made_of_its_place_and_what_lies_there() {
+        let access = |buffer: u32, shape: Shape, coords: Vec<Affine>| Access {
+            buffer: BufferId(buffer),
+            shape,
+            coords,
+            guards: Vec::new(),
+            fill: 0,
+        };
+        let kernel = Kernel {
+            name: "gather".to_string(),
+            axes: vec![2, 3],
+            loads: vec![
+                access(0, Shape::from([2]), vec![Affine::axis(0, 2)]),
+                access(1, Shape::from([3]), vec![Affine::axis(1, 2)]),
+            ],
+            body: Body::Gather(Gather {
+                index: Lambda::identity(Arg::Load(0), DType::U32),
+                result: Lambda::identity(Arg::Load(1), DType::F32),
+            }),
+            output: access(2, Shape::from([2]), vec![Affine::axis(0, 2)]),
+            in_loop: None,
+        };
+        let memory = Memory { buffers: vec![vec![2, 9], vec![10, 11, 12], vec![0; 2]] };
+        let place = |element: u64, bits| Operand { role: Role::Row, buffer: BufferId(0), element: Some(element), bits };
+        let there = Operand { role: Role::Result, buffer: BufferId(1), element: Some(2), bits: 12 };
+        assert_eq!(operands(&kernel, &memory, 0, 9).list, [place(0, 2), there]);
+        assert_eq!(operands(&kernel, &memory, 1, 9).list, [place(1, 9)], "there is no row 9");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Takes the kernel that differs out of its network, with what it read.
+//! Takes the kernel that differs out of its network, with what it read; of a loop all kernels, since they take turns.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use loom_ir::kernel::{BufferId, BufferKind, Kernel, Program, verify};
 
@@ -40,17 +40,19 @@ pub fn capture(
             read.insert(id, bits.clone());
         }
     }
-    // A kernel of a loop reads what the loop has written before: only the whole network shows that again.
-    let alone = kernel.and_then(|number| program.kernels.get(number)).filter(|kernel| kernel.in_loop.is_none());
-    if let (Some(kernel), Some(number)) = (alone, kernel) {
-        let wanted = kernel.buffers();
-        read.retain(|id, _| wanted.contains(id));
+    let group = kernel.and_then(|number| program.steps().map(|step| step.kernels()).find(|all| all.contains(&number)));
+    let (alone, origin) = match (&group, kernel) {
+        (Some(group), Some(number)) => extracted(program, group.clone(), number),
+        _ => (Program::clone(program), (0..program.buffers.len() as u32).map(BufferId).collect()),
+    };
+    if let Some(group) = &group {
+        read.retain(|id, _| origin.contains(id));
         let mut observe = |at: usize, bits: &[u32]| {
-            if at >= number {
+            if at >= group.start {
                 return ControlFlow::Break(());
             }
             if let Some(kernel) = program.kernels.get(at)
-                && wanted.contains(&kernel.output.buffer)
+                && origin.contains(&kernel.output.buffer)
             {
                 read.insert(kernel.output.buffer, bits.to_vec());
             }
@@ -58,10 +60,6 @@ pub fn capture(
         };
         reference.trace(&given, &mut observe).map_err(failed(reference))?;
     }
-    let (alone, origin) = match alone {
-        Some(kernel) => extracted(program, kernel),
-        None => (Program::clone(program), (0..program.buffers.len() as u32).map(BufferId).collect()),
-    };
     // The element of the batch at hand, not of all samples.
     let rows = slices.rows(difference.slice);
     let sample = (element.of as u64).checked_div(slices.samples()).unwrap_or(0);
@@ -107,31 +105,42 @@ pub fn capture(
     report.map(Some).ok_or_else(|| internal("a kernel's buffers do not fit it".to_string()))
 }
 
-/// A kernel as a program of its own, and the number that each of its buffers had.
+/// Some kernels as a program of their own, and the number that each of its buffers had.
 ///
-/// What it reads becomes inputs; weights and constants become weights, since code generators prepare both ahead of a run.
-fn extracted(program: &Program, kernel: &Kernel) -> (Program, Vec<BufferId>) {
-    let origin = kernel.buffers();
-    let renamed: BTreeMap<BufferId, BufferId> =
-        origin.iter().enumerate().map(|(new, &old)| (old, BufferId(new as u32))).collect();
-    let mut kernel = kernel.clone();
-    let output = kernel.output.buffer;
-    for access in kernel.loads.iter_mut().chain([&mut kernel.output]) {
-        if let Some(&new) = renamed.get(&access.buffer) {
-            access.buffer = new;
+/// What is only read becomes inputs; weights and constants become weights, since code generators prepare both ahead of a
+/// run. What kernel number `shown` writes becomes an output, unless a loop writes it again for each of its indices.
+fn extracted(program: &Program, group: Range<usize>, shown: usize) -> (Program, Vec<BufferId>) {
+    let mut kernels: Vec<Kernel> = program.kernels.get(group).map(<[Kernel]>::to_vec).unwrap_or_default();
+    let mut origin: Vec<BufferId> = Vec::new();
+    for buffer in kernels.iter().flat_map(Kernel::buffers) {
+        if !origin.contains(&buffer) {
+            origin.push(buffer);
         }
     }
+    let written: Vec<BufferId> = kernels.iter().map(|kernel| kernel.output.buffer).collect();
+    let whole = |kernel: &&Kernel| kernel.in_loop.is_none() || kernel.output.depends_on(0);
+    let output = program.kernels.get(shown).filter(whole).map(|kernel| kernel.output.buffer);
     let buffers = origin
         .iter()
         .filter_map(|&id| {
             let mut buffer = program.buffers.get(id.index())?.clone();
             buffer.kind = match buffer.kind {
-                _ if id == output => BufferKind::Output,
+                _ if Some(id) == output => BufferKind::Output,
+                kind if written.contains(&id) => kind,
                 BufferKind::Weight | BufferKind::Constant(_) => BufferKind::Weight,
                 BufferKind::Input | BufferKind::Output | BufferKind::Temp => BufferKind::Input,
             };
             Some(buffer)
         })
         .collect();
-    (Program { name: program.name.clone(), buffers, kernels: vec![kernel], plan: None }, origin)
+    let renamed: BTreeMap<BufferId, BufferId> =
+        origin.iter().enumerate().map(|(new, &old)| (old, BufferId(new as u32))).collect();
+    for kernel in &mut kernels {
+        for access in kernel.loads.iter_mut().chain([&mut kernel.output]) {
+            if let Some(&new) = renamed.get(&access.buffer) {
+                access.buffer = new;
+            }
+        }
+    }
+    (Program { name: program.name.clone(), buffers, kernels, plan: None }, origin)
 }

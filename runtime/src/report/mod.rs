@@ -1,8 +1,8 @@
 //! A difference between devices as a file that shows it again.
 //!
-//! A [`Report`] holds the kernel that differed, alone, as a program with one kernel; the bits of the buffers that it reads,
-//! from the batch in which it differed; which element came out how on which device. Where no kernel differs alone, or it is
-//! part of a loop, it holds the whole network. It needs no other file, so it can be attached to a bug report and run anywhere
+//! A [`Report`] holds the kernel that differed, alone, as a program with one kernel (or with those of its loop); the bits of
+//! the buffers that it reads, from the batch in which it differed; which element came out how on which device. Where no
+//! kernel differs alone, it holds the whole network. It needs no other file, so it can be attached to a bug report and run anywhere
 //! (`loomc replay`).
 //!
 //! The file is a safetensors container. Its tensors are the program's inputs and weights; its `__metadata__` holds
@@ -19,17 +19,19 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use loom_ir::eval::operands::{Operands, operands};
-use loom_ir::eval::program::Memory;
-use loom_ir::kernel::{BufferKind, Verified};
+use loom_ir::eval::operands::{Operands, index_of, operands};
+use loom_ir::eval::program::{Memory, run_step};
+use loom_ir::kernel::{Buffer, BufferId, BufferKind, Kernel, Step, Verified};
 use loom_ir::types::DType;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Artifact, Target};
 use crate::compare::{CompareError, Element, failed, first_element};
-use crate::session::Session;
+use crate::fp_env::FpEnv;
+use crate::session::{RunError, Session};
 use crate::tensors::Tensor;
 use crate::weights::Weights;
 
@@ -124,53 +126,92 @@ impl Report {
         &self.inputs
     }
 
-    /// Whether it holds one kernel, not a network.
-    pub fn is_kernel(&self) -> bool {
-        let alone = self.program().kernels.iter().all(|kernel| kernel.in_loop.is_none());
-        self.finding.kernel.is_some() && self.program().kernels.len() == 1 && alone
+    /// The kernel that differed; `None` where only a run of the whole network did.
+    pub fn kernel(&self) -> Option<&Kernel> {
+        self.finding.kernel?;
+        let program = self.program();
+        let named = |kernel: &&Kernel| {
+            program.buffers.get(kernel.output.buffer.index()).is_some_and(|buffer| buffer.name == self.finding.buffer)
+        };
+        program.kernels.iter().find(named)
     }
 
     /// What the element that differed is made of, the first `most` terms; `None` for a whole network.
     pub fn operands(&self, most: usize) -> Option<Operands> {
-        let kernel = self.program().kernels.first().filter(|_| self.is_kernel())?;
+        let kernel = self.kernel()?;
         let elements = self.program().buffers.get(kernel.output.buffer.index())?.shape.elements();
-        (self.finding.element < elements).then(|| operands(kernel, &self.memory(), self.finding.element, most))
+        if self.finding.element >= elements {
+            return None;
+        }
+        let mut memory = self.memory(kernel.in_loop.is_some());
+        if kernel.in_loop.is_some() {
+            // The loop as far as the element's index, so that everything in it is as the kernel found it.
+            let last = index_of(kernel, self.finding.element).first().copied().unwrap_or(0);
+            let steps: Vec<Step> = self.program().steps().collect();
+            FpEnv::run(|| {
+                for step in steps {
+                    match step {
+                        Step::Loop { kernels, count } => {
+                            let count = if kernel.output.depends_on(0) { last + 1 } else { count };
+                            run_step(self.program(), &Step::Loop { kernels, count }, &mut memory);
+                        }
+                        step @ Step::Kernel(_) => run_step(self.program(), &step, &mut memory),
+                    }
+                }
+            });
+        }
+        Some(operands(kernel, &memory, self.finding.element, most))
     }
 
     /// Runs the program once on each device, which must have been made ready from [`artifact`](Self::artifact). Gives for
     /// each the bits of the finding's element, and the first element that differs from the first device's.
     pub fn replay(&self, sessions: &mut [Session]) -> Result<Vec<Outcome>, CompareError> {
-        let inputs: Vec<&[u32]> = self.inputs.iter().map(Tensor::bits).collect();
-        let mut first: Option<Vec<Vec<u32>>> = None;
+        let mut first: Option<Vec<Written>> = None;
         let mut outcomes = Vec::with_capacity(sessions.len());
         for session in sessions {
-            let buffers = self.program().outputs();
-            let mut outputs: Vec<Vec<u32>> =
-                buffers.map(|(_, buffer)| vec![0; buffer.shape.elements() as usize]).collect();
-            let mut views: Vec<&mut [u32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-            session.run_into(&inputs, &mut views).map_err(failed(session))?;
-            let place = self.program().outputs().position(|(_, buffer)| self.is_of_finding(&buffer.name));
-            let bits = place.and_then(|place| outputs.get(place)?.get(self.finding.element as usize)).copied();
-            let expected = first.get_or_insert_with(|| outputs.clone());
-            let pairs = self.program().outputs().zip(expected.iter().zip(&outputs));
-            let mut differences = pairs.map(|((_, buffer), (expected, found))| {
-                first_element(&buffer.name, buffer.dtype, buffer.shape.dims(), expected, found)
+            let found = self.written(session).map_err(failed(session))?;
+            let expected = first.get_or_insert_with(|| found.clone());
+            let buffer = |written: &Written| self.program().buffers.get(written.buffer.index());
+            let of_finding = |written: &&Written| buffer(written).is_some_and(|b| b.name == self.finding.buffer);
+            let place = self.finding.element as usize;
+            let bits = found.iter().find(of_finding).and_then(|written| written.bits.get(place)).copied();
+            let difference = expected.iter().zip(&found).find_map(|(expected, found)| {
+                let Buffer { name, dtype, shape, .. } = buffer(found)?;
+                first_element(name, *dtype, shape.dims(), &expected.bits, &found.bits)
             });
-            outcomes.push(Outcome { bits, difference: differences.find_map(|difference| difference) });
+            outcomes.push(Outcome { bits, difference });
         }
         Ok(outcomes)
     }
 
-    fn is_of_finding(&self, buffer: &str) -> bool {
-        self.is_kernel() || buffer == self.finding.buffer
+    /// What a device writes: of kernels that differ alone each one's output, else the network's outputs.
+    fn written(&self, session: &mut Session) -> Result<Vec<Written>, RunError> {
+        let program = self.program();
+        let inputs: Vec<&[u32]> = self.inputs.iter().map(Tensor::bits).collect();
+        if self.finding.kernel.is_some() {
+            let mut written = Vec::with_capacity(program.kernels.len());
+            let mut observe = |number: usize, bits: &[u32]| {
+                let buffer = program.kernels.get(number).map(|kernel| kernel.output.buffer);
+                written.extend(buffer.map(|buffer| Written { buffer, bits: bits.to_vec() }));
+                ControlFlow::Continue(())
+            };
+            session.take_any_rows();
+            session.trace(&inputs, &mut observe)?;
+            return Ok(written);
+        }
+        let zeros = |(buffer, b): (BufferId, &Buffer)| Written { buffer, bits: vec![0; b.shape.elements() as usize] };
+        let mut written: Vec<Written> = program.outputs().map(zeros).collect();
+        let mut views: Vec<&mut [u32]> = written.iter_mut().map(|written| written.bits.as_mut_slice()).collect();
+        session.run_into(&inputs, &mut views)?;
+        Ok(written)
     }
 
     fn program(&self) -> &Arc<Verified> {
         self.artifact.program()
     }
 
-    /// The program's buffers, inputs and weights filled in.
-    fn memory(&self) -> Memory {
+    /// The program's buffers, inputs and weights filled in, and, if asked for, those that kernels write.
+    fn memory(&self, written: bool) -> Memory {
         let mut memory = Memory::default();
         let (mut inputs, mut weights) = (self.inputs.iter(), self.artifact.weights().tensors().iter());
         for buffer in &self.program().buffers {
@@ -178,13 +219,20 @@ impl Report {
                 BufferKind::Input => inputs.next().map(Tensor::bits),
                 BufferKind::Weight => weights.next().map(Tensor::bits),
                 BufferKind::Constant(bits) => Some(bits.as_slice()),
-                // The kernel's own output, which it does not read.
                 BufferKind::Output | BufferKind::Temp => None,
             };
-            memory.buffers.push(given.unwrap_or_default().to_vec());
+            let zeros = || vec![0; if written { buffer.shape.elements() as usize } else { 0 }];
+            memory.buffers.push(given.map_or_else(zeros, <[u32]>::to_vec));
         }
         memory
     }
+}
+
+/// The bits of a buffer that a kernel wrote.
+#[derive(Clone)]
+struct Written {
+    buffer: BufferId,
+    bits: Vec<u32>,
 }
 
 /// What a device gave when a report's program ran again.

@@ -254,6 +254,12 @@ impl Session {
         Ok(self.executor.trace(inputs, observe)?)
     }
 
+    /// Lets inputs name rows that a table does not have. Where an input is what a kernel of a network computed, that is no
+    /// mistake of the caller's.
+    pub(crate) fn take_any_rows(&mut self) {
+        self.ids.clear();
+    }
+
     /// Checks tensors against the network's inputs and cuts them into batches.
     pub fn slices(&self, inputs: &[Tensor]) -> Result<Slices, RunError> {
         Slices::new(&self.program, &self.ids, self.batch, inputs)

@@ -25,8 +25,8 @@ pub fn run(data: &[u8]) {
     if !affordable(report.artifact().program()) {
         return;
     }
-    if let Some(operands) = report.operands(8) {
-        assert!(operands.index.len() <= report.artifact().program().kernels[0].axes.len());
+    if let (Some(operands), Some(kernel)) = (report.operands(8), report.kernel()) {
+        assert_eq!(operands.index.len(), kernel.output_axes());
     }
     match Session::new(report.artifact(), SessionOptions::on(Device::Interp)) {
         Err(error) => expect_no_defect(&error, report.artifact().program()),

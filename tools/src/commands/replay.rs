@@ -90,8 +90,7 @@ fn describe(report: &Report, devices: &[(&'static str, String, &Outcome)], skipp
     let finding = report.finding();
     let value = |bits: u32| difference::value(finding.dtype, bits);
     let mut text = String::new();
-    let kernel = report.artifact().program().kernels.first().filter(|_| report.is_kernel());
-    let what = match kernel {
+    let what = match report.kernel() {
         Some(kernel) => format!("kernel {} `{}`", finding.kernel.unwrap_or(0), kernel.name),
         None => "the network".to_string(),
     };
