@@ -1,7 +1,5 @@
 //! Why a program could not become machine code.
 
-use loom_ir::kernel::scalar::UnaryOp;
-
 /// An error of this crate. Verified programs are never the user's mistake here: the variants say whose limit was met.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -10,7 +8,7 @@ pub enum Error {
     Target(String),
     /// A library operation that the scalar library of this build does not define.
     #[error("the scalar library does not define `{0}`")]
-    NoDefinition(UnaryOp),
+    NoDefinition(&'static str),
     /// Packed operands or scratch memory beyond what can be addressed.
     #[error("kernel `{kernel}` needs {bytes} bytes for {what}, which is too much")]
     Memory {

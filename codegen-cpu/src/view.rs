@@ -5,7 +5,7 @@
 //! through them as through one. Axes stay in groups, and merging stays inside a group, so that the row-major number of
 //! an index within its group means the same in every view of a kernel.
 
-use loom_ir::kernel::scalar::{Inst, ScalarFn, ScalarFnBuilder, UnaryOp, Value};
+use loom_ir::kernel::scalar::{Inst, ScalarFn, ScalarFnBuilder, Value};
 use loom_ir::kernel::{Access, Affine, Arg, Guard, Kernel, Lambda, Program};
 use loom_ir::numerics::library;
 use loom_ir::types::DType;
@@ -230,7 +230,11 @@ fn merge_axes(extents: &[Vec<u64>], places: &mut [Place], indexed: &[usize]) -> 
 
 /// The function with library operations replaced by their definitions.
 pub(crate) fn expand_library(function: &ScalarFn) -> Result<ScalarFn, Error> {
-    let is_library = |inst: &Inst| matches!(inst, Inst::Unary(op, _) if op.is_library());
+    let is_library = |inst: &Inst| match inst {
+        Inst::Unary(op, _) => op.is_library(),
+        Inst::Binary(op, ..) => op.is_library(),
+        _ => false,
+    };
     if !function.insts.iter().any(is_library) {
         return Ok(function.clone());
     }
@@ -245,16 +249,19 @@ fn inline(builder: &mut ScalarFnBuilder, function: &ScalarFn, args: &[Value]) ->
     for inst in &function.insts {
         let inst = inst.map_operands(|operand| values[operand.index()]);
         let value = match inst {
-            Inst::Unary(op, a) if op.is_library() => inline(builder, definition(op)?, &[a])?,
+            Inst::Unary(op, a) if op.is_library() => {
+                let definition = library::definition(op).ok_or(Error::NoDefinition(op.name()))?;
+                inline(builder, definition, &[a])?
+            }
+            Inst::Binary(op, a, b) if op.is_library() => {
+                let definition = library::binary_definition(op).ok_or(Error::NoDefinition(op.name()))?;
+                inline(builder, definition, &[a, b])?
+            }
             _ => builder.inst(inst),
         };
         values.push(value);
     }
     Ok(values[function.result.index()])
-}
-
-fn definition(op: UnaryOp) -> Result<&'static ScalarFn, Error> {
-    library::definition(op).ok_or(Error::NoDefinition(op))
 }
 
 /// The axes of a range by falling stride in the output, so that the last one walks through memory.

@@ -19,6 +19,8 @@ use crate::text::Text;
 pub(crate) enum Operation {
     /// Exact or library, of one `f32`.
     Unary(UnaryOp),
+    /// Library, of two `f32`.
+    Binary(BinaryOp),
     /// Correctly rounded division.
     Div,
     /// Saturating conversion of an `f32`.
@@ -32,6 +34,7 @@ impl Operation {
     fn name(self) -> String {
         match self {
             Operation::Unary(op) => format!("loom_{op}"),
+            Operation::Binary(op) => format!("loom_{op}"),
             Operation::Div => "loom_div".to_string(),
             Operation::ToInt(dtype) => format!("loom_to_{dtype}"),
             Operation::Soft(operation) => format!("loom_{operation}"),
@@ -41,7 +44,7 @@ impl Operation {
     /// Its straight-line program.
     fn program(self) -> Result<Program, Error> {
         let exact = |function| Ok(Program { function, converts_in_range: true });
-        let defined = |definition: Option<_>, name: String| match definition {
+        let defined = |definition, name: String| match definition {
             Some(function) => Ok(Program { function, converts_in_range: false }),
             None => Err(Error::NoDefinition(name)),
         };
@@ -55,6 +58,7 @@ impl Operation {
             Operation::ToInt(DType::I32) => exact(expand::to_i32()),
             Operation::ToInt(_) => exact(expand::to_u32()),
             Operation::Unary(op) => defined(library::definition(op), op.to_string()),
+            Operation::Binary(op) => defined(library::binary_definition(op), op.to_string()),
             Operation::Soft(operation) => defined(operation.program(), operation.to_string()),
         }
     }
@@ -278,6 +282,7 @@ impl Operations {
             BinaryOp::Xor => format!("{a} ^ {b}"),
             BinaryOp::Shl => format!("{a} << {}", shift()),
             BinaryOp::Shr => format!("{a} >> {}", shift()),
+            BinaryOp::Pow => self.call(Operation::Binary(op), &[a.to_string(), b.to_string()]),
         }
     }
 

@@ -133,12 +133,16 @@ impl Gen<'_> {
             UnaryOp::Sqrt => self.b.ins().sqrt(a),
             UnaryOp::Rsqrt
             | UnaryOp::Exp
+            | UnaryOp::Exp2
             | UnaryOp::Log
+            | UnaryOp::Log2
             | UnaryOp::Log1p
             | UnaryOp::Expm1
             | UnaryOp::Tanh
             | UnaryOp::Sigmoid
-            | UnaryOp::Erf => unreachable!("library operations are expanded before"),
+            | UnaryOp::Erf
+            | UnaryOp::Sin
+            | UnaryOp::Cos => unreachable!("library operations are expanded before"),
         }
     }
 
@@ -167,6 +171,7 @@ impl Gen<'_> {
                 let less = self.compare(CompareOp::Lt, DType::F32, a, b);
                 self.select(less, b, a, ty, lanes)
             }
+            BinaryOp::Pow => unreachable!("library operations are expanded before"),
             _ => unreachable!("verified functions are well typed: float {op}"),
         }
     }
@@ -208,6 +213,7 @@ impl Gen<'_> {
                 }
                 None => self.each_lane(lanes, &[a, b], |g, v| g.shift(op, signed, v[0], v[1])),
             },
+            BinaryOp::Pow => unreachable!("verified functions are well typed: integer {op}"),
         }
     }
 

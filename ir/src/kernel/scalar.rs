@@ -73,8 +73,12 @@ operations! {
         Rsqrt = "rsqrt",
         /// Library: e^x.
         Exp = "exp",
+        /// Library: 2^x.
+        Exp2 = "exp2",
         /// Library: natural logarithm.
         Log = "log",
+        /// Library: logarithm to the base 2.
+        Log2 = "log2",
         /// Library: ln(1 + x).
         Log1p = "log1p",
         /// Library: e^x - 1.
@@ -85,6 +89,10 @@ operations! {
         Sigmoid = "sigmoid",
         /// Library: the error function.
         Erf = "erf",
+        /// Library: sine.
+        Sin = "sin",
+        /// Library: cosine.
+        Cos = "cos",
     }
 }
 
@@ -95,12 +103,16 @@ impl UnaryOp {
             self,
             UnaryOp::Rsqrt
                 | UnaryOp::Exp
+                | UnaryOp::Exp2
                 | UnaryOp::Log
+                | UnaryOp::Log2
                 | UnaryOp::Log1p
                 | UnaryOp::Expm1
                 | UnaryOp::Tanh
                 | UnaryOp::Sigmoid
                 | UnaryOp::Erf
+                | UnaryOp::Sin
+                | UnaryOp::Cos
         )
     }
 }
@@ -132,6 +144,15 @@ operations! {
         Shl = "shl",
         /// Integer: right shift by the second operand's low 5 bits; arithmetic for `i32`.
         Shr = "shr",
+        /// Library: the first operand to the power of the second.
+        Pow = "pow",
+    }
+}
+
+impl BinaryOp {
+    /// Whether [`crate::numerics::library`] defines the operation.
+    pub const fn is_library(self) -> bool {
+        matches!(self, BinaryOp::Pow)
     }
 }
 
@@ -302,6 +323,7 @@ pub fn binary_accepts(op: BinaryOp, ty: DType) -> bool {
         }
         BinaryOp::Rem | BinaryOp::Shl | BinaryOp::Shr => matches!(ty, DType::I32 | DType::U32),
         BinaryOp::And | BinaryOp::Or | BinaryOp::Xor => ty != DType::F32,
+        BinaryOp::Pow => ty == DType::F32,
     }
 }
 

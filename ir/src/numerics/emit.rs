@@ -25,6 +25,19 @@ pub(super) fn unary_program(result: DType, body: impl FnOnce(&mut ScalarFnBuilde
     b.finish(value)
 }
 
+/// A program of two `f32` parameters.
+pub(super) fn binary_program(
+    result: DType,
+    body: impl FnOnce(&mut ScalarFnBuilder, Value, Value) -> Value,
+) -> ScalarFn {
+    let mut b = ScalarFnBuilder::new();
+    let x = b.param(DType::F32);
+    let y = b.param(DType::F32);
+    let value = body(&mut b, x, y);
+    assert_eq!(b.type_of(value), result, "a program's result has the declared type");
+    b.finish(value)
+}
+
 /// The bits of a float.
 pub(super) fn bits(b: &mut ScalarFnBuilder, x: Value) -> Value {
     b.bitcast(DType::U32, x)
@@ -104,6 +117,22 @@ pub(super) fn at_least(b: &mut ScalarFnBuilder, x: Value, limit: f32) -> Value {
 pub(super) fn scale(b: &mut ScalarFnBuilder, x: Value, constant: f32) -> Value {
     let constant = b.f32(constant);
     b.mul(x, constant)
+}
+
+/// The rounded sum of two values, where the first is the larger in size or zero, and its error, which is exact.
+pub(super) fn add_exactly(b: &mut ScalarFnBuilder, large: Value, small: Value) -> (Value, Value) {
+    let sum = b.add(large, small);
+    let back = b.sub(sum, large);
+    let error = b.sub(small, back);
+    (sum, error)
+}
+
+/// The sum of three values, of which the last is much the smallest, with little more error than one rounding. The first
+/// is larger in size than the second, or zero.
+pub(super) fn add_three(b: &mut ScalarFnBuilder, large: Value, middle: Value, small: Value) -> Value {
+    let (sum, error) = add_exactly(b, large, middle);
+    let rest = b.add(error, small);
+    b.add(sum, rest)
 }
 
 /// `c[0] + x*(c[1] + x*(c[2] + ...))`, innermost first.

@@ -115,6 +115,11 @@ fn replace(b: &mut ScalarFnBuilder, inst: Inst, keep: &dyn Fn(&Inst, DType) -> b
         }
         Inst::Binary(op, x, y) => {
             let ty = b.type_of(x);
+            if let Some(definition) = library::binary_definition(op)
+                && !keep(&inst, ty)
+            {
+                return append(b, definition, vec![x, y], keep);
+            }
             match op {
                 BinaryOp::Div if ty == DType::F32 && !keep(&inst, ty) => return b.call(div(), &[x, y]),
                 BinaryOp::Max if !keep(&inst, ty) => {

@@ -1,7 +1,7 @@
 //! The scalar math library: straight-line programs, one a function.
 //!
 //! Each function is written once, over IEEE add, sub and mul (never fused), comparisons, select and integer operations;
-//! [`definition`] gives its program. What every backend computes is this program and nothing else, so the bits are the
+//! [`definition`] and [`binary_definition`] give its program. What every backend computes is this program and nothing else, so the bits are the
 //! same everywhere, and how good they are is measured over all 2^32 arguments (`loom-ulp`; the table is in
 //! `docs/numerics.md`).
 //!
@@ -13,33 +13,52 @@
 mod error_function;
 mod exponential;
 mod logarithm;
+mod power;
 mod quotient;
 mod root;
+mod trigonometric;
 
 use std::sync::LazyLock;
 
-use crate::kernel::scalar::{ScalarFn, UnaryOp};
+use crate::kernel::scalar::{BinaryOp, ScalarFn, UnaryOp};
 
 static RSQRT: LazyLock<ScalarFn> = LazyLock::new(root::rsqrt);
 static EXP: LazyLock<ScalarFn> = LazyLock::new(exponential::exp);
+static EXP2: LazyLock<ScalarFn> = LazyLock::new(exponential::exp2);
 static LOG: LazyLock<ScalarFn> = LazyLock::new(logarithm::log);
+static LOG2: LazyLock<ScalarFn> = LazyLock::new(logarithm::log2);
 static LOG1P: LazyLock<ScalarFn> = LazyLock::new(logarithm::log1p);
 static EXPM1: LazyLock<ScalarFn> = LazyLock::new(exponential::expm1);
 static TANH: LazyLock<ScalarFn> = LazyLock::new(exponential::tanh);
 static SIGMOID: LazyLock<ScalarFn> = LazyLock::new(exponential::sigmoid);
 static ERF: LazyLock<ScalarFn> = LazyLock::new(error_function::erf);
+static SIN: LazyLock<ScalarFn> = LazyLock::new(trigonometric::sin);
+static COS: LazyLock<ScalarFn> = LazyLock::new(trigonometric::cos);
+static POW: LazyLock<ScalarFn> = LazyLock::new(power::pow);
 
 /// The definition of a library operation; `None` for the others.
 pub fn definition(op: UnaryOp) -> Option<&'static ScalarFn> {
     Some(match op {
         UnaryOp::Rsqrt => &RSQRT,
         UnaryOp::Exp => &EXP,
+        UnaryOp::Exp2 => &EXP2,
         UnaryOp::Log => &LOG,
+        UnaryOp::Log2 => &LOG2,
         UnaryOp::Log1p => &LOG1P,
         UnaryOp::Expm1 => &EXPM1,
         UnaryOp::Tanh => &TANH,
         UnaryOp::Sigmoid => &SIGMOID,
         UnaryOp::Erf => &ERF,
+        UnaryOp::Sin => &SIN,
+        UnaryOp::Cos => &COS,
+        _ => return None,
+    })
+}
+
+/// The definition of a library operation of two operands; `None` for the others.
+pub fn binary_definition(op: BinaryOp) -> Option<&'static ScalarFn> {
+    Some(match op {
+        BinaryOp::Pow => &POW,
         _ => return None,
     })
 }

@@ -32,7 +32,7 @@ pub fn fuse(program: &Program, readers: &Readers, consumer: usize) -> Option<Ker
 fn is_cheap(lambda: &Lambda) -> bool {
     let costly = |inst: &Inst| match inst {
         Inst::Unary(op, _) => op.is_library() || *op == UnaryOp::Sqrt,
-        Inst::Binary(op, ..) => matches!(op, BinaryOp::Div | BinaryOp::Rem),
+        Inst::Binary(op, ..) => op.is_library() || matches!(op, BinaryOp::Div | BinaryOp::Rem),
         _ => false,
     };
     let function = &lambda.function;

@@ -3,6 +3,7 @@
 mod batch;
 mod expansions;
 mod measure;
+mod power;
 mod reference;
 mod soft;
 
@@ -12,10 +13,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use loom_ir::kernel::scalar::{Inst, ScalarFn, UnaryOp};
-use loom_ir::numerics::{expand, library::definition};
+use loom_ir::kernel::scalar::{BinaryOp, Inst, ScalarFn, UnaryOp};
+use loom_ir::numerics::expand;
+use loom_ir::numerics::library::{binary_definition, definition};
 
 use crate::expansions::Disagreements;
+use crate::measure::Report;
 
 /// Measures the scalar library over all 2^32 arguments of each function, or a sample of them.
 #[derive(Debug, Parser)]
@@ -23,9 +26,12 @@ use crate::expansions::Disagreements;
 struct Arguments {
     /// The functions to measure, by name; all of them if none is named.
     functions: Vec<String>,
-    /// Measure every N-th argument only.
+    /// Measure every N-th argument only (of functions of one argument).
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
     stride: u64,
+    /// Measure functions of two arguments on N million pairs.
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pairs: u64,
     /// Threads to use.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=256))]
     threads: u64,
@@ -46,18 +52,21 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
-    let mut ops: Vec<UnaryOp> = Vec::new();
+    let all: Vec<Operation> = (UnaryOp::ALL.iter().filter_map(|&op| Some(Operation::Unary(op, definition(op)?))))
+        .chain(BinaryOp::ALL.iter().filter_map(|&op| Some(Operation::Binary(op, binary_definition(op)?))))
+        .collect();
+    let mut operations = Vec::new();
     for name in &arguments.functions {
-        match UnaryOp::from_name(name).filter(|op| op.is_library()) {
-            Some(op) => ops.push(op),
+        match all.iter().find(|operation| operation.name() == name) {
+            Some(&operation) => operations.push(operation),
             None => {
                 eprintln!("error: the library has no function `{name}`");
                 std::process::exit(2);
             }
         }
     }
-    if ops.is_empty() {
-        ops.extend(UnaryOp::ALL.iter().copied().filter(|op| op.is_library()));
+    if operations.is_empty() {
+        operations = all;
     }
     if arguments.exhaustive_sqrt || arguments.division.is_some() {
         check_expansions(&arguments);
@@ -69,37 +78,76 @@ fn main() {
         }
         return;
     }
+    if arguments.print {
+        for operation in operations {
+            println!("{}{}", operation.name(), operation.program());
+        }
+        return;
+    }
     println!(
         "| function | steps off | at | largest error, ulp | at | not correctly rounded | instructions | constants |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    let mut failed = false;
-    for op in ops {
-        let Some(function) = definition(op) else { continue };
-        if arguments.print {
-            println!("{op}{function}");
-            continue;
-        }
-        let report = with_progress(op.name(), (1u64 << 32).div_ceil(arguments.stride), |progress| {
-            measure::measure(op, function, arguments.stride, arguments.threads, progress)
-        });
-        let (instructions, constants) = size(function);
-        println!(
-            "| {op} | {} | {:e} | {:.3} | {:e} | {:.3} % | {instructions} | {constants} |",
-            report.steps,
-            report.steps_at,
-            report.error,
-            report.error_at,
-            100.0 * report.wrong as f64 / report.tried as f64,
-        );
-        failed |= report.broken > 0 || report.steps > 1;
-        if report.broken > 0 {
-            println!("{op}: {} results are wrong in kind or sign, such as at {:e}", report.broken, report.broken_at);
-        }
+    let mut good = true;
+    for operation in operations {
+        let (name, program) = (operation.name(), operation.program());
+        good &= match operation {
+            Operation::Unary(op, _) => {
+                let report = with_progress(name, (1u64 << 32).div_ceil(arguments.stride), |progress| {
+                    measure::measure(op, program, arguments.stride, arguments.threads, progress)
+                });
+                print_report(name, program, &report, |x| format!("{x:e}"))
+            }
+            Operation::Binary(..) => {
+                let count = arguments.pairs * 1_000_000;
+                let report =
+                    with_progress(name, count, |progress| power::measure(program, count, arguments.threads, progress));
+                print_report(name, program, &report, |[x, y]| format!("{x:e}, {y:e}"))
+            }
+        };
     }
-    if failed {
+    if !good {
         std::process::exit(1);
     }
+}
+
+/// A library operation and its program.
+#[derive(Clone, Copy)]
+enum Operation {
+    Unary(UnaryOp, &'static ScalarFn),
+    Binary(BinaryOp, &'static ScalarFn),
+}
+
+impl Operation {
+    fn name(&self) -> &'static str {
+        match self {
+            Operation::Unary(op, _) => op.name(),
+            Operation::Binary(op, _) => op.name(),
+        }
+    }
+
+    fn program(&self) -> &'static ScalarFn {
+        match self {
+            Operation::Unary(_, program) | Operation::Binary(_, program) => program,
+        }
+    }
+}
+
+/// Prints a line of the table, and tells whether the function keeps its promise.
+fn print_report<A: Copy>(name: &str, program: &ScalarFn, report: &Report<A>, show: impl Fn(A) -> String) -> bool {
+    let (instructions, constants) = size(program);
+    println!(
+        "| {name} | {} | {} | {:.3} | {} | {:.3} % | {instructions} | {constants} |",
+        report.steps,
+        show(report.steps_at),
+        report.error,
+        show(report.error_at),
+        100.0 * report.wrong as f64 / report.tried as f64,
+    );
+    if report.broken > 0 {
+        println!("{name}: {} results are wrong in kind or sign, such as at {}", report.broken, show(report.broken_at));
+    }
+    report.broken == 0 && report.steps <= 1
 }
 
 /// Exits with 1 where a program and an instruction disagree.

@@ -10,11 +10,15 @@ pub fn rounded(op: UnaryOp, x: f32) -> f32 {
     match op {
         UnaryOp::Rsqrt => core_math::rsqrtf(x),
         UnaryOp::Exp => core_math::expf(x),
+        UnaryOp::Exp2 => core_math::exp2f(x),
         UnaryOp::Log => core_math::logf(x),
+        UnaryOp::Log2 => core_math::log2f(x),
         UnaryOp::Log1p => core_math::log1pf(x),
         UnaryOp::Expm1 => core_math::expm1f(x),
         UnaryOp::Tanh => core_math::tanhf(x),
         UnaryOp::Erf => core_math::erff(x),
+        UnaryOp::Sin => core_math::sinf(x),
+        UnaryOp::Cos => core_math::cosf(x),
         UnaryOp::Sigmoid => exact(op, x) as f32,
         _ => unreachable!("not a library operation"),
     }
@@ -26,11 +30,15 @@ pub fn exact(op: UnaryOp, x: f32) -> f64 {
     match op {
         UnaryOp::Rsqrt => core_math::rsqrt(x),
         UnaryOp::Exp => core_math::exp(x),
+        UnaryOp::Exp2 => core_math::exp2(x),
         UnaryOp::Log => core_math::log(x),
+        UnaryOp::Log2 => core_math::log2(x),
         UnaryOp::Log1p => core_math::log1p(x),
         UnaryOp::Expm1 => core_math::expm1(x),
         UnaryOp::Tanh => core_math::tanh(x),
         UnaryOp::Erf => core_math::erf(x),
+        UnaryOp::Sin => core_math::sin(x),
+        UnaryOp::Cos => core_math::cos(x),
         UnaryOp::Sigmoid if x < 0.0 => {
             let e = core_math::exp(x);
             e / (1.0 + e)

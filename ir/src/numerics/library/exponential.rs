@@ -1,28 +1,29 @@
-//! exp, expm1, tanh and sigmoid: one reduction, one polynomial.
+//! exp, expm1, tanh and sigmoid: one reduction, one polynomial; and exp2, whose reduction is exact.
 //!
-//! All of them write `x = n ln 2 + r` with `|r| <= ln 2 / 2` and `e^x = 2^n (1 + r + w)`, where `w = r^2 q(r)`. The
+//! The first four write `x = n ln 2 + r` with `|r| <= ln 2 / 2` and `e^x = 2^n (1 + r + w)`, where `w = r^2 q(r)`. The
 //! integer `n` comes out of the low bits of `x/ln 2 + MAGIC + bias`: the bias is the exponent offset of the power of
 //! two that the caller needs, so that a shift by 23 makes that power without an addition.
 
 use super::quotient::{Split, quotient};
 use crate::kernel::scalar::{BinaryOp, CompareOp, ScalarFn, ScalarFnBuilder, Value};
 use crate::numerics::emit::{
-    HEAD, MAGIC, abs, at_least, at_most, bits, float, horner, masked, scale, shl, shr, test, unary_program,
-    with_sign_of,
+    HEAD, MAGIC, abs, add_exactly, add_three, at_least, at_most, bits, float, horner, masked, scale, shl, shr, test,
+    unary_program, with_sign_of,
 };
 use crate::types::DType;
 
-const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
+/// 1/ln 2.
+pub(super) const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
 
 /// The first 15 bits of ln 2: its product with an integer below 2^9 is exact.
-const LN2_HEAD: f32 = f32::from_bits(0x3f31_7200);
+pub(super) const LN2_HEAD: f32 = f32::from_bits(0x3f31_7200);
 
 /// ln 2 - [`LN2_HEAD`].
-const LN2_TAIL: f32 = f32::from_bits(0x35bf_be8e);
+pub(super) const LN2_TAIL: f32 = f32::from_bits(0x35bf_be8e);
 
 /// q with `e^r = 1 + r + r^2 q(r)` on `|r| <= 1.0001 ln 2 / 2`: Remez with weight `r^2 / e^r`, then each coefficient
 /// rounded to `f32` and the rest fitted again. Relative error of `e^r`: 2^-28.2.
-const Q: [f32; 5] = [
+pub(super) const Q: [f32; 5] = [
     f32::from_bits(0x3eff_fffe),
     f32::from_bits(0x3e2a_aa46),
     f32::from_bits(0x3d2a_ac2c),
@@ -30,11 +31,40 @@ const Q: [f32; 5] = [
     f32::from_bits(0x3ab5_6390),
 ];
 
+/// The same with one coefficient more, by linear programming, for expm1: near x = 0.35 it is small beside the `e^r` that it
+/// comes from, and so is the error it may have. Relative error of `e^r`: 2^-33.2.
+const Q_LONG: [f32; 6] = [
+    f32::from_bits(0x3f00_0000),
+    f32::from_bits(0x3e2a_aaaa),
+    f32::from_bits(0x3d2a_aa74),
+    f32::from_bits(0x3c08_8987),
+    f32::from_bits(0x3ab6_a65e),
+    f32::from_bits(0x394e_fdd0),
+];
+
+/// ln 2 to 12 bits: its product with another 12-bit number is exact.
+const LN2_TWELVE: f32 = f32::from_bits(0x3f31_7000);
+
+/// ln 2 - [`LN2_TWELVE`].
+const LN2_REST: f32 = f32::from_bits(0x3805_fdf4);
+
+/// q with `2^r = 1 + r ln 2 + r^2 q(r)` on `|r| <= 0.5001`: Remez with weight `r^2 / 2^r`, then each coefficient rounded to
+/// `f32` and the rest fitted again. Relative error of `2^r`: 2^-27.8.
+const Q2: [f32; 5] = [
+    f32::from_bits(0x3e75_fdee),
+    f32::from_bits(0x3d63_57c6),
+    f32::from_bits(0x3c1d_96e5),
+    f32::from_bits(0x3aaf_8247),
+    f32::from_bits(0x3920_dd65),
+];
+
 /// `e^x = 2^n (1 + r + w)`.
 struct Reduced {
     /// Integer whose low 9 bits are those of `n + bias`; garbage for a NaN.
     exponent: Value,
     r: Value,
+    /// What `r` lacks of the exact remainder, where that is above 2^-10.
+    r_rest: Value,
     w: Value,
 }
 
@@ -47,7 +77,7 @@ impl Reduced {
 }
 
 /// Reduces `x`, which is at most some hundreds in size. A NaN gives NaN for `r` and `w`.
-fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32) -> Reduced {
+fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32, q: &[f32]) -> Reduced {
     let magic = b.f32(MAGIC + bias as f32);
     let scaled = scale(b, x, LOG2_E);
     let shifted = b.add(scaled, magic);
@@ -56,10 +86,12 @@ fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32) -> Reduced {
     let tail = scale(b, n, LN2_TAIL);
     let coarse = b.sub(x, head);
     let r = b.sub(coarse, tail);
-    let q = horner(b, r, &Q);
+    let back = b.sub(coarse, r);
+    let r_rest = b.sub(back, tail);
+    let q = horner(b, r, q);
     let square = b.mul(r, r);
     let w = b.mul(square, q);
-    Reduced { exponent: bits(b, shifted), r, w }
+    Reduced { exponent: bits(b, shifted), r, r_rest, w }
 }
 
 /// e^x.
@@ -71,18 +103,52 @@ pub(super) fn exp() -> ScalarFn {
         let x = at_least(b, x, -104.0);
         let x = at_most(b, x, 89.0);
         // The bias 254 is shared by two exponents.
-        let reduced = reduce(b, x, 254);
+        let reduced = reduce(b, x, 254, &Q);
         let rest = b.add(reduced.r, reduced.w);
         let one = b.f32(1.0);
         let mantissa = b.add(one, rest);
-        let half = shr(b, reduced.exponent, 1);
-        let other = b.binary(BinaryOp::Sub, reduced.exponent, half);
-        let half = shl(b, half, 23);
-        let half = float(b, half);
-        let other = shl(b, other, 23);
-        let other = float(b, other);
-        let scaled = b.mul(mantissa, half);
-        b.mul(scaled, other)
+        scale_twice(b, mantissa, reduced.exponent)
+    })
+}
+
+/// `mantissa * 2^n` for an integer `exponent` whose low 9 bits are those of `n + 254`: two factors, each a normal number.
+pub(super) fn scale_twice(b: &mut ScalarFnBuilder, mantissa: Value, exponent: Value) -> Value {
+    let half = shr(b, exponent, 1);
+    let other = b.binary(BinaryOp::Sub, exponent, half);
+    let half = shl(b, half, 23);
+    let half = float(b, half);
+    let other = shl(b, other, 23);
+    let other = float(b, other);
+    let scaled = b.mul(mantissa, half);
+    b.mul(scaled, other)
+}
+
+/// 2^x.
+///
+/// `x = n + r` is exact, and so is the product of the heads of `r` and ln 2: only the last sum rounds noticeably.
+pub(super) fn exp2() -> ScalarFn {
+    unary_program(DType::F32, |b, x| {
+        // Beyond these, results are zero and infinity.
+        let x = at_least(b, x, -151.0);
+        let x = at_most(b, x, 129.0);
+        let magic = b.f32(MAGIC + 254.0);
+        let shifted = b.add(x, magic);
+        let n = b.sub(shifted, magic);
+        let r = b.sub(x, n);
+        let r_head = masked(b, r, HEAD);
+        let r_tail = b.sub(r, r_head);
+        let head = scale(b, r_head, LN2_TWELVE);
+        let tail = scale(b, r_tail, LN2_TWELVE);
+        let rest = scale(b, r, LN2_REST);
+        let tail = b.add(tail, rest);
+        let q = horner(b, r, &Q2);
+        let square = b.mul(r, r);
+        let w = b.mul(square, q);
+        let tail = b.add(tail, w);
+        let one = b.f32(1.0);
+        let mantissa = add_three(b, one, head, tail);
+        let exponent = bits(b, shifted);
+        scale_twice(b, mantissa, exponent)
     })
 }
 
@@ -93,15 +159,19 @@ pub(super) fn expm1() -> ScalarFn {
     unary_program(DType::F32, |b, x| {
         let clamped = at_least(b, x, -18.0);
         let clamped = at_most(b, clamped, 89.0);
-        let reduced = reduce(b, clamped, 126);
+        let reduced = reduce(b, clamped, 126, &Q_LONG);
         let power = reduced.power(b);
         let half = b.f32(0.5);
         let whole = b.sub(power, half);
         let linear = b.mul(power, reduced.r);
-        let head = b.add(whole, linear);
-        // |whole| >= |linear|, or whole = 0: the error of the sum is exact.
-        let back = b.sub(head, whole);
-        let error = b.sub(linear, back);
+        // |whole| >= |linear|, or whole = 0.
+        let (head, error) = add_exactly(b, whole, linear);
+        // What is left of the 1 where the power is beyond 2^24.
+        let back = b.sub(power, whole);
+        let missing = b.sub(half, back);
+        let error = b.sub(error, missing);
+        let linear_rest = b.mul(power, reduced.r_rest);
+        let error = b.add(error, linear_rest);
         let rest = b.mul(power, reduced.w);
         let tail = b.add(error, rest);
         let sum = b.add(head, tail);
@@ -121,7 +191,7 @@ pub(super) fn sigmoid() -> ScalarFn {
         let size = at_most(b, size, 104.0);
         let exponent = b.unary(crate::kernel::scalar::UnaryOp::Neg, size);
         // 2^n = 2^(n + 24) 2^-24: both are normal for n >= -150.
-        let reduced = reduce(b, exponent, 127 + 24);
+        let reduced = reduce(b, exponent, 127 + 24, &Q);
         let power = reduced.power(b);
         let one = b.f32(1.0);
         let rest = b.add(reduced.r, reduced.w);
@@ -156,7 +226,7 @@ pub(super) fn tanh() -> ScalarFn {
         // tanh is above 1 - 2^-26 here.
         let clamped = at_most(b, size, 9.25);
         let exponent = scale(b, clamped, -2.0);
-        let reduced = reduce(b, exponent, 127);
+        let reduced = reduce(b, exponent, 127, &Q);
         let power = reduced.power(b);
         let linear = b.mul(power, reduced.r);
         let rest = b.mul(power, reduced.w);
