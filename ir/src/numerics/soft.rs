@@ -219,7 +219,8 @@ impl Operation {
             Operation::From(DType::I32) => from_i32(),
             Operation::From(DType::U32) => from_u32(),
             Operation::From(DType::Bool) => from_bool(),
-            Operation::Binary(_) | Operation::To(DType::F32) | Operation::From(DType::F32) => return None,
+            Operation::Binary(op) => return library::binary_definition(op),
+            Operation::To(DType::F32) | Operation::From(DType::F32) => return None,
         })
     }
 }

@@ -32,6 +32,15 @@ impl Check {
         Check { operation, program: legalise(program), values: Vec::new() }
     }
 
+    /// Whether it is one of the library, which is long and only has to be put together rightly.
+    fn is_library(&self) -> bool {
+        match self.operation {
+            Operation::Unary(op) => op.is_library(),
+            Operation::Binary(op) => op.is_library(),
+            _ => false,
+        }
+    }
+
     /// What the processor makes of it.
     fn native(&self, args: [u32; 2]) -> u32 {
         match self.operation {
@@ -90,8 +99,9 @@ fn specials() -> Vec<u32> {
 fn every_operation_on_all_pairs_of_special_values() {
     let specials = specials();
     for mut check in binaries() {
-        for &a in &specials {
-            for &b in &specials {
+        let step = if check.is_library() { 7 } else { 1 };
+        for &a in specials.iter().step_by(step) {
+            for &b in specials.iter().step_by(step) {
                 check.pair(a, b);
             }
         }
@@ -192,14 +202,13 @@ fn quotients_round_where_it_is_hardest() {
 fn square_roots_and_integers() {
     let mut random = Sequence(0x1234_5678_9abc_def1);
     for mut check in unaries() {
-        let library = matches!(check.operation, Operation::Unary(op) if op.is_library());
         specials().into_iter().for_each(|x| check.one(x));
         for exponent in 0..512u32 {
             for step in 0..3u32 {
                 check.one((exponent << 23).wrapping_add(step).wrapping_sub(1));
             }
         }
-        for _ in 0..if library { 500 } else { 100_000 } {
+        for _ in 0..if check.is_library() { 300 } else { 100_000 } {
             check.one(random.next());
             // Of moderate size with few bits of fraction: ties among them.
             check.one(((random.next() as i32 >> random.below(31)) as f32 * 0.5).to_bits());
@@ -215,7 +224,7 @@ fn square_roots_and_integers() {
 fn relations_of_near_and_far_values() {
     let mut random = Sequence(0xfeed_beef_1234_5678);
     for mut check in binaries() {
-        for _ in 0..20_000 {
+        for _ in 0..if check.is_library() { 300 } else { 20_000 } {
             let a = random.next();
             check.pair(a, random.next());
             check.pair(a, a);
