@@ -13,9 +13,9 @@ const SMALL_CENTRE: f32 = 0.5;
 /// P(0) of [`SMALL`].
 const SMALL_VALUE: f32 = f32::from_bits(0xbd0d_70a7);
 
-/// P with `erf(x) = x + x P(x^2 - SMALL_CENTRE)` on [0, SPLIT], less [`SMALL_VALUE`] and divided by its argument: minimax in
-/// the relative error, by linear programming, each coefficient rounded to `f32` and the rest fitted again. Relative error
-/// of erf: 2^-30.2.
+/// P with `erf(x) = x + x P(x^2 - SMALL_CENTRE)` on [0, SPLIT], less [`SMALL_VALUE`] and divided by its argument:
+/// minimax in the relative error, by linear programming, each coefficient rounded to `f32` and the rest fitted again.
+/// Relative error of erf: 2^-30.2.
 const SMALL: [f32; 8] = [
     f32::from_bits(0xbe8f_e8b1),
     f32::from_bits(0x3da2_a1ba),
@@ -33,8 +33,9 @@ const LARGE_CENTRE: f32 = f32::from_bits(0x3f8f_fea6);
 /// erf at [`LARGE_CENTRE`].
 const LARGE_VALUE: f32 = f32::from_bits(0x3f63_6c8d);
 
-/// D with `erfc(LARGE_CENTRE + t) = (1 - LARGE_VALUE) (1 + t D(t))^4` on [SPLIT, 4]: the fourth root of erfc is so smooth
-/// that as many coefficients do as for [`SMALL`]. Made like those, for the least absolute error of erf: 2^-26.6.
+/// D with `erfc(LARGE_CENTRE + t) = (1 - LARGE_VALUE) (1 + t D(t))^4` on [SPLIT, 4]: the fourth root of erfc is so
+/// smooth that as many coefficients do as for [`SMALL`]. Made like those, for the least absolute error of erf:
+/// 2^-26.6.
 const LARGE: [f32; 8] = [
     f32::from_bits(0xbf36_7fb7),
     f32::from_bits(0x3d22_6ce2),
@@ -80,8 +81,8 @@ pub(super) fn erf() -> ScalarFn {
         let p = b.mul(size, p);
         let near = b.add(size, p);
 
-        // 1 - (1 - v)(1 + d)^4 = v - (1 - v)((1 + d)^4 - 1): the rounding errors are those of numbers that are small where
-        // erfc is large, not of numbers near 1. Twice (1 + d)^2 - 1 = d (d + 2).
+        // 1 - (1 - v)(1 + d)^4 = v - (1 - v)((1 + d)^4 - 1): the rounding errors are those of numbers that are small
+        // where erfc is large, not of numbers near 1. Twice (1 + d)^2 - 1 = d (d + 2).
         let two = b.f32(2.0);
         let factor = b.add(product, two);
         let squared = b.mul(product, factor);

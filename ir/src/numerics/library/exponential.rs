@@ -31,8 +31,9 @@ const Q: [f32; 5] = [
     f32::from_bits(0x3ab5_6390),
 ];
 
-/// C with `e^r = 1 + r + r^2/2 + r^3 C(r)`, for expm1 and pow: near x = 0.35 expm1 is small beside the `e^r` that it comes from, and so
-/// is the error it may have. Made like [`Q`], but by linear programming. Relative error of `e^r`: 2^-33.2.
+/// C with `e^r = 1 + r + r^2/2 + r^3 C(r)`, for pow and for expm1, which near x = 0.35 is small beside the `e^r` that
+/// it comes from, and may have as small an error. Made like [`Q`], but by linear programming. Relative error of `e^r`:
+/// 2^-33.2.
 const CUBIC: [f32; 5] = [
     f32::from_bits(0x3e2a_aaaa),
     f32::from_bits(0x3d2a_aa74),
@@ -47,8 +48,8 @@ const LN2_TWELVE: f32 = f32::from_bits(0x3f31_7000);
 /// ln 2 - [`LN2_TWELVE`].
 const LN2_REST: f32 = f32::from_bits(0x3805_fdf4);
 
-/// q with `2^r = 1 + r ln 2 + r^2 q(r)` on `|r| <= 0.5001`: Remez with weight `r^2 / 2^r`, then each coefficient rounded to
-/// `f32` and the rest fitted again. Relative error of `2^r`: 2^-27.8.
+/// q with `2^r = 1 + r ln 2 + r^2 q(r)` on `|r| <= 0.5001`: Remez with weight `r^2 / 2^r`, then each coefficient
+/// rounded to `f32` and the rest fitted again. Relative error of `2^r`: 2^-27.8.
 const Q2: [f32; 5] = [
     f32::from_bits(0x3e75_fdee),
     f32::from_bits(0x3d63_57c6),
@@ -75,8 +76,8 @@ impl Reduced {
     }
 }
 
-/// Reduces `x`, which is at most some hundreds in size. A NaN gives NaN for `r` and `w`.
-fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32, w: fn(&mut ScalarFnBuilder, Value) -> Value) -> Reduced {
+/// Reduces `x`, which is at most some hundreds in size; the series gives w. A NaN gives NaN for `r` and `w`.
+fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32, series: fn(&mut ScalarFnBuilder, Value) -> Value) -> Reduced {
     let magic = b.f32(MAGIC + bias as f32);
     let scaled = scale(b, x, LOG2_E);
     let shifted = b.add(scaled, magic);
@@ -87,7 +88,7 @@ fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32, w: fn(&mut ScalarFnBuild
     let r = b.sub(coarse, tail);
     let back = b.sub(coarse, r);
     let r_rest = b.sub(back, tail);
-    let w = w(b, r);
+    let w = series(b, r);
     Reduced { exponent: bits(b, shifted), r, r_rest, w }
 }
 
@@ -125,7 +126,8 @@ pub(super) fn exp() -> ScalarFn {
     })
 }
 
-/// `mantissa * 2^n` for an integer `exponent` whose low 9 bits are those of `n + 254`: two factors, each a normal number.
+/// `mantissa * 2^n` for an integer `exponent` whose low 9 bits are those of `n + 254`: two factors, each a normal
+/// number.
 pub(super) fn scale_twice(b: &mut ScalarFnBuilder, mantissa: Value, exponent: Value) -> Value {
     let half = shr(b, exponent, 1);
     let other = b.binary(BinaryOp::Sub, exponent, half);

@@ -24,7 +24,8 @@ struct Bin {
     tail: f32,
 }
 
-/// Mantissas times factors are within 1/16 of 1, and the nearer the smaller the logarithm is, where its terms count most.
+/// Mantissas times factors are within 1/16 of 1, and the nearer the smaller the logarithm is, where its terms count
+/// most.
 const BINS: [Bin; 8] = [
     Bin { from: 0.703_125, factor: 1.375, head: f32::from_bits(0xbea3_0c00), tail: f32::from_bits(0xb63c_21c6) },
     Bin { from: 0.76, factor: 1.25, head: f32::from_bits(0xbe64_8000), tail: f32::from_bits(0x3583_8656) },
@@ -36,8 +37,8 @@ const BINS: [Bin; 8] = [
     Bin { from: 1.25, factor: 0.75, head: f32::from_bits(0x3e93_4b00), tail: f32::from_bits(0x3504_4d37) },
 ];
 
-/// C with `ln(1 + f) = f - f^2/2 + f^3 C(f)` on |f| <= 0.0626: minimax with weight `f^3 / ln(1 + f)`, by linear programming,
-/// each coefficient rounded to `f32` and the rest fitted again. Relative error of the logarithm: 2^-35.9.
+/// C with `ln(1 + f) = f - f^2/2 + f^3 C(f)` on |f| <= 0.0626: minimax with weight `f^3 / ln(1 + f)`, by linear
+/// programming, each coefficient rounded to `f32` and the rest fitted again. Relative error of the logarithm: 2^-35.9.
 const CUBIC: [f32; 5] = [
     f32::from_bits(0x3eaa_aaab),
     f32::from_bits(0xbe7f_ffc3),
