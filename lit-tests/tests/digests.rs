@@ -13,7 +13,7 @@ use loom_runtime::artifact::{Artifact, NUMERICS, Target};
 use loom_runtime::digest::digest;
 use loom_runtime::executor::WeightBits;
 use loom_runtime::executor::cpu::{CpuExecutor, CpuOptions};
-use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions};
+use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions, Tier};
 use loom_runtime::session::{Device, Session, SessionOptions};
 use loom_runtime::tensors::{Tensor, TensorFile, read_tensor, write_tensors};
 use loom_runtime::weights::{Weights, draw_inputs};
@@ -124,15 +124,29 @@ fn cpu() {
     }
 }
 
+/// In the tier that the GPU is in of itself.
 #[test]
 fn gpu() {
-    let device = GpuDevice::open(&GpuOptions::default()).unwrap();
+    on_gpu(None);
+}
+
+#[test]
+fn gpu_in_integers() {
+    on_gpu(Some(Tier::Soft));
+}
+
+fn on_gpu(tier: Option<Tier>) {
+    let device = GpuDevice::open(&GpuOptions { tier, ..GpuOptions::default() }).unwrap();
     for example in published().examples {
         let artifact = example.artifact();
         let (program, weights) = (Arc::clone(artifact.program()), artifact.weights().clone());
         let executor = GpuExecutor::new(Arc::clone(&device), program, weights).unwrap();
         let session = Session::with_executor(&artifact, Device::Gpu, Box::new(executor));
-        example.check(&device.info().adapter.name, session, &example.inputs(&artifact));
+        example.check(
+            &format!("{}, {}", device.info().adapter.name, device.tier()),
+            session,
+            &example.inputs(&artifact),
+        );
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`library`]: exp, tanh and the rest, each one straight-line program over exact operations;
 //! - [`expand`]: division, square root and other exact operations as such programs too, and the pass that puts programs
 //!   in the place of operations a device isn't trusted with;
+//! - [`soft`]: every operation on floats as a program of integers, for devices whose floats aren't trusted at all;
 //! - [`order`]: integer keys for maxima and minima, and the one NaN.
 //!
 //! # What a scalar instruction may mean

@@ -8,7 +8,7 @@ use loom_ir::kernel::Verified;
 use loom_runtime::digest::canonicalise;
 use loom_runtime::executor::Executor;
 use loom_runtime::executor::cpu::{CpuExecutor, CpuOptions};
-use loom_runtime::executor::gpu::{Class, ContractShape, GpuDevice, GpuExecutor, GpuOptions, Target};
+use loom_runtime::executor::gpu::{Arithmetic, Class, ContractShape, GpuDevice, GpuExecutor, GpuOptions, Target};
 use loom_runtime::executor::interp::InterpExecutor;
 
 use crate::kinds::Tensors;
@@ -66,14 +66,18 @@ pub fn gpu_runners(contracts: bool) -> Vec<Runner> {
             target.shapes.contract = vec![shape];
             runner(format!("gpu, {shape:?}"), target)
         };
-        return discrete.shapes.contract.iter().map(template).collect();
+        let soft = own.clone().with_arithmetic(Arithmetic::Soft);
+        let templates = discrete.shapes.contract.iter().map(template);
+        return templates.chain([runner("gpu in integers".to_string(), soft)]).collect();
     }
     let rows = |name: &str, serial_terms: u32| {
         let mut target = discrete.clone();
         target.shapes.serial_terms = serial_terms;
         runner(format!("gpu, {name}"), target)
     };
-    vec![rows("rows by one invocation", 4096), rows("rows by teams", 0)]
+    let soft = own.clone().with_arithmetic(Arithmetic::Soft);
+    let soft = runner("gpu in integers".to_string(), soft);
+    vec![rows("rows by one invocation", 4096), rows("rows by teams", 0), soft]
 }
 
 impl Runner {

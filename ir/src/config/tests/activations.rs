@@ -67,7 +67,7 @@ fn as_a_type() {
     assert_wrong(
         r#"{"type": "relu", "activation": "gelu"}"#,
         "layers.0 (`relu`) has no key `activation`\n  \"activation\" <- unknown key\n  help: `activation` belongs to \
-         `dense`, `conv1d`, `conv2d` and `activation`\n",
+         `dense`, `conv1d`, `conv2d`, `rnn` and `activation`\n",
     );
 }
 

@@ -71,16 +71,19 @@ impl GpuDevice {
     /// Opens the first adapter that the options name and that is fit for a tier that they allow: see
     /// [`list_adapters`](super::list_adapters) for the order. The error tells why each was refused.
     pub fn open(options: &GpuOptions) -> Result<Arc<GpuDevice>, OpenError> {
+        // A software device computes on threads that it starts now, and they take this thread's environment.
+        FpEnv::run(|| GpuDevice::open_first(options))
+    }
+
+    fn open_first(options: &GpuOptions) -> Result<Arc<GpuDevice>, OpenError> {
         let certificates = Certificates::new(options.cache.as_deref());
         let mut adapters = Vec::new();
         for adapter in adapter::adapters(options.adapter.as_deref()) {
             let info = adapter::describe(&adapter);
             let name = info.name.clone();
-            // A software device computes on threads that it starts now, and they take this thread's environment.
-            let climbed = FpEnv::run(|| {
-                let mut opened = Opened::new(&adapter, info)?;
+            let climbed = Opened::new(&adapter, info).map(|mut opened| {
                 let reports = climb(&mut opened, &options.tiers(), &certificates);
-                Ok((opened, reports))
+                (opened, reports)
             });
             adapters.push((
                 name,
@@ -185,14 +188,17 @@ impl Examination {
 /// Probes all adapters that the options name, in all tiers that they allow, whatever certificates say; what they say is
 /// renewed.
 pub fn examine(options: &GpuOptions) -> Vec<Examination> {
+    FpEnv::run(|| examine_all(options))
+}
+
+fn examine_all(options: &GpuOptions) -> Vec<Examination> {
     let certificates = Certificates::new(options.cache.as_deref());
     let adapters = adapter::adapters(options.adapter.as_deref());
     let one = |adapter: &wgpu::Adapter| {
         let info = adapter::describe(adapter);
-        let tiers = FpEnv::run(|| {
-            let mut opened = Opened::new(adapter, info.clone())?;
+        let tiers = Opened::new(adapter, info.clone()).map(|mut opened| {
             let report = |tier| stand(&mut opened, tier, &certificates, Ask::Afresh);
-            Ok(options.tiers().into_iter().map(report).collect())
+            options.tiers().into_iter().map(report).collect()
         });
         Examination { adapter: info, tiers }
     };
