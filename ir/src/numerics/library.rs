@@ -1,9 +1,9 @@
 //! The scalar math library: straight-line programs, one a function.
 //!
-//! Each function is written once, over IEEE add, sub and mul (never fused), comparisons, select and integer operations;
-//! [`definition`] and [`binary_definition`] give its program. What every backend computes is this program and nothing else, so the bits are the
-//! same everywhere, and how good they are is measured over all 2^32 arguments (`loom-ulp`; the table is in
-//! `docs/numerics.md`).
+//! Each function is written once, over IEEE add, sub and mul (never fused), comparisons, select and integer
+//! operations; [`definition`] and [`binary_definition`] give its program. What every backend computes is this program
+//! and nothing else, so the bits are the same everywhere, and how good they are is measured over all 2^32 arguments
+//! (`loom-ulp`; the table is in `docs/numerics.md`).
 //!
 //! Rules that the programs keep:
 //! - any NaN in, some NaN out; no bit of a NaN's payload reaches another result;

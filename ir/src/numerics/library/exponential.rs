@@ -23,7 +23,7 @@ pub(super) const LN2_TAIL: f32 = f32::from_bits(0x35bf_be8e);
 
 /// q with `e^r = 1 + r + r^2 q(r)` on `|r| <= 1.0001 ln 2 / 2`: Remez with weight `r^2 / e^r`, then each coefficient
 /// rounded to `f32` and the rest fitted again. Relative error of `e^r`: 2^-28.2.
-pub(super) const Q: [f32; 5] = [
+const Q: [f32; 5] = [
     f32::from_bits(0x3eff_fffe),
     f32::from_bits(0x3e2a_aa46),
     f32::from_bits(0x3d2a_ac2c),
@@ -31,10 +31,10 @@ pub(super) const Q: [f32; 5] = [
     f32::from_bits(0x3ab5_6390),
 ];
 
-/// The same with one coefficient more, by linear programming, for expm1: near x = 0.35 it is small beside the `e^r` that it
-/// comes from, and so is the error it may have. Relative error of `e^r`: 2^-33.2.
-const Q_LONG: [f32; 6] = [
-    f32::from_bits(0x3f00_0000),
+/// C with `e^r = 1 + r + r^2/2 + r^3 C(r)`, for pow and for expm1, which near x = 0.35 is small beside the `e^r` that
+/// it comes from, and may have as small an error. Made like [`Q`], but by linear programming. Relative error of `e^r`:
+/// 2^-33.2.
+const CUBIC: [f32; 5] = [
     f32::from_bits(0x3e2a_aaaa),
     f32::from_bits(0x3d2a_aa74),
     f32::from_bits(0x3c08_8987),
@@ -48,8 +48,8 @@ const LN2_TWELVE: f32 = f32::from_bits(0x3f31_7000);
 /// ln 2 - [`LN2_TWELVE`].
 const LN2_REST: f32 = f32::from_bits(0x3805_fdf4);
 
-/// q with `2^r = 1 + r ln 2 + r^2 q(r)` on `|r| <= 0.5001`: Remez with weight `r^2 / 2^r`, then each coefficient rounded to
-/// `f32` and the rest fitted again. Relative error of `2^r`: 2^-27.8.
+/// q with `2^r = 1 + r ln 2 + r^2 q(r)` on `|r| <= 0.5001`: Remez with weight `r^2 / 2^r`, then each coefficient
+/// rounded to `f32` and the rest fitted again. Relative error of `2^r`: 2^-27.8.
 const Q2: [f32; 5] = [
     f32::from_bits(0x3e75_fdee),
     f32::from_bits(0x3d63_57c6),
@@ -76,8 +76,8 @@ impl Reduced {
     }
 }
 
-/// Reduces `x`, which is at most some hundreds in size. A NaN gives NaN for `r` and `w`.
-fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32, q: &[f32]) -> Reduced {
+/// Reduces `x`, which is at most some hundreds in size; the series gives w. A NaN gives NaN for `r` and `w`.
+fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32, series: fn(&mut ScalarFnBuilder, Value) -> Value) -> Reduced {
     let magic = b.f32(MAGIC + bias as f32);
     let scaled = scale(b, x, LOG2_E);
     let shifted = b.add(scaled, magic);
@@ -88,10 +88,25 @@ fn reduce(b: &mut ScalarFnBuilder, x: Value, bias: u32, q: &[f32]) -> Reduced {
     let r = b.sub(coarse, tail);
     let back = b.sub(coarse, r);
     let r_rest = b.sub(back, tail);
-    let q = horner(b, r, q);
-    let square = b.mul(r, r);
-    let w = b.mul(square, q);
+    let w = series(b, r);
     Reduced { exponent: bits(b, shifted), r, r_rest, w }
+}
+
+/// `r^2 q(r)`, with [`Q`].
+fn short_series(b: &mut ScalarFnBuilder, r: Value) -> Value {
+    let q = horner(b, r, &Q);
+    let square = b.mul(r, r);
+    b.mul(square, q)
+}
+
+/// `r^2/2 + r^3 C(r)`, with [`CUBIC`]: more terms, and only the square and the sum round noticeably.
+pub(super) fn long_series(b: &mut ScalarFnBuilder, r: Value) -> Value {
+    let cubic = horner(b, r, &CUBIC);
+    let square = b.mul(r, r);
+    let half = scale(b, square, 0.5);
+    let cube = b.mul(r, square);
+    let rest = b.mul(cube, cubic);
+    b.add(half, rest)
 }
 
 /// e^x.
@@ -103,7 +118,7 @@ pub(super) fn exp() -> ScalarFn {
         let x = at_least(b, x, -104.0);
         let x = at_most(b, x, 89.0);
         // The bias 254 is shared by two exponents.
-        let reduced = reduce(b, x, 254, &Q);
+        let reduced = reduce(b, x, 254, short_series);
         let rest = b.add(reduced.r, reduced.w);
         let one = b.f32(1.0);
         let mantissa = b.add(one, rest);
@@ -111,7 +126,8 @@ pub(super) fn exp() -> ScalarFn {
     })
 }
 
-/// `mantissa * 2^n` for an integer `exponent` whose low 9 bits are those of `n + 254`: two factors, each a normal number.
+/// `mantissa * 2^n` for an integer `exponent` whose low 9 bits are those of `n + 254`: two factors, each a normal
+/// number.
 pub(super) fn scale_twice(b: &mut ScalarFnBuilder, mantissa: Value, exponent: Value) -> Value {
     let half = shr(b, exponent, 1);
     let other = b.binary(BinaryOp::Sub, exponent, half);
@@ -159,7 +175,7 @@ pub(super) fn expm1() -> ScalarFn {
     unary_program(DType::F32, |b, x| {
         let clamped = at_least(b, x, -18.0);
         let clamped = at_most(b, clamped, 89.0);
-        let reduced = reduce(b, clamped, 126, &Q_LONG);
+        let reduced = reduce(b, clamped, 126, long_series);
         let power = reduced.power(b);
         let half = b.f32(0.5);
         let whole = b.sub(power, half);
@@ -191,7 +207,7 @@ pub(super) fn sigmoid() -> ScalarFn {
         let size = at_most(b, size, 104.0);
         let exponent = b.unary(crate::kernel::scalar::UnaryOp::Neg, size);
         // 2^n = 2^(n + 24) 2^-24: both are normal for n >= -150.
-        let reduced = reduce(b, exponent, 127 + 24, &Q);
+        let reduced = reduce(b, exponent, 127 + 24, short_series);
         let power = reduced.power(b);
         let one = b.f32(1.0);
         let rest = b.add(reduced.r, reduced.w);
@@ -226,7 +242,7 @@ pub(super) fn tanh() -> ScalarFn {
         // tanh is above 1 - 2^-26 here.
         let clamped = at_most(b, size, 9.25);
         let exponent = scale(b, clamped, -2.0);
-        let reduced = reduce(b, exponent, 127, &Q);
+        let reduced = reduce(b, exponent, 127, short_series);
         let power = reduced.power(b);
         let linear = b.mul(power, reduced.r);
         let rest = b.mul(power, reduced.w);

@@ -45,8 +45,8 @@ const SHORT: u32 = 0xffff_0000;
 /// The first 8 bits of Q(0) = -1/(2 ln 2), for Q with `log2(1 + f) = f/ln 2 + f^2 Q(f)`.
 const Q2_HEAD: f32 = f32::from_bits(0xbf38_0000);
 
-/// Q - [`Q2_HEAD`] on [sqrt(1/2) - 1, sqrt(2) - 1]: minimax with weight `f^2 / log2(1 + f)`, by linear programming, each
-/// coefficient rounded to `f32` and the rest fitted again. Relative error of the logarithm: 2^-30.4.
+/// Q - [`Q2_HEAD`] on [sqrt(1/2) - 1, sqrt(2) - 1]: minimax with weight `f^2 / log2(1 + f)`, by linear programming,
+/// each coefficient rounded to `f32` and the rest fitted again. Relative error of the logarithm: 2^-30.4.
 const Q2_REST: [f32; 10] = [
     f32::from_bits(0xbb2a_3b1b),
     f32::from_bits(0x3ef6_3844),
@@ -85,7 +85,8 @@ pub(super) fn log() -> ScalarFn {
     })
 }
 
-/// Finds `f` and `-n` with `x = 2^n (1 + f)`, where `1 + f` lies between the number with the bits `lowest` and twice that.
+/// Finds `f` and `-n` with `x = 2^n (1 + f)`, where `1 + f` lies between the number with the bits `lowest` and twice
+/// that.
 fn reduce(b: &mut ScalarFnBuilder, x: Value, lowest: u32) -> (Value, Value) {
     let subnormal = test(b, CompareOp::Lt, x, f32::MIN_POSITIVE);
     let enlarged = scale(b, x, 8_388_608.0);
@@ -108,8 +109,8 @@ fn reduce(b: &mut ScalarFnBuilder, x: Value, lowest: u32) -> (Value, Value) {
     (f, b.convert(DType::F32, minus_n))
 }
 
-/// The logarithm to the base 2, whose first terms `n + f/ln 2 + f^2 Q(0)` are exact in their leading parts and added with
-/// the errors of their sums.
+/// The logarithm to the base 2, whose first terms `n + f/ln 2 + f^2 Q(0)` are exact in their leading parts and added
+/// with the errors of their sums.
 pub(super) fn log2() -> ScalarFn {
     unary_program(DType::F32, |b, x| {
         let (f, minus_n) = reduce(b, x, ROOT_HALF);

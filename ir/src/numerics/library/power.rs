@@ -4,7 +4,7 @@
 //! finite and its error becomes the result's relative error. The logarithm is a sum of two floats; products that matter
 //! are those of 12-bit heads, which are exact.
 
-use super::exponential::{LN2_HEAD, LN2_TAIL, LOG2_E, Q, scale_twice};
+use super::exponential::{LN2_HEAD, LN2_TAIL, LOG2_E, long_series, scale_twice};
 use crate::kernel::scalar::{BinaryOp, CompareOp, ScalarFn, ScalarFnBuilder, Value};
 use crate::numerics::emit::{
     HEAD, MAGIC, SIGN, abs, add_exactly, add_three, and, at_least, at_most, binary_program, bits, float, horner,
@@ -14,6 +14,8 @@ use crate::types::DType;
 
 /// A range of mantissas and the factor that brings it near 1.
 struct Bin {
+    /// The least mantissa.
+    from: f32,
     /// Of so few bits that its product with a mantissa, less 1, is an `f32`.
     factor: f32,
     /// Minus the factor's logarithm to a multiple of 2^-17: its sum with a multiple of [`LN2_HEAD`] is exact.
@@ -22,23 +24,21 @@ struct Bin {
     tail: f32,
 }
 
-/// The bits of the lowest mantissa, 17/24. Bins are 2^20 numbers wide, so that the fifth is [23/24, 25/24).
-const LOWEST: u32 = 0x3f35_5555;
-
-/// Mantissas times factors are within 1/16 of 1.
+/// Mantissas times factors are within 1/16 of 1, and the nearer the smaller the logarithm is, where its terms count
+/// most.
 const BINS: [Bin; 8] = [
-    Bin { factor: 1.375, head: f32::from_bits(0xbea3_0c00), tail: f32::from_bits(0xb63c_21c6) },
-    Bin { factor: 1.25, head: f32::from_bits(0xbe64_8000), tail: f32::from_bits(0x3583_8656) },
-    Bin { factor: 1.125, head: f32::from_bits(0xbdf1_3800), tail: f32::from_bits(0xb4ed_c55e) },
-    Bin { factor: 1.0625, head: f32::from_bits(0xbd78_5000), tail: f32::from_bits(0xb5c3_0046) },
-    Bin { factor: 1.0, head: 0.0, tail: 0.0 },
-    Bin { factor: 0.90625, head: f32::from_bits(0x3dc9_9c00), tail: f32::from_bits(0xb606_8a9b) },
-    Bin { factor: 0.8125, head: f32::from_bits(0x3e54_a000), tail: f32::from_bits(0xb616_1ba9) },
-    Bin { factor: 0.75, head: f32::from_bits(0x3e93_4b00), tail: f32::from_bits(0x3504_4d37) },
+    Bin { from: 0.703_125, factor: 1.375, head: f32::from_bits(0xbea3_0c00), tail: f32::from_bits(0xb63c_21c6) },
+    Bin { from: 0.76, factor: 1.25, head: f32::from_bits(0xbe64_8000), tail: f32::from_bits(0x3583_8656) },
+    Bin { from: 0.84, factor: 1.125, head: f32::from_bits(0xbdf1_3800), tail: f32::from_bits(0xb4ed_c55e) },
+    Bin { from: 0.9, factor: 1.0625, head: f32::from_bits(0xbd78_5000), tail: f32::from_bits(0xb5c3_0046) },
+    Bin { from: 0.96, factor: 1.0, head: 0.0, tail: 0.0 },
+    Bin { from: 1.04, factor: 0.9375, head: f32::from_bits(0x3d84_2c00), tail: f32::from_bits(0x35c5_acf2) },
+    Bin { from: 1.13, factor: 0.84375, head: f32::from_bits(0x3e2d_fa00), tail: f32::from_bits(0x3356_a87b) },
+    Bin { from: 1.25, factor: 0.75, head: f32::from_bits(0x3e93_4b00), tail: f32::from_bits(0x3504_4d37) },
 ];
 
-/// C with `ln(1 + f) = f - f^2/2 + f^3 C(f)` on |f| <= 0.0626: minimax with weight `f^3 / ln(1 + f)`, by linear programming,
-/// each coefficient rounded to `f32` and the rest fitted again. Relative error of the logarithm: 2^-35.9.
+/// C with `ln(1 + f) = f - f^2/2 + f^3 C(f)` on |f| <= 0.0626: minimax with weight `f^3 / ln(1 + f)`, by linear
+/// programming, each coefficient rounded to `f32` and the rest fitted again. Relative error of the logarithm: 2^-35.9.
 const CUBIC: [f32; 5] = [
     f32::from_bits(0x3eaa_aaab),
     f32::from_bits(0xbe7f_ffc3),
@@ -117,7 +117,7 @@ fn logarithm(b: &mut ScalarFnBuilder, size: Value) -> (Value, Value) {
     let subnormal = test(b, CompareOp::Lt, size, f32::MIN_POSITIVE);
     let enlarged = scale(b, size, 8_388_608.0);
     let normal = b.select(subnormal, enlarged, size);
-    let lowest = b.u32(LOWEST);
+    let lowest = b.u32(BINS[0].from.to_bits());
     let raw = bits(b, normal);
     let above = b.binary(BinaryOp::Sub, raw, lowest);
     let signed = b.bitcast(DType::I32, above);
@@ -131,7 +131,7 @@ fn logarithm(b: &mut ScalarFnBuilder, size: Value) -> (Value, Value) {
     let lift = b.select(subnormal, lift, none);
     let n = b.binary(BinaryOp::Sub, n, lift);
     let n = b.convert(DType::F32, n);
-    let [factor, bin_head, bin_tail] = bin(b, above);
+    let [factor, bin_head, bin_tail] = bin(b, mantissa);
 
     // f = mantissa * factor - 1, in exact steps.
     let one = b.f32(1.0);
@@ -169,21 +169,19 @@ fn logarithm(b: &mut ScalarFnBuilder, size: Value) -> (Value, Value) {
     (head, tail)
 }
 
-/// Factor, head and tail of the bin that a mantissa belongs to: bits 20 to 22 of its distance from [`LOWEST`].
-fn bin(b: &mut ScalarFnBuilder, above: Value) -> [Value; 3] {
-    let zero = b.u32(0);
-    let conditions = [1 << 20, 1 << 21, 1 << 22].map(|bit| {
-        let set = and(b, above, bit);
-        b.compare(CompareOp::Ne, set, zero)
-    });
+/// Factor, head and tail of the bin that a mantissa belongs to.
+fn bin(b: &mut ScalarFnBuilder, mantissa: Value) -> [Value; 3] {
+    let [first, others @ ..] = &BINS;
     let parts: [fn(&Bin) -> f32; 3] = [|bin| bin.factor, |bin| bin.head, |bin| bin.tail];
-    parts.map(|part| {
-        let mut values: Vec<Value> = BINS.iter().map(|bin| b.f32(part(bin))).collect();
-        for condition in conditions {
-            values = values.chunks(2).map(|pair| b.select(condition, pair[1], pair[0])).collect();
+    let mut found = parts.map(|part| b.f32(part(first)));
+    for bin in others {
+        let reached = test(b, CompareOp::Ge, mantissa, bin.from);
+        for (found, part) in found.iter_mut().zip(parts) {
+            let value = b.f32(part(bin));
+            *found = b.select(reached, value, *found);
         }
-        values[0]
-    })
+    }
+    found
 }
 
 /// `y (head + tail)` as a rounded sum and its error.
@@ -213,9 +211,7 @@ fn exponential(b: &mut ScalarFnBuilder, head: Value, tail: Value) -> Value {
     let fine = b.sub(tail, product);
     // Where the first is the smaller, both are so small that the error is nothing.
     let (r, error) = add_exactly(b, coarse, fine);
-    let q = horner(b, r, &Q);
-    let square = b.mul(r, r);
-    let w = b.mul(square, q);
+    let w = long_series(b, r);
     let w = b.add(w, error);
     let one = b.f32(1.0);
     let mantissa = add_three(b, one, r, w);

@@ -1,10 +1,10 @@
 //! sin and cos: one exact reduction for all arguments, two polynomials of equal length.
 //!
-//! An argument of 1 or more is an integer `m` of 24 bits times a power of two. Its product with 2/pi is needed modulo 4, in
-//! quarter turns, so of the bits of 2/pi only a window of 96 matters: bits before it contribute multiples of 4, bits
-//! after it less than 2^-70 (Payne and Hanek's reduction). [`window`] cuts the window out of constants, [`product`]
-//! multiplies in limbs of 16 bits, since no instruction gives the upper half of a product. The integer nearest to the
-//! product chooses polynomial and sign; the rest is at least 2^-30 for every `f32`, and known to 2^-60.
+//! An argument of 1 or more is an integer `m` of 24 bits times a power of two. Its product with 2/pi is needed modulo
+//! 4, in quarter turns, so of the bits of 2/pi only a window of 96 matters: bits before it contribute multiples of 4,
+//! bits after it less than 2^-70 (Payne and Hanek's reduction). [`window`] cuts the window out of constants,
+//! [`product`] multiplies in limbs of 16 bits, since no instruction gives the upper half of a product. The integer
+//! nearest to the product chooses polynomial and sign; the rest is at least 2^-30 for every `f32`, and known to 2^-60.
 
 use crate::kernel::scalar::{BinaryOp, CompareOp, ScalarFn, ScalarFnBuilder, Value};
 use crate::numerics::emit::{

@@ -1,3 +1,4 @@
+use super::BINS;
 use crate::eval::scalar::binary;
 use crate::kernel::scalar::BinaryOp;
 use crate::types::DType;
@@ -152,8 +153,8 @@ fn at_most_one_step_from_correctly_rounded() {
         assert!(close, "pow({x:e}, {y:e}) = {got:e}, not {want:e}");
     };
     // A base anywhere, and one whose mantissa is next to where the program's ranges of mantissas meet.
-    let bounds =
-        (0..=8).flat_map(|bin| (-2..=2).map(move |step| (0x3f35_5555_u32 + (bin << 20)).wrapping_add_signed(step)));
+    let bounds = BINS.iter().map(|bin| bin.from.to_bits()).chain([(2.0 * BINS[0].from).to_bits()]);
+    let bounds = bounds.flat_map(|bound| (-2..=2).map(move |step| bound.wrapping_add_signed(step)));
     let near_one = (0..24).flat_map(|bit| [0x3f80_0000 + (1 << bit), 0x3f80_0000 - (1 << bit)]);
     let sample = (0x0000_0001..0x7f80_0000_u32).step_by(6_700_417);
     for x in bounds.chain(near_one).chain(sample).map(f32::from_bits) {
