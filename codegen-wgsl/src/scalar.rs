@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use loom_ir::eval::scalar::evaluate;
 use loom_ir::kernel::scalar::{BinaryOp, CompareOp, FloatBits, Inst, ScalarFn, UnaryOp, Value};
 use loom_ir::numerics::{expand, library, soft};
 use loom_ir::types::DType;
@@ -13,6 +14,27 @@ use loom_ir::types::DType;
 use crate::error::Error;
 use crate::target::{Arithmetic, Target};
 use crate::text::Text;
+
+/// The bits that an integer or bool instruction gives whatever the arguments. `known` has those of earlier values, and
+/// none of a float.
+///
+/// WGSL computes what is constant when the shader is made, and refuses sums that overflow and any division by zero there;
+/// LN1 defines both. So no such expression is left to it.
+fn known_integer(inst: &Inst, types: &[DType], known: &[Option<u32>]) -> Option<u32> {
+    match *inst {
+        Inst::Const(dtype, bits) => return (dtype != DType::F32).then_some(bits),
+        Inst::Binary(BinaryOp::Rem, _, b) if known[b.index()] == Some(0) => return Some(0),
+        _ => {}
+    }
+    let args: Vec<u32> = inst.operands().map(|value| known[value.index()]).collect::<Option<_>>()?;
+    let params: Vec<DType> = inst.operands().map(|value| types[value.index()]).collect();
+    let mut numbers = (0..).map(Value);
+    let alone = inst.map_operands(|value| numbers.next().unwrap_or(value));
+    let function = ScalarFn { result: Value(params.len() as u32), params, insts: vec![alone] };
+    // A conversion to a float is the device's to make.
+    let integer = function.result_type().is_ok_and(|dtype| dtype != DType::F32);
+    integer.then(|| evaluate(&function, &args, &mut Vec::new()))
+}
 
 /// An operation that becomes a function of the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,13 +225,21 @@ impl Operations {
             Some(param) => param.clone(),
             None => value.to_string(),
         };
+        let mut known: Vec<Option<u32>> = vec![None; function.params.len()];
         for (index, inst) in function.insts.iter().enumerate() {
-            let value = name(function.value_of(index));
-            match *inst {
-                Inst::Const(dtype, bits) => self.constant(text, &value, dtype, bits),
+            let value = function.value_of(index);
+            let bits = known_integer(inst, &types, &known);
+            known.push(bits);
+            match (*inst, bits) {
+                (_, Some(bits)) => self.constant(text, &name(value), types[value.index()], bits),
+                (Inst::Const(dtype, bits), None) => self.constant(text, &name(value), dtype, bits),
+                // x/0 = x; see `known_integer`.
+                (Inst::Binary(BinaryOp::Div, a, b), None) if known[b.index()] == Some(0) => {
+                    text.line(format!("let {} = {};", name(value), name(a)));
+                }
                 _ => {
                     let expression = self.expression(inst, &name, |value| types[value.index()]);
-                    text.line(format!("let {value} = {expression};"));
+                    text.line(format!("let {} = {expression};", name(value)));
                 }
             }
         }

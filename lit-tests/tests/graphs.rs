@@ -54,18 +54,15 @@ fn the_gpu_gives_the_same_bits() {
     let (mut ran, mut refused) = (0u64, 0u64);
     for seed in seeds(40) {
         differential::expect(&Case::from_seed(seed), &mut |case| {
-            let program = Arc::new(differential::program(case, &[]));
-            match on_gpu(&program, &differential::given(case, &program)) {
-                Ok(Some(found)) => {
-                    ran += 1;
-                    (found != differential::plain(case)).then(|| format!("seed {seed}: gpu differs"))
-                }
-                Ok(None) => {
-                    refused += 1;
-                    None
-                }
-                Err(error) => Some(format!("seed {seed}: gpu: {error}")),
+            let expected = differential::plain(case)?;
+            let program = Arc::new(differential::program(case, &[])?);
+            let found = on_gpu(&program, &differential::given(case, &program));
+            match found.map_err(|error| format!("seed {seed}: gpu: {error}"))? {
+                Some(found) if found != expected => return Err(format!("seed {seed}: gpu differs")),
+                Some(_) => ran += 1,
+                None => refused += 1,
             }
+            Ok(())
         });
     }
     assert!(refused <= ran / 10, "the GPU is too small for {refused} graphs and ran {ran}");

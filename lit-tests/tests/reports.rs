@@ -30,7 +30,7 @@ fn network(seed: u64) -> (Artifact, Vec<Tensor>) {
 /// A random graph and its values.
 fn graph(seed: u64) -> (Artifact, Vec<Tensor>) {
     let case = Case::from_seed(seed);
-    let program = program(&case, &[]);
+    let program = program(&case, &[]).unwrap();
     let [inputs, weights] = [BufferKind::Input, BufferKind::Weight].map(|kind| {
         let bits = case.tensors(&program, &kind);
         let buffers = program.buffers_where(move |found| *found == kind).zip(bits);

@@ -227,3 +227,27 @@ fn an_arena_is_no_larger_than_its_buffers() {
     assert!(with(24) && with(256));
     assert!(!with(23) && !with(257) && !with(u64::MAX));
 }
+
+/// Found by fuzzing: without columns nothing was proved of the left operand, which is computed all the same.
+#[test]
+fn operands_of_empty_products_are_in_bounds() {
+    let graph = |rows: u64, columns: u64| {
+        let text = format!(
+            "graph \"\" {{
+               %0 = input \"a\" : f32[{rows}, 2]
+               %1 = input \"b\" : f32[{columns}, 2]
+               %2 = contract %0 %1 lhs_batch=[] rhs_batch=[] lhs_reduced=[1] rhs_reduced=[1] : f32[{rows}, {columns}]
+               output \"y\" %2
+             }}"
+        );
+        let graph = loom_ir::graph::parse::parse(&text).unwrap();
+        loom_passes::compile_graph(graph, &loom_passes::PipelineOptions::default()).unwrap().into_inner()
+    };
+    for (rows, columns, operand) in [(3, 0, 0), (0, 3, 1)] {
+        let mut program = graph(rows, columns);
+        assert!(verify(program.clone()).is_ok());
+        program.kernels[0].loads[operand].coords[1] = Affine::constant(2, program.kernels[0].axes.len());
+        let error = verify(program).unwrap_err().to_string();
+        assert!(error.contains("the coordinate 2 runs from 2 to 2 over an extent of 2"), "{error}");
+    }
+}

@@ -15,9 +15,9 @@ use crate::case::{Case, Tensors};
 /// How many cases are tried at most: a failing one may take a second.
 const ATTEMPTS: usize = 600;
 
-/// Makes a failing case smaller while `fails` holds. `evaluate` gives the outputs of a case whose bits are right: it is
-/// asked for the values inside the graph.
-pub fn shrink(case: Case, fails: &mut dyn FnMut(&Case) -> bool, evaluate: &dyn Fn(&Case) -> Tensors) -> Case {
+/// Makes a failing case smaller while `fails` holds. `evaluate` gives the outputs of a case as they should be: it is asked
+/// for the values inside the graph, where it knows any.
+pub fn shrink(case: Case, fails: &mut dyn FnMut(&Case) -> bool, evaluate: &dyn Fn(&Case) -> Option<Tensors>) -> Case {
     let mut shrinker = Shrinker { case, fails, attempts: ATTEMPTS, cuts: 0 };
     loop {
         let before = shrinker.attempts;
@@ -138,7 +138,7 @@ impl Shrinker<'_> {
     }
 
     /// Operations replaced by inputs with their values, the last ones first.
-    fn cut(&mut self, evaluate: &dyn Fn(&Case) -> Tensors) -> bool {
+    fn cut(&mut self, evaluate: &dyn Fn(&Case) -> Option<Tensors>) -> bool {
         let graph = self.case.graph.clone();
         let inner: Vec<NodeId> = graph.topological().into_iter().filter(|&id| graph.node(id).op.arity() > 0).collect();
         self.cuts += 1;
@@ -148,7 +148,7 @@ impl Shrinker<'_> {
         for &id in &inner {
             all.add_output(name(id), id);
         }
-        let known = evaluate(&Case { graph: all, values: self.case.values.clone() });
+        let Some(known) = evaluate(&Case { graph: all, values: self.case.values.clone() }) else { return false };
         let mut cuts: BTreeSet<NodeId> = BTreeSet::new();
         for &id in inner.iter().rev() {
             cuts.insert(id);
@@ -319,10 +319,8 @@ mod tests {
         };
         // The values inside don't matter for this fault.
         let evaluate = |case: &Case| {
-            let outputs = case.graph.outputs().iter();
-            outputs
-                .map(|(name, id)| (name.clone(), vec![element(9); case.graph.shape(*id).elements() as usize]))
-                .collect()
+            let element = |id: &NodeId| vec![element(9); case.graph.shape(*id).elements() as usize];
+            Some(case.graph.outputs().iter().map(|(name, id)| (name.clone(), element(id))).collect())
         };
         let small = shrink(Case { graph, values }, &mut fails, &evaluate);
         assert_eq!(small.graph.len(), 2, "{}", small.graph);

@@ -58,6 +58,37 @@ pub fn map() -> Verified {
     program(buffers, kernel)
 }
 
+/// Integers whose values are known, among them all that WGSL refuses to compute when the shader is made.
+pub fn constants() -> Verified {
+    let body = lambda(&[(Arg::Index(0), DType::U32)], |f, v| {
+        let (zero, least, minus) = (f.i32(0), f.i32(i32::MIN), f.i32(-1));
+        let index = f.convert(DType::I32, v[0]);
+        let most = f.unary(UnaryOp::Not, least);
+        // A divisor that only a computation shows to be zero.
+        let hidden = f.sub(most, most);
+        let ops = [(index, zero), (least, minus), (least, hidden), (index, hidden)];
+        let mut sum = f.add(most, most);
+        for (a, b) in ops {
+            let (quotient, rest) = (f.div(a, b), f.binary(BinaryOp::Rem, a, b));
+            let both = f.mul(quotient, rest);
+            sum = f.add(sum, both);
+        }
+        let shifted = f.binary(BinaryOp::Shl, minus, least);
+        let negative = f.unary(UnaryOp::Neg, least);
+        let first = f.add(sum, shifted);
+        f.add(first, negative)
+    });
+    let kernel = Kernel {
+        name: "constants".to_string(),
+        axes: vec![5],
+        loads: Vec::new(),
+        body: Body::Map(body),
+        output: Access::identity(BufferId(0), Shape::from([5]), 1),
+        in_loop: None,
+    };
+    program(vec![buffer("y", BufferKind::Output, DType::I32, &[5])], kernel)
+}
+
 /// A map of the exact and the library operations.
 pub fn library() -> Verified {
     let body = lambda(&[X], |f, v| {
@@ -185,6 +216,7 @@ pub fn chain() -> Verified {
 pub fn all() -> Vec<Verified> {
     vec![
         map(),
+        constants(),
         library(),
         reduce(3, 40),
         reduce(3, 5000),

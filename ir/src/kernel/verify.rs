@@ -272,14 +272,6 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
             return Err(VerifyErrorKind::ReadsOutput);
         }
     }
-    // Where nothing is reduced or gathered from, the terms' loads are never made, but this still runs.
-    let mut rows = kernel.axes.clone();
-    rows.iter_mut().skip(kernel.output_axes()).for_each(|extent| *extent = 1);
-    for load in epilogue(kernel).into_iter().flat_map(Lambda::loads) {
-        if let Some(load) = kernel.loads.get(load as usize) {
-            load.check(&rows, program.buffer(load.buffer).shape.elements())?;
-        }
-    }
     check_output(program, kernel)?;
     let output = program.buffer(kernel.output.buffer).dtype;
     let axes = kernel.axes.len();
@@ -316,16 +308,6 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
             check_lambda(program, kernel, &gather.index, &[], kernel.output_axes()..axes, DType::U32)?;
             check_lambda(program, kernel, &gather.result, &[], axes..axes, output)
         }
-    }
-}
-
-/// The function that runs once a row, whatever the extents of the row.
-fn epilogue(kernel: &Kernel) -> Option<&Lambda> {
-    match &kernel.body {
-        Body::Reduce(reduce) if !reduce.per_element => Some(&reduce.result),
-        Body::Contract(contract) => Some(&contract.epilogue),
-        Body::Gather(gather) => Some(&gather.index),
-        Body::Map(_) | Body::Reduce(_) => None,
     }
 }
 
@@ -433,6 +415,11 @@ fn check_lambda(
                 if let Some(axis) = forbidden.clone().find(|&axis| access.depends_on(axis)) {
                     return Err(VerifyErrorKind::AxisDependence { arg, axis });
                 }
+                // The function runs however often the axes that it must not depend on do, even never: an epilogue where
+                // nothing is reduced, a left operand where there is no column.
+                let mut axes = kernel.axes.clone();
+                axes[forbidden.clone()].fill(1);
+                access.check(&axes, program.buffer(access.buffer).shape.elements())?;
                 if access.fill > 1 && program.buffer(access.buffer).dtype == DType::Bool {
                     return Err(missing());
                 }

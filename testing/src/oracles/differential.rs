@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use loom_ir::kernel::{BufferKind, Verified};
 use loom_passes::{PipelineOptions, compile_graph};
+use loom_runtime::executor::ExecuteError;
 
 use super::run::{Given, compiled, interpreted};
 use crate::case::{Case, Tensors};
@@ -31,48 +32,43 @@ pub fn run(data: &[u8]) {
 /// With a small reproducer, where the bits differ.
 pub fn expect_agreement(case: &Case, threads: &[usize]) {
     expect(case, &mut |case| {
-        let expected = plain(case);
-        let program = Arc::new(program(case, &[]));
+        let expected = plain(case)?;
+        let program = Arc::new(program(case, &[])?);
         let given = given(case, &program);
-        let named = |outputs: Vec<Vec<u32>>| -> Tensors {
-            program.outputs().map(|(_, buffer)| buffer.name.clone()).zip(outputs).collect()
+        let agrees = |found: Result<Vec<Vec<u32>>, ExecuteError>, device: String| {
+            let found = found.map_err(|error| format!("{device}: {error}"))?;
+            let names = program.outputs().map(|(_, buffer)| buffer.name.clone());
+            let found: Tensors = names.zip(found).collect();
+            if found == expected { Ok(()) } else { Err(format!("{device} differs")) }
         };
-        let wrong = |found: Result<Vec<Vec<u32>>, _>, device: String| match found {
-            Ok(outputs) => (named(outputs) != expected).then(|| format!("{device} differs")),
-            Err(error) => Some(format!("{device}: {error}")),
-        };
-        wrong(interpreted(&program, &given), "the interpreter, after all passes,".to_string()).or_else(|| {
-            let mut threads = threads.iter();
-            threads.find_map(|&count| wrong(compiled(&program, &given, count), format!("cpu, threads: {count},")))
-        })
+        agrees(interpreted(&program, &given), "the interpreter, after all passes".to_string())?;
+        threads
+            .iter()
+            .try_for_each(|&count| agrees(compiled(&program, &given, count), format!("cpu, threads: {count}")))
     });
 }
 
-/// Compares a case by `difference`, which tells what is wrong.
+/// Compares a case by `agrees`, which tells what is wrong.
 ///
 /// # Panics
 /// Where anything is, with the smallest case found that is wrong too, as a golden file.
-pub fn expect(case: &Case, difference: &mut dyn FnMut(&Case) -> Option<String>) {
-    if let Some(wrong) = difference(case) {
-        let small = shrink(case.clone(), &mut |case| difference(case).is_some(), &plain);
-        let why = difference(&small).unwrap_or(wrong);
+pub fn expect(case: &Case, agrees: &mut dyn FnMut(&Case) -> Result<(), String>) {
+    if let Err(wrong) = agrees(case) {
+        let small = shrink(case.clone(), &mut |case| agrees(case).is_err(), &|case| plain(case).ok());
+        let why = agrees(&small).err().unwrap_or(wrong);
         panic!("{why}\n\n{}", small.lit("A difference that random graphs found."));
     }
 }
 
 /// The outputs of a case after the passes that are needed and no others, interpreted.
-pub fn plain(case: &Case) -> Tensors {
-    case.interpret(&program(case, &OPTIONAL))
+pub fn plain(case: &Case) -> Result<Tensors, String> {
+    Ok(case.interpret(&program(case, &OPTIONAL)?))
 }
 
-/// A case's program, without some passes.
-///
-/// # Panics
-/// If the graph does not compile.
-pub fn program(case: &Case, skip: &[&str]) -> Verified {
+/// A case's program, without some passes; in words what is wrong if it does not compile, as every case should.
+pub fn program(case: &Case, skip: &[&str]) -> Result<Verified, String> {
     let options = PipelineOptions { skip: skip.iter().map(ToString::to_string).collect(), ..Default::default() };
-    let compiled = compile_graph(case.graph.clone(), &options);
-    compiled.unwrap_or_else(|error| panic!("{error}\n{}", case.graph))
+    compile_graph(case.graph.clone(), &options).map_err(|error| error.to_string())
 }
 
 /// A case's values in the order of its program.

@@ -53,8 +53,9 @@ impl Writers {
 
     fn check_load(&self, program: &Program, reader: usize, load: &Access, count: u64) -> Result<(), &'static str> {
         let Some(&writer) = self.kernels.get(&load.buffer) else { return Ok(()) };
-        if load.shape.elements() == 0 {
-            // Nothing is ever read of an empty buffer, whatever the coordinates.
+        let written = program.kernels[reader].output.shape.elements();
+        if load.shape.elements() == 0 || written == 0 {
+            // Nothing is ever read of an empty buffer, or for one, whatever the coordinates.
             return Ok(());
         }
         if again(&program.kernels[writer]) {
