@@ -22,7 +22,6 @@
 //! | `wgsl guarded`, `wgsl soft` | the same in the other arithmetics |
 //! | `clif` | all kernels as Cranelift IR |
 //! | `output` | the bits of the outputs for the `values`: the same with all passes and few, interpreted and on the CPU; the devices' tests run them on the GPU |
-//! | `digest` | SHA-256 of the output for the config's seed; cpu and gpu are compared by the devices' tests |
 //!
 //! `BLESS=1` rewrites the sections; the review is the diff.
 
