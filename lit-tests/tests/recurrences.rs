@@ -332,3 +332,23 @@ fn gpus_run_loops() {
         }
     }
 }
+
+/// Longer than what the GPU's executor writes of a loop's indices at a time.
+#[test]
+fn a_long_loop() {
+    let text = r#"graph "" {
+  %0 = input "x" : f32[5000]
+  %1 = constant [0x3f800000] : f32[]
+  %2 = recur %1 %3 steps=5000 : f32[5000]
+  %3 = add %2 %0 : f32[5000]
+  output "y" %3
+}"#;
+    let program = Arc::new(compile_graph(parse(text).unwrap(), &PipelineOptions::default()).unwrap());
+    let values = values(&program, false);
+    let expected = interpret(&program, &values);
+    let device = GpuDevice::open(&GpuOptions::default()).unwrap();
+    let mut cpu = CpuExecutor::new(Arc::clone(&program), weights(&program, &values), Some(2)).unwrap();
+    let mut gpu = GpuExecutor::new(device, Arc::clone(&program), weights(&program, &values)).unwrap();
+    assert_eq!(execute(&mut cpu, &values), expected);
+    assert_eq!(execute(&mut gpu, &values), expected);
+}

@@ -268,11 +268,18 @@ fn make_turns(context: &Context, program: &Program) -> Result<wgpu::Buffer, Exec
     check_limit(|| "the indices of a loop".to_string(), bytes, most)?;
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
     let buffer = context.buffer("turns", bytes, usage, false)?;
-    let mut words = vec![0u32; (bytes / 4) as usize];
-    for (index, turn) in words.chunks_mut((TURN_STRIDE / 4) as usize).enumerate() {
-        turn[0] = index as u32;
+    // A piece at a time: a program may name a loop as long as a buffer may be.
+    const PIECE: u64 = 4096;
+    for first in (0..count).step_by(PIECE as usize) {
+        let mut words = vec![0u32; (PIECE.min(count - first) * TURN_STRIDE / 4) as usize];
+        for (turn, index) in words.chunks_mut((TURN_STRIDE / 4) as usize).zip(first..) {
+            turn[0] = index as u32;
+        }
+        context.scoped(|| {
+            context.queue.write_buffer(&buffer, first * TURN_STRIDE, bytemuck::cast_slice(&words));
+            context.queue.submit([]);
+        })?;
     }
-    context.scoped(|| context.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words)))?;
     Ok(buffer)
 }
 
