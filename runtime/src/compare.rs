@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::artifact::Artifact;
 use crate::digest::{canonical, digest};
-use crate::session::{Device, RunError, Session, SessionError, SessionOptions, Slices};
+use crate::session::{Device, RunError, Session, SessionError, SessionOptions, Slices, State};
 use crate::tensors::Tensor;
 
 /// What comparing devices found.
@@ -126,9 +126,14 @@ pub fn compare(
         done += 1;
         progress(done, total);
     };
-    let mut padded = slices.scratch();
+    let mut scratch = slices.scratch();
+    let mut state = None;
     for slice in 0..slices.count() {
-        let inputs = slices.inputs(slice, &mut padded);
+        let given = slices.inputs(slice, &mut scratch);
+        if slices.carries() && slices.first(slice) == slice {
+            state = Some(reference.start().map_err(failed(reference))?);
+        }
+        let inputs = reference.with_state(state.as_ref(), &given);
         let expected = kernel_digests(reference, &inputs)?;
         step();
         for (number, other) in others.iter_mut().enumerate() {
@@ -137,6 +142,9 @@ pub fn compare(
                 comparison.difference = found.map(|found| Difference { position: number + 1, ..found });
             }
             step();
+        }
+        if let Some(state) = &mut state {
+            advance(reference, state, &given).map_err(failed(reference))?;
         }
     }
     let expected = reference.run_tensors_with(inputs, &mut |_, _| step()).map_err(failed(reference))?;
@@ -150,6 +158,26 @@ pub fn compare(
         }
     }
     Ok(comparison)
+}
+
+/// Runs a step for the sake of what it carries.
+fn advance(session: &mut Session, state: &mut State, inputs: &[&[u32]]) -> Result<(), RunError> {
+    let mut outputs: Vec<Vec<u32>> = session.output_lengths().map(|elements| vec![0; elements]).collect();
+    let mut views: Vec<&mut [u32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+    session.step(state, inputs, &mut views)
+}
+
+/// What the sequences carry before a run.
+pub(crate) fn state_before(session: &mut Session, slices: &Slices, run: usize) -> Result<Option<State>, RunError> {
+    if !slices.carries() {
+        return Ok(None);
+    }
+    let mut state = session.start()?;
+    let mut scratch = slices.scratch();
+    for earlier in slices.first(run)..run {
+        advance(session, &mut state, &slices.inputs(earlier, &mut scratch))?;
+    }
+    Ok(Some(state))
 }
 
 pub(crate) fn failed(session: &Session) -> impl Fn(RunError) -> CompareError + use<> {
@@ -250,8 +278,7 @@ fn output_difference(
     expected.iter().zip(found).find_map(|(expected, found)| {
         let dims = expected.shape().dims();
         let element = first_element(expected.name(), expected.dtype(), dims, expected.bits(), found.bits())?;
-        let sample = element.coordinates.first().copied().unwrap_or(0);
-        let slice = (0..slices.count()).find(|&slice| slices.rows(slice).contains(&sample)).unwrap_or(0);
+        let (slice, _) = slices.place(element.of, element.index);
         let (device, reference) = (other.device(), reference.device());
         Some(Difference { device, position: 0, reference, slice, kernel: None, element: Some(element) })
     })

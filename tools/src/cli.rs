@@ -229,6 +229,12 @@ pub struct Run {
     /// Write the output here
     #[arg(short, long, value_name = "OUT.safetensors")]
     pub output: Option<PathBuf>,
+    /// Of a network with a `kv_cache`: go on from the state in this file, as --save-state wrote it
+    #[arg(long, value_name = "STATE.safetensors")]
+    pub state: Option<PathBuf>,
+    /// Write the state after the run here: the keys and values of all positions so far
+    #[arg(long, value_name = "STATE.safetensors")]
+    pub save_state: Option<PathBuf>,
     /// Print the digest of the output's bytes instead of numbers
     #[arg(long)]
     pub digest: bool,

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use loom_ir::kernel::Verified;
+use loom_ir::kernel::states::States;
 use loom_ir::limits;
 use loom_passes::shapes::ShapedNetwork;
 use loom_runtime::artifact::{Artifact, Target};
@@ -162,10 +163,14 @@ impl Model {
         let begun = Instant::now();
         let program = self.artifact.program();
         let inputs = match path {
-            Some(path) => program
-                .inputs()
-                .map(|(_, buffer)| read_tensor(path, &buffer.name).map_err(Failure::from))
-                .collect::<Result<_, _>>()?,
+            Some(path) => {
+                // What is carried from run to run begins as zeros.
+                let states = States::of(program);
+                let asked = program.inputs().filter(|(id, _)| states.as_ref().is_none_or(|states| !states.has(*id)));
+                asked
+                    .map(|(_, buffer)| read_tensor(path, &buffer.name).map_err(Failure::from))
+                    .collect::<Result<_, _>>()?
+            }
             None => draw_inputs(program, self.artifact.seed())?,
         };
         self.times.load += begun.elapsed();

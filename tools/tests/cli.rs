@@ -176,6 +176,44 @@ fn inputs_of_any_number_of_samples() {
     }
 }
 
+/// A network that keeps keys and values: three positions, then one and one, are five at once.
+#[test]
+fn decoding_goes_on_from_a_state() {
+    let folder = Folder::new();
+    let net = |positions: usize, cache: &str| {
+        format!(
+            r#"{{"batch_size": 1, "input_shape": [{positions}, 4], "layers": [
+            {{"type": "multi_head_attention", "num_heads": 2{cache}}}]}}"#
+        )
+    };
+    folder.write("whole.json", net(5, ""));
+    folder.write("step.json", net(1, r#", "kv_cache": 5"#));
+    let values: Vec<f32> = (0..20).map(|index| (index * index % 13) as f32 - 6.0).collect();
+    write_tensors(&folder.path("all"), &[("input", &[1, 5, 4], &values)]);
+    write_tensors(&folder.path("prompt"), &[("input", &[1, 3, 4], &values[..12])]);
+    write_tensors(&folder.path("fourth"), &[("input", &[1, 1, 4], &values[12..16])]);
+    write_tensors(&folder.path("fifth"), &[("input", &[1, 1, 4], &values[16..])]);
+    let whole = folder.loomc(&["run", "whole.json", "--input", "all", "--digest"]).fine();
+    assert_eq!(folder.loomc(&["run", "step.json", "--input", "all", "--digest"]).fine(), whole);
+
+    folder.loomc(&["run", "whole.json", "--input", "all", "-o", "all.out"]).fine();
+    folder.loomc(&["run", "step.json", "--input", "prompt", "--save-state", "s"]).fine();
+    folder.loomc(&["run", "step.json", "--input", "fourth", "--state", "s", "--save-state", "s"]).fine();
+    folder.loomc(&["run", "step.json", "--input", "fifth", "--state", "s", "-o", "fifth.out"]).fine();
+    let [all, fifth] = ["all.out", "fifth.out"].map(|name| fs::read(folder.path(name)).unwrap());
+    assert!(all.ends_with(&fifth[fifth.len() - 16..]), "the last position's bits");
+
+    folder.loomc(&["run", "step.json", "--input", "fifth", "--state", "s", "--save-state", "s"]).fine();
+    let full = folder.loomc(&["run", "step.json", "--input", "fifth", "--state", "s"]).refused(2);
+    assert!(full.contains("sequence 0 has 5 positions, and room for 5: 1 more don't fit"), "{}", full);
+    let none = folder.loomc(&["run", "net.json", "--save-state", "t"]).refused(2);
+    assert!(none.contains("it has no layer with a `kv_cache`"), "{}", none);
+    let other = folder.loomc(&["run", "step.json", "--input", "fifth", "--state", "all"]).refused(2);
+    assert!(other.contains("all: the network's input `position`"), "{}", other);
+    let bench = folder.loomc(&["bench", "step.json", "--runs", "2"]).fine();
+    assert!(bench.contains("median"), "{}", bench);
+}
+
 #[test]
 fn stages() {
     let folder = Folder::new();

@@ -28,6 +28,8 @@ pub struct Attention {
     pub mask: Option<Spanned<Vec<Vec<bool>>>>,
     /// The base of rotary position embeddings, at least 1; none where there are none. Default 10000.
     pub rope: Option<f64>,
+    /// For how many positions keys and values are kept from run to run; left out, a run knows its own alone.
+    pub kv_cache: Option<Spanned<u64>>,
     /// Whether queries, keys and values have biases; default true.
     pub bias: bool,
     /// Whether the output has; default as `bias`.
@@ -41,6 +43,7 @@ pub(super) fn attention(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Report
     let num_kv_heads = fields.optional(schema::NUM_KV_HEADS, fields::size);
     let head_dim = fields.optional(schema::HEAD_DIM, fields::size);
     let causal = fields.optional_or(schema::CAUSAL, true, fields::boolean);
+    let kv_cache = kv_cache(fields, &causal);
     let sliding_window = fields.optional(schema::SLIDING_WINDOW, fields::size);
     let mask = mask(fields);
     let rope = rope(fields);
@@ -56,10 +59,27 @@ pub(super) fn attention(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Report
         causal: causal?.value,
         sliding_window: sliding_window?,
         mask: mask?,
+        kv_cache: kv_cache?,
         rope: rope?,
         bias,
         output_bias: output_bias?.map_or(bias, |given| given.value),
     }))
+}
+
+/// A position's keys and values are kept once and for all, so nothing that comes later may have a part in them.
+fn kv_cache(
+    fields: &mut Fields<'_, '_>,
+    causal: &Result<Spanned<bool>, Reported>,
+) -> Result<Option<Spanned<u64>>, Reported> {
+    let given = fields.optional(schema::KV_CACHE, fields::size)?;
+    match (given, causal) {
+        (Some(given), Ok(causal)) if !causal.value => {
+            let at = fields.object.at(Some(schema::KV_CACHE.name.to_owned()));
+            let rule = "`kv_cache` needs `causal`: a kept position can't attend to one that is still to come";
+            Err(fields.report(ConfigError::Rule { at, rule, span: given.span }))
+        }
+        _ => Ok(given),
+    }
 }
 
 fn mask(fields: &mut Fields<'_, '_>) -> Result<Option<Spanned<Vec<Vec<bool>>>>, Reported> {

@@ -102,6 +102,7 @@ keys! {
     CAUSAL = "causal", "whether a position attends to none after it; default true";
     D_MODEL = "d_model", "elements of a position; inferred if left out";
     HEAD_DIM = "head_dim", "elements of a head; default `d_model` divided by the heads";
+    KV_CACHE = "kv_cache", "positions that keys and values are kept for, from run to run; default none";
     NUM_HEADS = "num_heads", "heads; default 8";
     NUM_KV_HEADS = "num_kv_heads", "heads of keys and values; default as many as heads";
     OUTPUT_BIAS = "output_bias", "whether a bias is added to the output; default as `bias`";
@@ -304,6 +305,7 @@ pub const LAYER_TYPES: &[LayerType] = &[
             HEAD_DIM,
             CAUSAL,
             SLIDING_WINDOW,
+            KV_CACHE,
             ATTENTION_MASK,
             ROPE,
             ROPE_FREQ_BASE,

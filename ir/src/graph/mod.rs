@@ -226,6 +226,11 @@ impl<'a> Builder<'a> {
         self.graph
     }
 
+    /// The path of the layer that the nodes come from.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// Adds a node.
     ///
     /// # Panics

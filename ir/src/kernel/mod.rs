@@ -13,6 +13,7 @@ pub mod ids;
 pub mod print;
 pub mod program;
 pub mod scalar;
+pub mod states;
 pub mod verify;
 
 pub use access::{Access, Affine, Guard};

@@ -27,6 +27,7 @@ pub const OUTPUT: &str = "output";
 pub fn lower(network: &ShapedNetwork) -> Graph {
     let mut graph = Graph::new(network.name.clone());
     let input_type = TensorType::new(DType::F32, network.values[0].clone());
+    let mut cached = attention::Cached::new(&mut graph, network);
     let mut values: Vec<NodeId> = vec![Builder::new(&mut graph, "").input(INPUT, input_type)];
     for layer in &network.layers {
         let mut b = Builder::new(&mut graph, layer.path.to_string());
@@ -70,7 +71,7 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
                 layers::swiglu(&mut b, x, *input_size, *intermediate_size, *bias)
             }
             ShapedKind::Recurrent(layer) => recurrent::recurrent(&mut b, x, layer),
-            ShapedKind::Attention(options) => attention::attention(&mut b, x, options),
+            ShapedKind::Attention(options) => attention::attention(&mut b, x, options, cached.as_mut()),
             ShapedKind::Combine { combination, branches } => {
                 let branches: Vec<NodeId> = branches.iter().map(|branch| values[branch.0]).collect();
                 let gate = match combination {
@@ -98,5 +99,8 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
         values.push(y);
     }
     graph.add_output(OUTPUT, values[network.output.0]);
+    if let Some(cached) = cached {
+        cached.finish(&mut graph);
+    }
     graph
 }

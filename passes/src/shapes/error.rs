@@ -212,7 +212,7 @@ pub enum ShapeError {
         span: Span,
     },
     /// A mask for another number of positions.
-    #[error("{path}: its mask is for {rows} positions, but its input has {length}")]
+    #[error("{path}: its mask is for {rows} positions, but there are {length}")]
     AttentionMask {
         /// The layer.
         path: LayerPath,
@@ -221,6 +221,42 @@ pub enum ShapeError {
         /// Positions.
         length: u64,
         /// The mask.
+        span: Span,
+    },
+    /// A cache for fewer positions than a run has.
+    #[error("{path}: keeps {capacity} positions, but its input alone has {length}")]
+    CacheCapacity {
+        /// The layer.
+        path: LayerPath,
+        /// Positions kept.
+        capacity: u64,
+        /// Positions of the input.
+        length: u64,
+        /// The number kept.
+        span: Span,
+    },
+    /// A cache of something else than the input's positions.
+    #[error(
+        "{path}: `kv_cache` keeps the positions of the network's input, {input}, but this layer's input is {shape}"
+    )]
+    CachePositions {
+        /// The layer.
+        path: LayerPath,
+        /// Its input's shape, batch included.
+        shape: Shape,
+        /// The network's.
+        input: Shape,
+        /// The layer's type.
+        span: Span,
+    },
+    /// A layer that would begin anew in each run, beside one that goes on.
+    #[error("{path}: begins anew with each run, but {keeper} goes on where the last one ended")]
+    CacheMissing {
+        /// The layer.
+        path: LayerPath,
+        /// The layer with a cache.
+        keeper: LayerPath,
+        /// The layer's type.
         span: Span,
     },
     /// An embedding of computed values.
@@ -329,6 +365,12 @@ impl ShapeError {
                 message.at(*span, "odd").help("`\"rope\": false` turns rotary positions off")
             }
             ShapeError::AttentionMask { span, length, .. } => message.at(*span, format!("should have {length} rows")),
+            ShapeError::CacheCapacity { span, length, .. } => message.at(*span, format!("should be at least {length}")),
+            ShapeError::CachePositions { span, .. } => message.at(*span, "other positions"),
+            ShapeError::CacheMissing { span, .. } => {
+                let message = message.at(*span, "keeps nothing");
+                message.help("all attention layers of a network have a `kv_cache` or none; recurrent layers have none")
+            }
             ShapeError::EmbeddingInput { span, made, maker, .. } => {
                 message.at(*span, "takes ids").also(*made, format!("{maker} makes this input"))
             }

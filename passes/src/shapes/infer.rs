@@ -38,6 +38,7 @@ pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
         errors: Vec::new(),
     };
     let output = walk.list(&network.layers, ValueId(0));
+    walk.errors.extend(attention::check_caches(&walk.layers, &walk.values));
     match output {
         Some(output) if walk.errors.is_empty() => Ok(ShapedNetwork {
             name: network.id.clone().unwrap_or_default(),

@@ -285,6 +285,8 @@ pub struct Attention {
     pub window: Option<u64>,
     /// Which positions each one may attend to, row-major.
     pub mask: Option<Vec<bool>>,
+    /// For how many positions keys and values are kept; the run's own positions follow those that are.
+    pub cache: Option<u64>,
     /// The base of rotary position embeddings.
     pub rope: Option<f64>,
     /// Whether queries, keys and values have biases.

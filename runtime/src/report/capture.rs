@@ -7,7 +7,7 @@ use loom_ir::kernel::{BufferId, BufferKind, Kernel, Program, verify};
 
 use super::{DeviceNote, Finding, Report, assemble};
 use crate::artifact::Artifact;
-use crate::compare::{CompareError, Difference, failed};
+use crate::compare::{CompareError, Difference, failed, state_before};
 use crate::executor::ExecuteError;
 use crate::session::{RunError, Session};
 use crate::tensors::Tensor;
@@ -26,8 +26,10 @@ pub fn capture(
     let program = artifact.program();
     let kernel = difference.kernel.as_ref().map(|kernel| kernel.index);
     let slices = reference.slices(inputs).map_err(failed(reference))?;
-    let mut padded = slices.scratch();
-    let given = slices.inputs(difference.slice, &mut padded);
+    let state = state_before(reference, &slices, difference.slice).map_err(failed(reference))?;
+    let mut scratch = slices.scratch();
+    let given = slices.inputs(difference.slice, &mut scratch);
+    let given = reference.with_state(state.as_ref(), &given);
     let mut read: BTreeMap<BufferId, Vec<u32>> = BTreeMap::new();
     for ((id, _), bits) in program.inputs().zip(&given) {
         read.insert(id, bits.to_vec());
@@ -60,10 +62,8 @@ pub fn capture(
         };
         reference.trace(&given, &mut observe).map_err(failed(reference))?;
     }
-    // The element of the batch at hand, not of all samples.
-    let rows = slices.rows(difference.slice);
-    let sample = (element.of as u64).checked_div(slices.samples()).unwrap_or(0);
-    let skipped = if kernel.is_some() { 0 } else { rows.start.saturating_mul(sample) };
+    // The element of the run at hand, not of all samples.
+    let index = if kernel.is_some() { element.index } else { slices.place(element.of, element.index).1 };
     let note = |session: &Session| DeviceNote {
         device: session.device().name().to_string(),
         description: session.description(),
@@ -76,7 +76,7 @@ pub fn capture(
         device: note(device),
         buffer: element.buffer.clone(),
         dtype: element.dtype,
-        element: (element.index as u64).saturating_sub(skipped),
+        element: index as u64,
         expected: element.expected,
         found: element.found,
         count: element.count as u64,

@@ -72,14 +72,14 @@ pub enum RunError {
         found: DType,
     },
     /// Another shape than the network's.
-    #[error("input `{name}` has shape {found}, the network takes {}", any_number(expected, *any_batch))]
+    #[error("input `{name}` has shape {found}, the network takes {}", any_number(expected, *free))]
     WrongShape {
         /// The input.
         name: String,
         /// The network's.
         expected: Shape,
-        /// Whether the leading extent may differ.
-        any_batch: bool,
+        /// How many leading extents may differ.
+        free: usize,
         /// The tensor's.
         found: Shape,
     },
@@ -115,6 +115,51 @@ pub enum RunError {
         /// Samples of the later one.
         found: u64,
     },
+    /// Sequences that are no whole number of runs, of different lengths, or longer than what is kept of them.
+    #[error(
+        "input `{name}` has {found} positions: the network takes any number of times {step}, the same of every input, \
+         and up to {capacity}"
+    )]
+    Positions {
+        /// The input.
+        name: String,
+        /// Its positions.
+        found: u64,
+        /// Positions of a run.
+        step: u64,
+        /// Positions that there is room for.
+        capacity: u64,
+    },
+    /// More positions than a sequence has room for.
+    #[error("sequence {sequence} has {before} positions, and room for {capacity}: {step} more don't fit")]
+    Full {
+        /// Which.
+        sequence: usize,
+        /// Positions so far.
+        before: u64,
+        /// Positions of a run.
+        step: u64,
+        /// Positions that there is room for.
+        capacity: u64,
+    },
+    /// An output that isn't one of each position, so that those of several runs are not the parts of a longer one.
+    #[error(
+        "output `{name}` {shape} has no axis of positions: the {steps} runs that the input takes can't be put together"
+    )]
+    NotByPosition {
+        /// The output.
+        name: String,
+        /// Its shape.
+        shape: Shape,
+        /// How many runs.
+        steps: u64,
+    },
+    /// A network that carries nothing from run to run.
+    #[error("the network keeps nothing from one run to the next: it has no layer with a `kv_cache`")]
+    NoStates,
+    /// A state of another network, or of another number of sequences.
+    #[error("the state is not one of this network")]
+    OtherState,
     /// No samples.
     #[error("there are no samples to run")]
     NoSamples,
@@ -175,11 +220,10 @@ fn given(names: &[String]) -> String {
     }
 }
 
-/// `[any, 1, 28, 28]`.
-fn any_number(shape: &Shape, any_batch: bool) -> String {
-    if !any_batch {
-        return shape.to_string();
-    }
-    let rest: String = shape.dims().iter().skip(1).map(|dim| format!(", {dim}")).collect();
-    format!("[any number{rest}]")
+/// `[any number, 1, 28, 28]`.
+fn any_number(shape: &Shape, free: usize) -> String {
+    let dims = shape.dims().iter().enumerate();
+    let dims: Vec<String> =
+        dims.map(|(axis, dim)| if axis < free { "any number".to_string() } else { dim.to_string() }).collect();
+    format!("[{}]", dims.join(", "))
 }

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use loom_ir::kernel::ids::rows_named;
+use loom_ir::kernel::states::States;
 use loom_ir::kernel::{BufferId, Program, Verified};
 use loom_ir::types::Shape;
 
@@ -25,9 +26,11 @@ use crate::tensors::Tensor;
 mod error;
 mod open;
 mod slices;
+mod state;
 
 pub use error::{RunError, SessionError};
 pub use slices::Slices;
+pub use state::State;
 
 /// What runs a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,6 +125,8 @@ pub struct Session {
     batch: Option<u64>,
     /// The inputs that hold row numbers, with how many rows there are.
     ids: BTreeMap<BufferId, u64>,
+    /// What is carried from run to run, if anything.
+    states: Option<States>,
 }
 
 impl fmt::Debug for Session {
@@ -149,7 +154,8 @@ impl Session {
         let program = Arc::clone(artifact.program());
         let batch = slices::batch(&program);
         let ids = rows_named(&program);
-        Session { executor, program, device, batch, ids }
+        let states = States::of(&program);
+        Session { executor, program, device, batch, ids, states }
     }
 
     /// The device.
@@ -193,41 +199,75 @@ impl Session {
 
     /// Runs the network on tensors that are named and shaped like its inputs but for the number of samples, and gives
     /// all outputs, in the program's order, for as many samples.
+    ///
+    /// A network with caches runs on whole sequences, from their beginning: the tensors have any number of times the
+    /// positions of a run along axis 1, and what is carried is neither asked for nor given. ([`Session::step`] goes on
+    /// from a [`State`] instead.) Where the tensors hold all that is carried, it's an input like any other.
     pub fn run_tensors(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         self.run_tensors_with(inputs, &mut |_, _| {})
     }
 
-    /// The same, telling after each slice how many of how many are done.
+    /// The same, telling after each run how many of how many are done.
     pub fn run_tensors_with(
         &mut self,
         inputs: &[Tensor],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<Tensor>, RunError> {
         let slices = self.slices(inputs)?;
+        let mut state = if slices.carries() { Some(self.start()?) } else { None };
+        self.run_slices(&slices, state.as_mut(), progress)
+    }
+
+    /// The same for one batch of sequences, of which there may be fewer than the program takes, from a state on. Where a
+    /// run fails, the state is that before it.
+    pub fn continue_tensors_with(
+        &mut self,
+        state: &mut State,
+        inputs: &[Tensor],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<Tensor>, RunError> {
+        let slices = self.slices(inputs)?;
+        if !slices.carries() || slices.first(slices.count() - 1) > 0 {
+            return Err(RunError::OtherState);
+        }
+        self.run_slices(&slices, Some(state), progress)
+    }
+
+    fn run_slices(
+        &mut self,
+        slices: &Slices,
+        mut state: Option<&mut State>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<Tensor>, RunError> {
         let mut outputs = slices.outputs(&self.program)?;
-        let mut padded = slices.scratch();
-        // The last slice may compute more samples than are wanted; its outputs go here first.
-        let mut surplus: Vec<Vec<u32>> = Vec::new();
+        let mut scratch = slices.scratch();
+        // What a run computes of more samples or fewer positions than lie together; it goes here first.
+        let mut apart: Vec<Vec<u32>> = Vec::new();
         for index in 0..slices.count() {
-            let inputs = slices.inputs(index, &mut padded);
-            let wanted = slices.output_ranges(index, &self.program);
-            if slices.is_full(index) {
-                let mut views: Vec<&mut [u32]> =
-                    outputs.iter_mut().zip(wanted).map(|(bits, range)| &mut bits[range]).collect();
-                self.run_into(&inputs, &mut views)?;
-            } else {
-                surplus.extend(self.program.outputs().map(|(_, buffer)| vec![0; buffer.shape.elements() as usize]));
-                let mut views: Vec<&mut [u32]> = surplus.iter_mut().map(Vec::as_mut_slice).collect();
-                self.run_into(&inputs, &mut views)?;
-                for ((bits, range), all) in outputs.iter_mut().zip(wanted).zip(&surplus) {
-                    let count = range.len();
-                    bits[range].copy_from_slice(&all[..count]);
-                }
+            let inputs = slices.inputs(index, &mut scratch);
+            if let Some(state) = state.as_mut().filter(|_| index > 0 && slices.first(index) == index) {
+                state.reset();
+            }
+            let ranges = slices.output_ranges(index, &self.program);
+            if ranges.is_none() && apart.is_empty() {
+                let elements = slices.wanted(&self.program).map(|(_, buffer)| buffer.shape.elements() as usize);
+                apart.extend(elements.map(|elements| vec![0; elements]));
+            }
+            let mut views: Vec<&mut [u32]> = match &ranges {
+                Some(ranges) => outputs.iter_mut().zip(ranges).map(|(bits, range)| &mut bits[range.clone()]).collect(),
+                None => apart.iter_mut().map(Vec::as_mut_slice).collect(),
+            };
+            match &mut state {
+                Some(state) => self.step(state, &inputs, &mut views)?,
+                None => self.run_into(&inputs, &mut views)?,
+            }
+            if ranges.is_none() {
+                outputs.iter_mut().zip(&apart).for_each(|(all, computed)| slices.put(index, computed, all));
             }
             progress(index + 1, slices.count());
         }
-        let named = self.program.outputs().zip(outputs).map(|((_, buffer), bits)| {
-            Tensor::new(&buffer.name, buffer.dtype, slices.shape(&buffer.shape), bits).ok_or(RunError::TooManyElements)
+        let named = slices.wanted(&self.program).zip(outputs).map(|((_, buffer), bits)| {
+            Tensor::new(&buffer.name, buffer.dtype, slices.shape(buffer), bits).ok_or(RunError::TooManyElements)
         });
         named.collect()
     }
@@ -262,7 +302,7 @@ impl Session {
 
     /// Checks tensors against the network's inputs and cuts them into batches.
     pub fn slices(&self, inputs: &[Tensor]) -> Result<Slices, RunError> {
-        Slices::new(&self.program, &self.ids, self.batch, inputs)
+        Slices::new(&self.program, &self.ids, self.states.as_ref(), self.batch, inputs)
     }
 
     /// Checks the bits of one batch: the lengths, that bools are bools and row numbers those of rows.
@@ -278,6 +318,7 @@ impl Session {
                 return Err(wrong(buffer, bits.len()));
             }
             slices::check_bools(buffer, bits)?;
+            self.check_room(id, bits)?;
             if let Some(&rows) = self.ids.get(&id) {
                 slices::check_ids(buffer, rows, bits)?;
             }

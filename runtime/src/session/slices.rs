@@ -3,20 +3,28 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use loom_ir::kernel::states::States;
 use loom_ir::kernel::{Buffer, BufferId, Program};
 use loom_ir::types::{DType, Shape};
 
 use super::{RunError, with_samples};
 use crate::tensors::Tensor;
 
-/// Tensors checked against a program's inputs, as a list of batches.
+/// Tensors checked against a program's inputs, as a list of runs.
+///
+/// A run takes one batch of samples; where the program carries [`States`] and they are not among the tensors, one step of
+/// one batch of sequences, which begin with states of zeros.
 #[derive(Debug, Clone)]
 pub struct Slices {
-    /// In the program's order.
+    /// Those that are given, in the program's order.
     inputs: Vec<Tensor>,
     /// `None`: one slice of exactly the program's shapes.
     batch: Option<u64>,
     samples: u64,
+    /// The positions that a run takes of axis 1, where states are carried.
+    step: Option<u64>,
+    /// How many runs a sequence takes.
+    steps: u64,
 }
 
 /// The leading extent that all inputs and outputs share.
@@ -70,14 +78,20 @@ impl Slices {
     pub(super) fn new(
         program: &Program,
         ids: &BTreeMap<BufferId, u64>,
+        states: Option<&States>,
         batch: Option<u64>,
         given: &[Tensor],
     ) -> Result<Slices, RunError> {
-        let mut samples = None;
+        let named = |buffer: &Buffer| given.iter().find(|tensor| tensor.name() == buffer.name);
+        let is_given = |&(state, _): &(BufferId, BufferId)| named(program.buffer(state)).is_some();
+        let carried = states.filter(|states| batch.is_some() && !states.pairs.iter().any(is_given));
+        // The axes along which there may be more than the program says.
+        let free = if carried.is_some() { 2 } else { usize::from(batch.is_some()) };
+        let (mut samples, mut positions) = (None, None);
         let mut inputs = Vec::new();
-        for (id, buffer) in program.inputs() {
+        for (id, buffer) in program.inputs().filter(|(id, _)| carried.is_none_or(|states| !states.has(*id))) {
             let name = || buffer.name.clone();
-            let Some(tensor) = given.iter().find(|tensor| tensor.name() == buffer.name) else {
+            let Some(tensor) = named(buffer) else {
                 let found = given.iter().map(|tensor| tensor.name().to_string()).collect();
                 let (dtype, shape) = (buffer.dtype, buffer.shape.clone());
                 return Err(RunError::MissingInput { name: name(), dtype, shape, found });
@@ -86,21 +100,24 @@ impl Slices {
                 return Err(RunError::WrongDType { name: name(), expected: buffer.dtype, found: tensor.dtype() });
             }
             let dims = tensor.shape().dims();
-            let fits = match batch {
-                Some(_) => {
-                    tensor.shape().rank() == buffer.shape.rank()
-                        && dims.iter().skip(1).eq(buffer.shape.dims().iter().skip(1))
-                }
-                None => *tensor.shape() == buffer.shape,
-            };
-            if !fits {
+            let same_rank = tensor.shape().rank() == buffer.shape.rank();
+            if !same_rank || !dims.iter().skip(free).eq(buffer.shape.dims().iter().skip(free)) {
                 let (expected, found) = (buffer.shape.clone(), tensor.shape().clone());
-                return Err(RunError::WrongShape { name: name(), expected, any_batch: batch.is_some(), found });
+                return Err(RunError::WrongShape { name: name(), expected, free, found });
             }
             let found = dims.first().copied().unwrap_or(1);
             let expected = *samples.get_or_insert(found);
             if batch.is_some() && expected != found {
                 return Err(RunError::Samples { name: name(), expected, found });
+            }
+            if let Some(states) = carried {
+                let found = dims.get(1).copied().unwrap_or(0);
+                let expected = *positions.get_or_insert(found);
+                let fits = found > 0 && found.is_multiple_of(states.step) && found == expected;
+                if !fits || found > states.capacity {
+                    let (step, capacity) = (states.step, states.capacity);
+                    return Err(RunError::Positions { name: name(), found, step, capacity });
+                }
             }
             check_bools(buffer, tensor.bits())?;
             if let Some(&rows) = ids.get(&id) {
@@ -118,12 +135,20 @@ impl Slices {
         if batch.is_some() && samples == 0 {
             return Err(RunError::NoSamples);
         }
-        Ok(Slices { inputs, batch, samples })
+        let step = carried.map(|states| states.step);
+        let steps = step.and_then(|step| positions?.checked_div(step)).unwrap_or(1);
+        let slices = Slices { inputs, batch, samples, step, steps };
+        match slices.wanted(program).find(|(_, buffer)| steps > 1 && slices.parts(buffer) == 1) {
+            Some((_, buffer)) => {
+                Err(RunError::NotByPosition { name: buffer.name.clone(), shape: buffer.shape.clone(), steps })
+            }
+            None => Ok(slices),
+        }
     }
 
-    /// How many batches there are, at least one.
+    /// How many runs there are, at least one.
     pub fn count(&self) -> usize {
-        self.batch.map_or(1, |batch| self.samples.div_ceil(batch) as usize)
+        self.batch.map_or(1, |batch| self.samples.div_ceil(batch).saturating_mul(self.steps) as usize)
     }
 
     /// How many samples there are.
@@ -131,81 +156,142 @@ impl Slices {
         self.samples
     }
 
-    /// The samples of a slice.
+    /// Whether states are carried from run to run.
+    pub fn carries(&self) -> bool {
+        self.step.is_some()
+    }
+
+    /// The first run of the sequences that a run is part of.
+    pub fn first(&self, index: usize) -> usize {
+        index - index % self.steps as usize
+    }
+
+    /// The samples of a run.
     pub fn rows(&self, index: usize) -> Range<u64> {
         match self.batch {
             Some(batch) => {
-                let begin = index as u64 * batch;
+                let begin = index as u64 / self.steps * batch;
                 begin..self.samples.min(begin + batch)
             }
             None => 0..self.samples,
         }
     }
 
-    /// Whether a slice is a whole batch.
-    pub fn is_full(&self, index: usize) -> bool {
+    /// Whether a run is of a whole batch.
+    fn is_full(&self, index: usize) -> bool {
         let rows = self.rows(index);
         self.batch.is_none_or(|batch| rows.end - rows.start == batch)
     }
 
-    /// Space for [`inputs`](Self::inputs) to fill up the last slice in, empty until then.
+    /// Space for [`inputs`](Self::inputs) to put together what does not lie together in a tensor, empty until then.
     pub fn scratch(&self) -> Vec<Vec<u32>> {
         vec![Vec::new(); self.inputs.len()]
     }
 
-    /// The inputs of a slice, one batch each, filled up with zeros.
+    /// What a run is given of the tensors, filled up with zeros.
     pub fn inputs<'a>(&'a self, index: usize, scratch: &'a mut [Vec<u32>]) -> Vec<&'a [u32]> {
         let rows = self.rows(index);
-        let full = self.is_full(index);
+        let whole = self.is_full(index) && self.steps == 1;
         let pairs = self.inputs.iter().zip(scratch);
         pairs
             .map(|(tensor, scratch)| {
                 let Some(batch) = self.batch else { return tensor.bits() };
                 let sample = tensor.bits().len() / self.samples as usize;
                 let bits = &tensor.bits()[rows.start as usize * sample..rows.end as usize * sample];
-                if full {
+                if whole {
                     return bits;
                 }
+                let part = sample / self.steps as usize;
+                let begin = index % self.steps as usize * part;
                 scratch.clear();
-                scratch.extend_from_slice(bits);
-                scratch.resize(batch as usize * sample, 0);
+                for row in bits.chunks_exact(sample.max(1)) {
+                    scratch.extend_from_slice(&row[begin..begin + part]);
+                }
+                scratch.resize(batch as usize * part, 0);
                 scratch.as_slice()
             })
             .collect()
     }
 
-    /// A shape of the program for all samples.
-    pub(super) fn shape(&self, shape: &Shape) -> Shape {
-        if self.batch.is_some() { with_samples(shape, self.samples) } else { shape.clone() }
+    /// The outputs that a caller gets: all but what is carried.
+    pub(super) fn wanted<'a>(&self, program: &'a Program) -> impl Iterator<Item = (BufferId, &'a Buffer)> + use<'a> {
+        let carried = if self.carries() { States::of(program) } else { None };
+        program.outputs().filter(move |(id, _)| carried.as_ref().is_none_or(|states| !states.has_next(*id)))
+    }
+
+    /// How many runs make one sequence of an output: its axis 1 has their positions one after another. One where it has
+    /// none.
+    fn parts(&self, buffer: &Buffer) -> u64 {
+        let positions = self.step.is_some() && buffer.shape.dims().get(1).copied() == self.step;
+        if positions { self.steps } else { 1 }
+    }
+
+    /// An output's shape for all samples.
+    pub(super) fn shape(&self, buffer: &Buffer) -> Shape {
+        let Some(_) = self.batch else { return buffer.shape.clone() };
+        let mut dims = buffer.shape.dims().to_vec();
+        dims[0] = self.samples;
+        let parts = self.parts(buffer);
+        if parts > 1 {
+            dims[1] = dims[1].saturating_mul(parts);
+        }
+        Shape::new(dims)
     }
 
     /// Space for all samples of all outputs.
     pub(super) fn outputs(&self, program: &Program) -> Result<Vec<Vec<u32>>, RunError> {
-        let space = |(_, buffer): (_, &loom_ir::kernel::Buffer)| {
-            let shape = self.shape(&buffer.shape);
-            let count = shape.checked_elements().ok_or(RunError::TooManyElements)? as usize;
-            let mut bits = Vec::new();
-            match bits.try_reserve_exact(count) {
-                Ok(()) => bits.resize(count, 0),
-                Err(_) => return Err(RunError::Memory { name: buffer.name.clone(), shape }),
-            }
-            Ok(bits)
-        };
-        program.outputs().map(space).collect()
+        self.wanted(program).map(|(_, buffer)| space(&buffer.name, self.shape(buffer))).collect()
     }
 
-    /// Where a slice's outputs belong among all, by output.
-    pub(super) fn output_ranges(&self, index: usize, program: &Program) -> Vec<Range<usize>> {
+    /// Where a run's outputs belong among all, where they lie there as they lie in the run.
+    pub(super) fn output_ranges(&self, index: usize, program: &Program) -> Option<Vec<Range<usize>>> {
+        if !self.is_full(index) || self.steps > 1 {
+            return None;
+        }
         let rows = self.rows(index);
-        let range = |(_, buffer): (_, &loom_ir::kernel::Buffer)| match self.batch {
+        let range = |(_, buffer): (_, &Buffer)| match self.batch {
             Some(batch) => {
                 let sample = buffer.shape.elements() / batch;
                 (rows.start * sample) as usize..(rows.end * sample) as usize
             }
             None => 0..buffer.shape.elements() as usize,
         };
-        program.outputs().map(range).collect()
+        Some(self.wanted(program).map(range).collect())
     }
+
+    /// Puts an output of a run where it belongs among all.
+    pub(super) fn put(&self, index: usize, computed: &[u32], all: &mut [u32]) {
+        let rows = self.rows(index);
+        let Some(batch) = self.batch else { return all.copy_from_slice(computed) };
+        let part = computed.len() / batch as usize;
+        let steps = if part == 0 { 1 } else { all.len() / (part * self.samples as usize) };
+        let begin = index % steps * part;
+        for (row, computed) in (rows.start as usize..rows.end as usize).zip(computed.chunks_exact(part.max(1))) {
+            let begin = row * part * steps + begin;
+            all[begin..begin + part].copy_from_slice(computed);
+        }
+    }
+
+    /// The run that an element of an output of all samples comes from, and its place in the output of that run.
+    pub(crate) fn place(&self, elements: usize, element: usize) -> (usize, usize) {
+        let Some(batch) = self.batch else { return (0, element) };
+        let sample = (elements / self.samples as usize).max(1);
+        let part = (sample / self.steps as usize).max(1);
+        let (row, within) = (element / sample, element % sample);
+        let run = row / batch as usize * self.steps as usize + within / part;
+        (run, row % batch as usize * part + within % part)
+    }
+}
+
+/// Zeros for a tensor.
+pub(super) fn space(name: &str, shape: Shape) -> Result<Vec<u32>, RunError> {
+    let count = shape.checked_elements().ok_or(RunError::TooManyElements)? as usize;
+    let mut bits = Vec::new();
+    match bits.try_reserve_exact(count) {
+        Ok(()) => bits.resize(count, 0),
+        Err(_) => return Err(RunError::Memory { name: name.to_string(), shape }),
+    }
+    Ok(bits)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Weights and inputs drawn from a seed.
 
 use loom_ir::kernel::ids::rows_named;
+use loom_ir::kernel::states::States;
 use loom_ir::kernel::{Buffer, BufferId, Program};
 use loom_ir::numerics::philox::{Stream, symmetric};
 use loom_ir::types::{DType, Shape};
@@ -65,7 +66,8 @@ pub(super) fn weight(buffer: &Buffer, seed: u64) -> Result<Tensor, InitialiseErr
 }
 
 /// Inputs for a program, each number uniform in [-1, 1): the words of the stream `NAME/input`, `2u - 1` each. Of an input
-/// that holds row numbers each is `word · rows / 2^32`, rounded down.
+/// that holds row numbers each is `word · rows / 2^32`, rounded down. What is carried from run to run is not drawn: it begins as
+/// zeros.
 pub fn draw_inputs(program: &Program, seed: u64) -> Result<Vec<Tensor>, InitialiseError> {
     let ids = rows_named(program);
     let draw = |(id, buffer): (BufferId, &Buffer)| {
@@ -79,7 +81,9 @@ pub fn draw_inputs(program: &Program, seed: u64) -> Result<Vec<Tensor>, Initiali
             None => fill(buffer, words.map(|word| symmetric(word).to_bits())),
         }
     };
-    FpEnv::run(|| program.inputs().map(draw).collect())
+    let states = States::of(program);
+    let drawn = program.inputs().filter(|(id, _)| states.as_ref().is_none_or(|states| !states.has(*id)));
+    FpEnv::run(|| drawn.map(draw).collect())
 }
 
 /// `sqrt(6 / (fan_in + fan_out))`; `None` for a shape without an `out` and an `in`, or without elements.

@@ -91,14 +91,21 @@ fn measure(session: &mut Session, input: &[Tensor], runs: Option<u32>) -> Result
         .map(|index| slices.inputs(index, &mut padded).into_iter().map(<[u32]>::to_vec).collect())
         .collect();
     let inputs: Vec<Vec<&[u32]>> = batches.iter().map(|batch| batch.iter().map(Vec::as_slice).collect()).collect();
-    let program = session.program();
-    let mut outputs: Vec<Vec<u32>> =
-        program.outputs().map(|(_, buffer)| vec![0; buffer.shape.elements() as usize]).collect();
+    let mut state = if slices.carries() { Some(session.start()?) } else { None };
+    let mut outputs: Vec<Vec<u32>> = session.output_lengths().map(|elements| vec![0; elements]).collect();
     let mut outputs: Vec<&mut [u32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     let mut run = || {
         let begun = Instant::now();
-        for inputs in &inputs {
-            session.run_into(inputs, &mut outputs)?;
+        for (index, inputs) in inputs.iter().enumerate() {
+            match &mut state {
+                Some(state) => {
+                    if slices.first(index) == index {
+                        state.reset();
+                    }
+                    session.step(state, inputs, &mut outputs)?;
+                }
+                None => session.run_into(inputs, &mut outputs)?,
+            }
         }
         Ok::<Duration, Failure>(begun.elapsed())
     };

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use loom_runtime::digest::digest;
 use loom_runtime::executor::tier::Tier;
-use loom_runtime::tensors::{Tensor, write_tensors};
+use loom_runtime::session::RunError;
+use loom_runtime::tensors::{Tensor, TensorFile, write_tensors};
 use serde::Serialize;
 
 use crate::cli::Run;
@@ -41,8 +42,15 @@ struct TensorReport<'a> {
 }
 
 pub fn run(args: &Run) -> Result<(), Failure> {
-    if let Some(output) = &args.output {
-        keep_sources(output, &[Some(&args.model.network), args.model.weights.as_deref(), args.input.as_deref()])?;
+    let sources = [
+        Some(args.model.network.as_path()),
+        args.model.weights.as_deref(),
+        args.input.as_deref(),
+        // A state may be replaced by the one that follows it.
+        args.state.as_deref().filter(|_| args.save_state.is_none()),
+    ];
+    for written in [&args.output, &args.save_state].into_iter().flatten() {
+        keep_sources(written, &sources)?;
     }
     let mut model = Model::load(&args.model)?;
     let input = model.input(args.input.as_deref())?;
@@ -50,7 +58,26 @@ pub fn run(args: &Run) -> Result<(), Failure> {
     let samples = slices(&session, &input, args.input.as_deref())?.samples();
     let mut progress = Progress::new("run");
     let begun = Instant::now();
-    let outputs = session.run_tensors_with(&input, &mut |done, total| progress.step(done, total))?;
+    let mut step = |done, total| progress.step(done, total);
+    let outputs = if args.state.is_some() || args.save_state.is_some() {
+        let mut state = match &args.state {
+            Some(path) => {
+                let told = |error: RunError| Failure::User(format!("{}: {error}", path.display()));
+                let file = TensorFile::open(path)?;
+                let names: Vec<String> = file.tensors().map(|(name, _)| name.to_string()).collect();
+                let tensors = names.iter().map(|name| file.tensor(name)).collect::<Result<Vec<_>, _>>()?;
+                session.resume(&tensors).map_err(told)?
+            }
+            None => session.start()?,
+        };
+        let outputs = session.continue_tensors_with(&mut state, &input, &mut step)?;
+        if let Some(path) = &args.save_state {
+            write_tensors(path, &session.state_tensors(&state)?)?;
+        }
+        outputs
+    } else {
+        session.run_tensors_with(&input, &mut step)?
+    };
     model.times.run = begun.elapsed();
     drop(progress);
 

@@ -175,7 +175,8 @@ fn attention() {
         panic!("{plain:?}")
     };
     assert_eq!((plain.causal, plain.rope, plain.bias, plain.output_bias), (true, Some(10_000.0), true, true));
-    assert_eq!((plain.sliding_window, plain.mask), (None, None));
+    assert_eq!((plain.sliding_window, plain.mask, plain.kv_cache), (None, None, None));
+    assert_eq!(attention(r#", "kv_cache": 9, "causal": true"#).kv_cache.unwrap().value, 9);
     assert_eq!(attention(r#", "rope_freq_base": 0"#).rope, Some(10_000.0));
     assert_eq!(attention(r#", "rope_freq_base": 5e5"#).rope, Some(500_000.0));
     assert_eq!(attention(r#", "rope_freq_base": 5e5, "rope": false"#).rope, None);
@@ -190,6 +191,11 @@ fn attention() {
         (r#""rope_freq_base": 1e13"#, "`layers.0.rope_freq_base` must be at least 1 and at most 10^12, found 1e13"),
         (r#""attention_mask": [[true], [true]]"#, "`layers.0.attention_mask`: the mask has as many columns as rows"),
         (r#""attention_mask": [true]"#, "`layers.0.attention_mask.0`: expected a list, found a boolean"),
+        (r#""kv_cache": 0"#, "`layers.0.kv_cache` must be at least 1, found 0"),
+        (
+            r#""kv_cache": 4, "causal": false"#,
+            "`layers.0.kv_cache`: `kv_cache` needs `causal`: a kept position can't attend to one that is still to come",
+        ),
         (r#""sliding_window": 0"#, "`layers.0.sliding_window` must be at least 1, found 0"),
     ] {
         assert_eq!(messages(&with_layers(&format!(r#"{{"type": "multi_head_attention", {keys}}}"#))), [message]);
