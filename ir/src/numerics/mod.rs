@@ -8,6 +8,7 @@
 //! - [`expand`]: division, square root and other exact operations as such programs too, and the pass that puts programs
 //!   in the place of operations a device isn't trusted with;
 //! - [`soft`]: every operation on floats as a program of integers, for devices whose floats aren't trusted at all;
+//! - [`formats`]: how numbers are stored, and what it means to widen and to narrow them;
 //! - [`order`]: integer keys for maxima and minima, and the one NaN.
 //!
 //! # What a scalar instruction may mean
@@ -18,6 +19,7 @@
 
 mod emit;
 pub mod expand;
+pub mod formats;
 pub mod library;
 pub mod order;
 pub mod philox;
