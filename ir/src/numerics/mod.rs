@@ -23,6 +23,7 @@ pub mod formats;
 pub mod library;
 pub mod order;
 pub mod philox;
+pub mod quantise;
 pub mod reduction;
 pub mod rotary;
 pub mod soft;
