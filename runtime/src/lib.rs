@@ -26,6 +26,7 @@ pub mod digest;
 pub mod executor;
 pub mod report;
 pub mod session;
+pub mod storage;
 pub mod tensors;
 pub mod weights;
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use loom_ir::numerics::formats::Storage;
 use loom_runtime::artifact::Target;
 use loom_runtime::executor::tier::Tier;
 use loom_runtime::session::Device;
@@ -95,6 +96,23 @@ Examples:
   loomc inspect net.loom --json
   loomc inspect weights.safetensors          the tensors of any such file")]
     Inspect(Inspect),
+    /// Convert tensors from any number format to any other
+    #[command(after_help = "\
+Types: f64 f32 f16 bf16 f8 (e4m3) f4 (e2m1) i64 i32 i16 i8 i4 u64 u32 u16 u8,
+or int8, bfloat16 and the like. Floats are rounded to nearest, ties to even. A
+float that becomes an integer, f8 or f4 gets a scale, for each index of the
+first axis unless --group-size or --per-tensor says otherwise; it stands in the
+tensor NAME.scale (and NAME.zero_point) of the new file. With --dtype only
+tensors of two axes and more become such; --layer takes any.
+
+A network takes weights in any float of up to 32 bits, and quantised ones.
+
+Examples:
+  loomc convert w.safetensors w8.safetensors --dtype int8
+  loomc convert w.safetensors w4.safetensors --dtype f4 --group-size 32
+  loomc convert w.safetensors w.half --dtype f16 --layer 'layers.0.*=f32'
+  loomc convert w8.safetensors w.safetensors --dtype f32")]
+    Convert(Convert),
     /// Measure how long a run takes
     #[command(after_help = "\
 Without --runs: at least 10 runs, for about a second. The first is not counted.
@@ -305,6 +323,38 @@ pub struct Inspect {
     pub json: bool,
 }
 
+/// `loomc convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// A safetensors file
+    #[arg(value_name = "IN.safetensors")]
+    pub input: PathBuf,
+    /// Where the converted one goes
+    #[arg(value_name = "OUT.safetensors")]
+    pub output: PathBuf,
+    /// The type of all tensors that no --layer names
+    #[arg(long, value_name = "TYPE", value_parser = storage)]
+    pub dtype: Option<Storage>,
+    /// The type of the tensors whose names are like this; `*` stands for anything, the first that fits counts
+    #[arg(long = "layer", value_name = "PATTERN=TYPE", value_parser = rule)]
+    pub layers: Vec<(String, Storage)>,
+    /// One scale for so many elements, at most, of an index of the first axis
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "per_tensor")]
+    pub group_size: Option<u64>,
+    /// One scale a tensor
+    #[arg(long)]
+    pub per_tensor: bool,
+    /// Integers with a zero point, so that least and greatest number become least and greatest code; unsigned always
+    #[arg(long)]
+    pub affine: bool,
+    /// No scales: floats are cut off towards zero, or rounded to f8 and f4 as they are
+    #[arg(long, conflicts_with_all = ["group_size", "per_tensor", "affine"])]
+    pub no_scale: bool,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `loomc bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
@@ -349,6 +399,18 @@ pub struct Eval {
 pub struct Completions {
     /// The shell
     pub shell: clap_complete::Shell,
+}
+
+fn storage(name: &str) -> Result<Storage, String> {
+    Storage::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = Storage::ALL.iter().map(|storage| storage.name()).collect();
+        format!("there is no type `{name}`, only {}", known.join(", "))
+    })
+}
+
+fn rule(text: &str) -> Result<(String, Storage), String> {
+    let (pattern, name) = text.rsplit_once('=').ok_or("a rule is PATTERN=TYPE")?;
+    Ok((pattern.to_string(), storage(name)?))
 }
 
 fn device() -> impl TypedValueParser<Value = Device> {

@@ -13,6 +13,7 @@ use loom_runtime::compare::CompareError;
 use loom_runtime::executor::ExecuteError;
 use loom_runtime::report::ReportError;
 use loom_runtime::session::{RunError, SessionError};
+use loom_runtime::storage::{ConvertError, StorageError};
 use loom_runtime::tensors::TensorError;
 use loom_runtime::weights::{InitialiseError, WeightsError};
 
@@ -136,6 +137,18 @@ pub fn printable(text: &str) -> String {
 
 impl From<TensorError> for Failure {
     fn from(error: TensorError) -> Failure {
+        Failure::User(error.to_string())
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Failure {
+        Failure::User(error.to_string())
+    }
+}
+
+impl From<ConvertError> for Failure {
+    fn from(error: ConvertError) -> Failure {
         Failure::User(error.to_string())
     }
 }

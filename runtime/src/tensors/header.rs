@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use loom_ir::limits;
+use loom_ir::numerics::formats::Storage;
 use loom_ir::types::{DType, Shape};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
@@ -58,6 +59,9 @@ const DTYPES: [FileDType; 22] = {
 };
 
 impl FileDType {
+    /// `U8`: for what the format has no type for.
+    pub const BYTES: FileDType = FileDType { name: "U8", bits: 8 };
+
     /// The type of this name.
     pub fn from_name(name: &str) -> Option<FileDType> {
         DTYPES.into_iter().find(|dtype| dtype.name == name)
@@ -81,6 +85,32 @@ impl FileDType {
             DType::U32 => FileDType { name: "U32", bits: 32 },
             DType::Bool => FileDType { name: "BOOL", bits: 8 },
         }
+    }
+
+    /// The number format of its elements, if it is one of ours.
+    pub fn storage(self) -> Option<Storage> {
+        Storage::ALL.into_iter().find(|storage| FileDType::of_storage(*storage) == Some(self))
+    }
+
+    /// How a number format is called in files; `None` for one that they don't have.
+    pub fn of_storage(storage: Storage) -> Option<FileDType> {
+        FileDType::from_name(match storage {
+            Storage::F64 => "F64",
+            Storage::F32 => "F32",
+            Storage::F16 => "F16",
+            Storage::Bf16 => "BF16",
+            Storage::F8 => "F8_E4M3",
+            Storage::F4 => "F4",
+            Storage::I64 => "I64",
+            Storage::I32 => "I32",
+            Storage::I16 => "I16",
+            Storage::I8 => "I8",
+            Storage::I4 => return None,
+            Storage::U64 => "U64",
+            Storage::U32 => "U32",
+            Storage::U16 => "U16",
+            Storage::U8 => "U8",
+        })
     }
 
     /// Bytes of so many elements; `None` if they overflow or do not fill a byte.

@@ -23,7 +23,7 @@ pub use error::TensorError;
 pub use file::TensorFile;
 pub use header::{FileDType, TensorInfo};
 pub use mmap::FileBytes;
-pub use write::{Part, container, remove_partial_files, write_atomically, write_tensors};
+pub use write::{Entry, Part, container, remove_partial_files, stream, write_atomically, write_tensors};
 
 #[cfg(target_endian = "big")]
 compile_error!("safetensors data is little-endian and is used where it lies; big-endian hosts are not supported");

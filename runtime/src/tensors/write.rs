@@ -60,7 +60,37 @@ pub fn container(out: &mut dyn Write, metadata: &BTreeMap<String, String>, parts
     let (bools, words): (Vec<Part<'_>>, Vec<Part<'_>>) =
         parts.iter().copied().partition(|part| part.dtype == DType::Bool);
     let ordered = [words, bools].concat();
-    let mut json = serde_json::to_vec(&Header { metadata, parts: &ordered })?;
+    let entries: Vec<Entry<'_>> = ordered
+        .iter()
+        .map(|part| Entry { name: part.name, dtype: FileDType::of(part.dtype), shape: part.shape })
+        .collect();
+    stream(out, metadata, &entries, &mut |index, out| match ordered.get(index) {
+        Some(part) => out.write_all(&part.bytes()),
+        None => Ok(()),
+    })
+}
+
+/// A tensor of a container, without its data. The elements fill whole bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The element type.
+    pub dtype: FileDType,
+    /// The extents.
+    pub shape: &'a Shape,
+}
+
+/// Writes a safetensors container whose data is made while it is written: `data` writes that of the entry with a number,
+/// exactly as many bytes as its type and shape say. All types whose elements are multiples of 4 bytes must come first, so that
+/// they lie where they can be used.
+pub fn stream(
+    out: &mut dyn Write,
+    metadata: &BTreeMap<String, String>,
+    entries: &[Entry<'_>],
+    data: &mut dyn FnMut(usize, &mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut json = serde_json::to_vec(&Header { metadata, entries })?;
     let begin = 8 + json.len() as u64;
     let padding = begin.next_multiple_of(DATA_ALIGNMENT) - begin;
     json.extend(std::iter::repeat_n(b' ', padding as usize));
@@ -71,10 +101,7 @@ pub fn container(out: &mut dyn Write, metadata: &BTreeMap<String, String>, parts
     }
     out.write_all(&(json.len() as u64).to_le_bytes())?;
     out.write_all(&json)?;
-    for part in &ordered {
-        out.write_all(&part.bytes())?;
-    }
-    Ok(())
+    (0..entries.len()).try_for_each(|index| data(index, out))
 }
 
 /// Writes a file beside its place and then renames it: readers see the old content or the new one, and a failure leaves
@@ -147,11 +174,11 @@ impl Drop for Registered {
 /// The header's JSON, keys in order.
 struct Header<'a> {
     metadata: &'a BTreeMap<String, String>,
-    parts: &'a [Part<'a>],
+    entries: &'a [Entry<'a>],
 }
 
 #[derive(Serialize)]
-struct Entry<'a> {
+struct Place<'a> {
     dtype: &'static str,
     shape: &'a Shape,
     data_offsets: (u64, u64),
@@ -164,11 +191,10 @@ impl Serialize for Header<'_> {
             map.serialize_entry(METADATA, self.metadata)?;
         }
         let mut begin = 0;
-        for part in self.parts {
-            let dtype = FileDType::of(part.dtype);
-            let end = begin + dtype.bytes(part.bits.len() as u64).unwrap_or(0);
-            let entry = Entry { dtype: dtype.name(), shape: part.shape, data_offsets: (begin, end) };
-            map.serialize_entry(part.name, &entry)?;
+        for entry in self.entries {
+            let end = begin + entry.dtype.bytes(entry.shape.elements()).unwrap_or(0);
+            let place = Place { dtype: entry.dtype.name(), shape: entry.shape, data_offsets: (begin, end) };
+            map.serialize_entry(entry.name, &place)?;
             begin = end;
         }
         map.end()

@@ -12,6 +12,7 @@ use loom_ir::types::{DType, Shape};
 
 use crate::executor::WeightBits;
 use crate::fp_env::FpEnv;
+use crate::storage::{StorageError, StoredFile};
 use crate::tensors::{FileDType, Tensor, TensorError, TensorFile};
 
 mod initialise;
@@ -25,7 +26,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Takes a program's weights from a safetensors file. Their data stays in the file.
+    /// Takes a program's weights from a safetensors file. What is `F32` stays in the file; narrower floats are widened, which
+    /// is exact, and quantised weights become the numbers that they stand for ([`crate::storage`]).
     ///
     /// The file has to hold the program's weights and nothing else; everything that is wrong is told at once.
     pub fn from_file(path: &Path, program: &Program) -> Result<Weights, WeightsError> {
@@ -34,12 +36,20 @@ impl Weights {
 
     /// The same from an open file.
     pub fn from_tensors(file: &TensorFile, program: &Program) -> Result<Weights, WeightsError> {
-        let problems = compare(file, program);
+        let stored = StoredFile::of(file)?;
+        let problems = compare(&stored, program);
         if !problems.is_empty() {
             return Err(WeightsError::Mismatch { path: file.path().to_path_buf(), problems });
         }
-        let tensors = program.weights().map(|(_, buffer)| file.tensor(&buffer.name)).collect::<Result<_, _>>()?;
-        Ok(Weights { tensors })
+        let tensors = program.weights().map(|(_, buffer)| match buffer.dtype {
+            DType::F32 => stored.tensor_f32(&buffer.name).ok_or_else(|| WeightsError::Memory {
+                path: file.path().to_path_buf(),
+                name: buffer.name.clone(),
+                shape: buffer.shape.clone(),
+            }),
+            _ => Ok(file.tensor(&buffer.name)?),
+        });
+        Ok(Weights { tensors: tensors.collect::<Result<_, _>>()? })
     }
 
     /// The weights that are these tensors, if names, types and shapes are the program's, in its order.
@@ -94,6 +104,19 @@ pub enum WeightsError {
     /// The file itself is wrong.
     #[error(transparent)]
     File(#[from] TensorError),
+    /// The scales of its tensors are wrong.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Not enough memory for a weight that is stored in fewer bits.
+    #[error("{}: no memory for `{name}` {shape}", path.display())]
+    Memory {
+        /// The file.
+        path: PathBuf,
+        /// The weight.
+        name: String,
+        /// Its shape.
+        shape: Shape,
+    },
     /// The file holds other weights than the network has.
     #[error("{}: these are not the network's weights:{}", path.display(), list(problems))]
     Mismatch {
@@ -160,7 +183,13 @@ impl fmt::Display for WeightProblem {
                 write!(f, "`{name}` has shape {found}, the network needs {expected}")
             }
             WeightProblem::WrongDType { name, expected, found } => {
-                write!(f, "`{name}` is {found}, the network needs {expected}")
+                write!(f, "`{name}` is {found}, the network needs {expected}")?;
+                match expected {
+                    DType::F32 => {
+                        f.write_str(", or a narrower float or a quantised weight (`loomc convert` makes them)")
+                    }
+                    _ => Ok(()),
+                }
             }
             WeightProblem::Extra { name, hint } => {
                 write!(f, "`{name}` is not a weight of the network")?;
@@ -180,9 +209,9 @@ fn list(problems: &[WeightProblem]) -> String {
     text
 }
 
-fn compare(file: &TensorFile, program: &Program) -> Vec<WeightProblem> {
+fn compare(file: &StoredFile<'_>, program: &Program) -> Vec<WeightProblem> {
     let known: BTreeSet<&str> = program.weights().map(|(_, buffer)| buffer.name.as_str()).collect();
-    let missing: Vec<&str> = known.iter().copied().filter(|name| file.info(name).is_none()).collect();
+    let missing: Vec<&str> = known.iter().copied().filter(|name| file.get(name).is_none()).collect();
     let extra: Vec<&str> = file.tensors().map(|(name, _)| name).filter(|name| !known.contains(name)).collect();
     // Every pair of names is measured: a courtesy that a hostile file must not be able to make expensive.
     let hints = missing.len().saturating_mul(extra.len()) <= 100_000;
@@ -192,17 +221,21 @@ fn compare(file: &TensorFile, program: &Program) -> Vec<WeightProblem> {
     let mut problems = Vec::new();
     for (_, buffer) in program.weights() {
         let name = || buffer.name.clone();
-        let Some(info) = file.info(&buffer.name) else {
+        let Some(stored) = file.get(&buffer.name) else {
             let (dtype, shape) = (buffer.dtype, buffer.shape.clone());
             problems.push(WeightProblem::Missing { name: name(), dtype, shape, hint: hint(&buffer.name, &extra) });
             continue;
         };
-        if info.shape != buffer.shape {
-            let (expected, found) = (buffer.shape.clone(), info.shape.clone());
+        if stored.shape != buffer.shape {
+            let (expected, found) = (buffer.shape.clone(), stored.shape.clone());
             problems.push(WeightProblem::WrongShape { name: name(), expected, found });
         }
-        if info.dtype != FileDType::of(buffer.dtype) {
-            problems.push(WeightProblem::WrongDType { name: name(), expected: buffer.dtype, found: info.dtype });
+        let fits = match buffer.dtype {
+            DType::F32 => stored.is_f32(),
+            dtype => stored.dtype == FileDType::of(dtype) && !stored.is_quantised(),
+        };
+        if !fits {
+            problems.push(WeightProblem::WrongDType { name: name(), expected: buffer.dtype, found: stored.dtype });
         }
     }
     let extras =
