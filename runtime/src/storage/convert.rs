@@ -180,8 +180,8 @@ pub fn convert(
             }
         }
     }
-    // Wide elements first: then each lies at a multiple of its size.
-    parts.sort_by_key(|part| std::cmp::Reverse(part.dtype.bytes(8)));
+    // Wide elements first: then each lies at a multiple of its size. Then by name, however they came about.
+    parts.sort_by(|one, other| (other.dtype.bytes(8), &one.name).cmp(&(one.dtype.bytes(8), &other.name)));
     converted.bytes_after = parts.iter().filter_map(|part| part.dtype.bytes(part.shape.elements())).sum();
     let mut metadata = file.file().metadata().clone();
     metadata.remove(PACKED);

@@ -184,10 +184,8 @@ impl fmt::Display for WeightProblem {
             }
             WeightProblem::WrongDType { name, expected, found } => {
                 write!(f, "`{name}` is {found}, the network needs {expected}")?;
-                match expected {
-                    DType::F32 => {
-                        f.write_str(", or a narrower float or a quantised weight (`loomc convert` makes them)")
-                    }
+                match (expected, found.name()) {
+                    (DType::F32, "F64") => f.write_str(" (`loomc convert --dtype f32` rounds it)"),
                     _ => Ok(()),
                 }
             }
