@@ -19,6 +19,7 @@ mod model;
 mod pipeline;
 mod progress;
 mod stdout;
+mod traffic;
 
 fn main() -> ExitCode {
     model::start_clock();

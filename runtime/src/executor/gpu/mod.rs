@@ -18,6 +18,7 @@ mod ladder;
 mod memory;
 mod open;
 mod probe;
+mod profile;
 mod trial;
 
 pub use super::tier::Tier;
