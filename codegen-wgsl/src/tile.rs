@@ -68,8 +68,8 @@ pub struct Cost {
 }
 
 /// A tile of one team of 16 x 16 invocations.
-const fn square(own: u32, step: u32, unrolled: u32) -> Tile {
-    Tile { teams: 1, threads_rows: 16, threads_columns: 16, rows: own, columns: own, step, unrolled, buffers: 1 }
+const fn square(own: u32, step: u32, unrolled: u32, buffers: u32) -> Tile {
+    Tile { teams: 1, threads_rows: 16, threads_columns: 16, rows: own, columns: own, step, unrolled, buffers }
 }
 
 /// A tile of several teams.
@@ -85,8 +85,8 @@ const fn cost(product: u32, output: u32) -> Cost {
 /// Tiles for GPUs with their own memory: of many outputs, of few outputs of many terms, and of a few rows or columns,
 /// which wait for memory.
 const DISCRETE: [(Tile, Cost); 7] = [
-    (square(8, 16, 4), cost(10, 2000)),
-    (square(4, 16, 1), cost(11, 1000)),
+    (square(8, 16, 8, 2), cost(10, 2000)),
+    (square(4, 16, 1, 1), cost(11, 1000)),
     (split(8, (4, 8), (4, 2), 16), cost(25, 1000)),
     (split(8, (1, 16), (1, 1), 32), cost(180, 1000)),
     (split(4, (1, 32), (4, 1), 32), cost(80, 1000)),
@@ -94,7 +94,7 @@ const DISCRETE: [(Tile, Cost); 7] = [
     (split(4, (32, 1), (1, 4), 32), cost(80, 1000)),
 ];
 /// Tiles for GPUs that share the CPU's memory.
-const INTEGRATED: [(Tile, Cost); 2] = [(square(4, 16, 1), cost(11, 1000)), (square(2, 32, 1), cost(20, 1000))];
+const INTEGRATED: [(Tile, Cost); 2] = [(square(4, 16, 1, 1), cost(11, 1000)), (square(2, 32, 1, 1), cost(20, 1000))];
 /// An invocation alone, with neighbours that read neighbouring words.
 const DIRECT: Cost = cost(80, 0);
 

@@ -14,14 +14,14 @@ use crate::error::Error;
 use crate::generate::Grid;
 use crate::index::unflatten;
 use crate::lambda::{Function, Module};
-use crate::target::Target;
+use crate::target::{Arithmetic, Target};
 
 /// Terms that an invocation has, at best: enough loads at a time to wait for memory once.
 const TERMS: u64 = 8;
 /// Terms that an invocation has, at most: what it keeps of them must fit its registers.
-const MOST_TERMS: u64 = 16;
+const MOST_TERMS: u64 = 32;
 /// Terms that a lane loads before it adds them.
-const AHEAD: u64 = 8;
+const AHEAD: u64 = 16;
 
 /// The invocations of a workgroup for rows of so many terms; `None` where this template does not do them.
 pub(super) fn size(terms: u64, target: &Target) -> Option<u32> {
@@ -88,12 +88,12 @@ pub(super) fn generate(
         });
     }
     for (number, stage) in rows.stages.iter().enumerate() {
+        let dtype = module.dtype(stage.input.result);
+        module.text.line(format!("var r{number}: {dtype};"));
         module.text.open_scope();
         declare(module, &stage.once);
-        row.stage(module, stage, kept);
+        row.stage(module, stage, number, kept);
         module.text.close();
-        let lanes = stage.lanes(module);
-        module.text.line(format!("let r{number} = {lanes}[0];"));
         // All have read the result before the next stage writes there.
         if number + 1 < rows.stages.len() {
             module.text.line("workgroupBarrier();");
@@ -157,8 +157,8 @@ impl Row<'_> {
         }
     }
 
-    /// Reduces the terms of a stage into the first lane.
-    fn stage(&self, module: &mut Module<'_>, stage: &StageFunction, kept: &[(u32, Function)]) {
+    /// Reduces the terms of a stage into the result `r{number}`.
+    fn stage(&self, module: &mut Module<'_>, stage: &StageFunction, number: usize, kept: &[(u32, Function)]) {
         let lanes = stage.lanes(module);
         if self.is_staged(stage) {
             self.each(module, &[&stage.input], kept, |module, _| {
@@ -169,8 +169,7 @@ impl Row<'_> {
             self.lane(module);
             module.text.line(format!("{lanes}[local] = sum;"));
             module.text.close();
-            stage.fold(module, "local", LANES);
-            return;
+            return self.fold(module, stage, number, LANES);
         }
         let empty = stage.empty(module);
         let combined = stage.combine(module, "all", "term");
@@ -180,7 +179,42 @@ impl Row<'_> {
             module.text.line(format!("all = {combined};"));
         });
         module.text.line(format!("{lanes}[local] = all;"));
-        stage.fold(module, "local", self.size);
+        self.fold(module, stage, number, self.size);
+    }
+
+    /// Folds the first lanes, `width` of them, into the result `r{number}`.
+    ///
+    /// Every invocation folds the last 32 by itself, which needs no barrier from half to half. In integers that play
+    /// floats a fold is long, and one invocation for each is enough.
+    fn fold(&self, module: &mut Module<'_>, stage: &StageFunction, number: usize, width: u32) {
+        let lanes = stage.lanes(module);
+        if module.arithmetic() == Arithmetic::Soft {
+            stage.fold(module, "local", width);
+            module.text.line(format!("r{number} = {lanes}[0];"));
+            return;
+        }
+        module.text.line("workgroupBarrier();");
+        if width > LANES {
+            module.text.open(format!("if (local < {LANES}u)"));
+            module.text.line(format!("var one = {lanes}[local];"));
+            for lane in (LANES..width).step_by(LANES as usize) {
+                let combined = stage.combine(module, "one", &format!("{lanes}[local + {lane}u]"));
+                module.text.line(format!("one = {combined};"));
+            }
+            module.text.line(format!("{lanes}[local] = one;"));
+            module.text.close();
+            module.text.line("workgroupBarrier();");
+        }
+        for lane in 0..LANES {
+            module.text.line(format!("var lane_{lane} = {lanes}[{lane}];"));
+        }
+        for half in (0..LANES.ilog2()).rev().map(|power| 1 << power) {
+            for lane in 0..half {
+                let combined = stage.combine(module, &format!("lane_{lane}"), &format!("lane_{}", lane + half));
+                module.text.line(format!("lane_{lane} = {combined};"));
+            }
+        }
+        module.text.line(format!("r{number} = lane_0;"));
     }
 
     /// Adds a lane's terms into `sum`.

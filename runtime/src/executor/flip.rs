@@ -63,8 +63,8 @@ impl Executor for FlipExecutor {
         Ok(())
     }
 
-    fn profile(&mut self, inputs: &[&[u32]]) -> Result<Option<Profile>, ExecuteError> {
-        self.inner.profile(inputs)
+    fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
+        self.inner.profile(inputs, rounds)
     }
 
     fn trace(

@@ -34,9 +34,9 @@ pub trait Executor: Send {
     /// Runs every kernel. `inputs` and `outputs` have the program's lengths.
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError>;
 
-    /// Runs once and gives how long each step took by the device's own clock; `None` where it has none.
-    fn profile(&mut self, inputs: &[&[u32]]) -> Result<Option<Profile>, ExecuteError> {
-        let _ = inputs;
+    /// Runs so many rounds and gives how long each step took by the device's own clock; `None` where it has none.
+    fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
+        let _ = (inputs, rounds);
         Ok(None)
     }
 
@@ -49,7 +49,7 @@ pub trait Executor: Send {
     ) -> Result<(), ExecuteError>;
 }
 
-/// How long the steps of one run took on a device.
+/// How long the steps of a run took on a device: of several rounds the medians.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// From handing the device nothing to do to hearing that it is done: what every run takes at least, by this

@@ -294,10 +294,11 @@ impl Session {
         Ok(self.executor.trace(inputs, observe)?)
     }
 
-    /// Runs exactly one batch and gives how long each step took by the device's own clock; `None` where it has none.
-    pub fn profile(&mut self, inputs: &[&[u32]]) -> Result<Option<Profile>, RunError> {
+    /// Runs exactly one batch for so many rounds, at least one, and gives how long each step took by the device's own
+    /// clock; `None` where it has none.
+    pub fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, RunError> {
         self.check(inputs, None)?;
-        Ok(self.executor.profile(inputs)?)
+        Ok(self.executor.profile(inputs, rounds)?)
     }
 
     /// Lets inputs name rows that a table does not have. Where an input is what a kernel of a network computed, that is no

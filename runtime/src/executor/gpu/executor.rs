@@ -76,8 +76,8 @@ impl Executor for GpuExecutor {
         FpEnv::run(|| self.ready.run(&self.device.context, inputs, outputs))
     }
 
-    fn profile(&mut self, inputs: &[&[u32]]) -> Result<Option<Profile>, ExecuteError> {
-        FpEnv::run(|| self.ready.profile(&self.device.context, inputs))
+    fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
+        FpEnv::run(|| self.ready.profile(&self.device.context, inputs, rounds))
     }
 
     fn trace(

@@ -12,6 +12,7 @@ use super::certificate::{Certificates, default_cache};
 use super::device::{Context, codegen_error};
 use super::executor::Ready;
 use super::ladder::{Ask, Climber, Form, TierReport, climb, stand};
+use super::parallel;
 use super::probe::{Machine, Table};
 use crate::digest::hex;
 use crate::executor::ExecuteError;
@@ -245,8 +246,9 @@ impl Climber for Opened {
     fn digest(&self, table: &Table) -> Result<String, ExecuteError> {
         let target = &self.context.target;
         let mut hash = Sha256::new();
-        for kernel in generate(table.program(), target).map_err(codegen_error)? {
-            hash.update(self.context.shader(&kernel, target.arithmetic)?.digest());
+        let kernels = generate(table.program(), target).map_err(codegen_error)?;
+        for digest in parallel::each(&kernels, |kernel| Ok(self.context.shader(kernel, target.arithmetic)?.digest()))? {
+            hash.update(digest);
         }
         for input in table.inputs() {
             hash.update(bytemuck::cast_slice::<u32, u8>(input));

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::{flops, format, traffic};
 
-/// Each time is the median of so many profiles, after one that is not counted.
-const PROFILES: usize = 15;
+/// Each time is the median of so many rounds.
+const ROUNDS: usize = 25;
 
 /// What the device could do, by the user's word.
 #[derive(Debug, Clone, Copy)]
@@ -59,27 +59,9 @@ pub fn kernel_times<'a>(
         .zip(&zeros)
         .map(|((id, _), zeros)| if carried(id) { zeros } else { given.next().unwrap_or(zeros) })
         .collect();
-    let mut profiles = Vec::with_capacity(PROFILES + 1);
-    for _ in 0..=PROFILES {
-        match session.profile(&inputs)? {
-            Some(profile) => profiles.push(profile),
-            None => return Ok(None),
-        }
-    }
-    profiles.remove(0);
-    let empty = median(profiles.iter().map(|profile| profile.empty));
-    let steps = profiles[0].steps.iter().enumerate();
-    let times = steps.map(|(index, (step, _))| {
-        let time = median(profiles.iter().map(|profile| profile.steps[index].1));
-        KernelTime::new(program, step, time, peaks)
-    });
-    Ok(Some((empty, times.collect())))
-}
-
-fn median(times: impl Iterator<Item = Duration>) -> Duration {
-    let mut times: Vec<Duration> = times.collect();
-    times.sort();
-    times[times.len() / 2]
+    let Some(profile) = session.profile(&inputs, ROUNDS)? else { return Ok(None) };
+    let times = profile.steps.iter().map(|(step, time)| KernelTime::new(program, step, *time, peaks));
+    Ok(Some((profile.empty, times.collect())))
 }
 
 impl<'a> KernelTime<'a> {
