@@ -129,23 +129,22 @@ impl Generator {
     }
 
     fn pooling(&mut self) -> Option<String> {
-        if self.shape.len() != 3 {
-            return None;
-        }
+        let spatial = self.shape.len().checked_sub(1).filter(|&spatial| spatial > 0)?;
         let kernel = 1 + self.random.below(3);
         let (stride, padding) = (1 + self.random.below(3), self.random.below(kernel / 2 + 1));
+        let dilation = 1 + self.random.below(2);
+        let (kind, reach, more) = match self.random.below(3) {
+            0 => ("max", dilation * (kernel - 1) + 1, format!(r#", "dilation": {dilation}"#)),
+            1 => ("avg", kernel, String::new()),
+            _ => ("avg", kernel, r#", "count_include_pad": false"#.to_string()),
+        };
         let mut shape = vec![self.shape[0]];
         for &extent in &self.shape[1..] {
-            shape.push((extent + 2 * padding).checked_sub(kernel)? / stride + 1);
+            shape.push((extent + 2 * padding).checked_sub(reach)? / stride + 1);
         }
         self.shape = shape;
-        let (kind, more) = match self.random.below(3) {
-            0 => ("max", ""),
-            1 => ("avg", ""),
-            _ => ("avg", r#", "count_include_pad": false"#),
-        };
         Some(format!(
-            r#"{{"type": "{kind}_pool2d", "kernel_size": {kernel}, "stride": {stride}, "padding": {padding}{more}}}"#
+            r#"{{"type": "{kind}_pool{spatial}d", "kernel_size": {kernel}, "stride": {stride}, "padding": {padding}{more}}}"#
         ))
     }
 

@@ -12,6 +12,11 @@ use super::infer::At;
 /// What a layer says of its input: the channels, then each spatial axis, with the keys' names.
 pub(super) type Declared = Vec<(&'static str, Option<Spanned<u64>>)>;
 
+/// The window of a 1-D layer.
+pub(super) fn of_length(size: u64, stride: u64, padding: u64, dilation: u64) -> SpatialWindow {
+    SpatialWindow { size: vec![size], stride: vec![stride], padding: vec![padding], dilation: vec![dilation] }
+}
+
 /// The window of a 2-D layer.
 pub(super) fn of_pairs(size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> SpatialWindow {
     let list = |pair: Pair| vec![pair.height, pair.width];

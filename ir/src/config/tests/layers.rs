@@ -324,7 +324,49 @@ fn average_pools() {
     assert_wrong(
         r#"{"type": "avg_pool2d", "kernel_size": 2, "dilation": 2}"#,
         "layers.0 (`avg_pool2d`) has no key `dilation`\n  \"dilation\" <- unknown key\n  help: `dilation` belongs to \
-         `conv1d`, `conv2d` and `max_pool2d`\n",
+         `conv1d`, `conv2d`, `max_pool1d` and `max_pool2d`\n",
+    );
+}
+
+#[test]
+fn pools_over_a_length() {
+    for name in ["max_pool1d", "maxpool1d"] {
+        let pool = kind(&format!(r#"{{"type": "{name}", "kernel_size": 3}}"#));
+        let LayerKind::MaxPool1d(pool) = pool else { panic!("{pool:?}") };
+        assert_eq!((pool.input_length, pool.input_channels, pool.stride), (None, None, pool.kernel_size));
+        assert_eq!((pool.kernel_size.value, pool.padding.value, pool.dilation.value), (3, 0, 1));
+    }
+    let pool = kind(
+        r#"{"type": "max_pool1d", "kernel_size": 4, "stride": 3, "padding": 2, "dilation": 5, "input_length": 9,
+            "input_channels": 7}"#,
+    );
+    let LayerKind::MaxPool1d(pool) = pool else { panic!("{pool:?}") };
+    assert_eq!((pool.kernel_size.value, pool.stride.value, pool.padding.value, pool.dilation.value), (4, 3, 2, 5));
+    assert_eq!((value(pool.input_length), value(pool.input_channels)), (Some(9), Some(7)));
+    for (keys, padding, count_include_pad) in
+        [("", 0, true), (r#", "padding": 1, "count_include_pad": false"#, 1, false)]
+    {
+        let pool = kind(&format!(r#"{{"type": "avg_pool1d", "kernel_size": 2{keys}}}"#));
+        let LayerKind::AvgPool1d(pool) = pool else { panic!("{pool:?}") };
+        assert_eq!((pool.kernel_size.value, pool.stride.value), (2, 2));
+        assert_eq!((pool.padding.value, pool.count_include_pad), (padding, count_include_pad));
+    }
+    assert_eq!(
+        messages(&with_layers(r#"{"type": "max_pool1d", "kernel_size": [2, 3], "stride": 0, "input_height": 4}"#)),
+        [
+            "`layers.0.kernel_size`: expected an integer, found a list",
+            "`layers.0.stride` must be at least 1, found 0",
+            "layers.0 (`max_pool1d`) has no key `input_height`",
+        ]
+    );
+    assert_eq!(
+        messages(&with_layers(r#"{"type": "avg_pool1d", "padding": -1, "dilation": 2, "count_include_pad": 1}"#)),
+        [
+            "layers.0 (`avg_pool1d`) needs `kernel_size`",
+            "`layers.0.padding` must be at least 0, found -1",
+            "layers.0 (`avg_pool1d`) has no key `dilation`",
+            "`layers.0.count_include_pad`: expected true or false, found a number",
+        ]
     );
 }
 
