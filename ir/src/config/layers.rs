@@ -271,7 +271,17 @@ pub(super) fn batch_norm(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Repor
 
 /// A number more than 0. As the predecessor wrote a 0 where nothing was chosen, 0 is the default.
 pub(super) fn or_default(fields: &mut Fields<'_, '_>, key: Key, default: f64) -> Result<f64, Reported> {
-    match fields.optional(key, fields::positive_or_zero)? {
+    or_default_by(fields, key, default, fields::positive_or_zero)
+}
+
+/// The same, read by `read`.
+pub(super) fn or_default_by(
+    fields: &mut Fields<'_, '_>,
+    key: Key,
+    default: f64,
+    read: Read<f64>,
+) -> Result<f64, Reported> {
+    match fields.optional(key, read)? {
         Some(number) if number.value > 0.0 => Ok(number.value),
         _ => Ok(default),
     }

@@ -409,7 +409,7 @@ fn norms() {
 
 #[test]
 fn floats() {
-    let epsilon = |text: &str| format!(r#"{{"type": "layer_norm", "epsilon": {text}}}"#);
+    let slope = |text: &str| format!(r#"{{"type": "leaky_relu", "negative_slope": {text}}}"#);
     for (text, expected) in [
         ("1", 1.0),
         // Both are cases that a careless reader gets wrong in the last place.
@@ -417,24 +417,50 @@ fn floats() {
         ("8.41e-124", 8.41e-124),
         ("5e-324", 5e-324),
         ("1.7976931348623157e308", f64::MAX),
-        ("0e5", 1e-5),
+        ("0e5", 0.0),
     ] {
-        let LayerKind::LayerNorm(norm) = kind(&epsilon(text)) else { panic!("another layer") };
-        assert_eq!(norm.epsilon, expected, "{text}");
+        assert_eq!(
+            kind(&slope(text)),
+            LayerKind::Activation(Activation::LeakyRelu { negative_slope: expected }),
+            "{text}"
+        );
     }
     for text in ["1e400", "1e-400", "-1e400", "0.0001e-400"] {
         assert_wrong(
-            &epsilon(text),
+            &slope(text),
             &format!(
-                "`layers.0.epsilon` must be within the range of a 64-bit float, found {text}\n  \
+                "`layers.0.negative_slope` must be within the range of a 64-bit float, found {text}\n  \
                  {text} <- must be within the range of a 64-bit float\n"
             ),
         );
     }
     assert_wrong(
-        &epsilon(r#""1e-5""#),
-        "`layers.0.epsilon`: expected a number, found a string\n  \"1e-5\" <- expected a number\n",
+        &slope(r#""1e-5""#),
+        "`layers.0.negative_slope`: expected a number, found a string\n  \"1e-5\" <- expected a number\n",
     );
+}
+
+#[test]
+fn numbers_that_must_not_vanish() {
+    let epsilon = |text: &str| format!(r#"{{"type": "layer_norm", "epsilon": {text}}}"#);
+    for (text, expected) in [("0e5", 1e-5), ("1e-45", 1e-45), ("3.4028234e38", 3.4028234e38)] {
+        let LayerKind::LayerNorm(norm) = kind(&epsilon(text)) else { panic!("another layer") };
+        assert_eq!(norm.epsilon, expected, "{text}");
+    }
+    let within = "must be within the range of a 32-bit float";
+    for text in ["1e-46", "3.4028236e38"] {
+        assert_eq!(messages(&with_layers(&epsilon(text))), [format!("`layers.0.epsilon` {within}, found {text}")]);
+    }
+    // Twice its square is what is divided by.
+    let width = |text: &str| format!(r#"{{"type": "kmeans", "num_clusters": 2, "kmeans_temperature": {text}}}"#);
+    for text in ["2e-23", "1.3e19", "0"] {
+        assert!(matches!(kind(&width(text)), LayerKind::Kmeans(_)), "{text}");
+    }
+    let rule = "must be so that twice its square is within the range of a 32-bit float";
+    for text in ["1e-23", "1.4e19"] {
+        let message = format!("`layers.0.kmeans_temperature` {rule}, found {text}");
+        assert_eq!(messages(&with_layers(&width(text))), [message]);
+    }
 }
 
 #[test]
