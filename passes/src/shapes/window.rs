@@ -43,8 +43,10 @@ pub(super) fn input_shape(at: &At<'_>, shape: &Shape, declared: &Declared) -> Re
             return Ok(reshaped);
         }
     }
-    let expected = if declared.len() == 2 { "[batch, channels, length]" } else { "[batch, channels, height, width]" };
-    Err(at.rank(expected))
+    Err(at.rank(match declared.len() {
+        2 => "[batch, channels, length], or input_channels and input_length that make up a sample",
+        _ => "[batch, channels, height, width], or input_channels, input_height and input_width that make up a sample",
+    }))
 }
 
 /// The extents of window positions. The padded input is limited as a tensor is.
