@@ -204,6 +204,33 @@ fn channels() {
     assert_eq!(found.output, found.input);
 }
 
+#[test]
+fn windows_of_a_length() {
+    // (kernel, stride, padding, dilation)
+    for (kernel, stride, padding, dilation) in [(3, 3, 0, 1), (3, 2, 1, 1), (2, 1, 1, 3), (5, 4, 2, 2), (2, 3, 1, 14)] {
+        // What a window holds beside padding.
+        let windows = |x: &[f64]| -> Vec<Vec<f64>> {
+            let count = (x.len() + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
+            let place = |start: usize, tap: usize| (start + tap * dilation).checked_sub(padding);
+            let window = |start| (0..kernel).filter_map(|tap| x.get(place(start, tap)?).copied()).collect();
+            (0..count).map(|index| window(index * stride)).collect()
+        };
+        let keys = format!(r#""kernel_size": {kernel}, "stride": {stride}, "padding": {padding}"#);
+        let found = run(&[3, 13], &format!(r#"{{"type": "max_pool1d", {keys}, "dilation": {dilation}}}"#));
+        let max = |x: &[f64]| windows(x).iter().map(|w| w.iter().copied().fold(f64::NEG_INFINITY, f64::max)).collect();
+        assert_eq!(found.output, rows(&found.input, 13, max), "{keys}");
+        if dilation > 1 {
+            continue;
+        }
+        for (include, count) in [(true, Some(kernel)), (false, None)] {
+            let layer = format!(r#"{{"type": "avg_pool1d", {keys}, "count_include_pad": {include}}}"#);
+            let found = run(&[3, 13], &layer);
+            let mean = |w: &Vec<f64>| w.iter().sum::<f64>() / count.unwrap_or(w.len()) as f64;
+            assert_close(&found.output, &rows(&found.input, 13, |x| windows(x).iter().map(mean).collect()));
+        }
+    }
+}
+
 /// What `contract(x, weight) + bias` is in float64.
 fn linear(run: &Run, path: &str, x: &[f64]) -> Vec<f64> {
     let (weight, bias) = (&run.weights[&format!("{path}.weight")], &run.weights[&format!("{path}.bias")]);

@@ -506,7 +506,17 @@ fn inspect_tells_what_is_inside() {
     assert_eq!(report["parameters"], 8 * 6 + 6 + 6 * 4 + 4);
     assert_eq!(report["layers"][1]["output"], serde_json::json!([3, 4]));
     assert_eq!(report["layers"][1]["parameters"], 28);
-    assert_eq!(report["memory"]["weights"], 82 * 4);
+    let memory = &report["memory"];
+    assert_eq!(memory["weights"], 82 * 4);
+    // What the two dense layers give is alive together, and each takes the least that the arena deals in.
+    let (arena, input, output) = (2 * 256, 3 * 8 * 4, 3 * 4 * 4);
+    assert_eq!((&memory["arena"], &memory["peak"]), (&arena.into(), &(arena + input + output).into()));
+    assert_eq!((&memory["largest_live_set"], &memory["ratio"]), (&memory["peak"], &1.0.into()));
+    let text = folder.loomc(&["inspect", "net.json"]).fine();
+    assert!(
+        text.ends_with("peak beside weights and constants: 656 bytes, 1.00 times the largest live set, 656 bytes\n"),
+        "{text}"
+    );
     folder.loomc(&["compile", "net.json", "--target", "cpu"]).fine();
     let compiled = json(&folder.loomc(&["inspect", "net.loom", "--json"]).fine());
     assert_eq!((&compiled["kind"], &compiled["kernels"]), (&"artifact".into(), &report["kernels"]));

@@ -297,12 +297,28 @@ pub(super) fn float(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, Config
     }
 }
 
-/// A number that isn't negative, where 0 stands for a default.
+/// A number that isn't negative, where 0 stands for a default. As a network computes with it as a 32-bit float, it must
+/// be more than 0 and finite as one.
 pub(super) fn positive_or_zero(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
     match float(value, at)? {
-        number if number >= 0.0 => Ok(number),
-        _ => Err(out_of_range(at(), value, "more than 0")),
+        number if number < 0.0 => Err(out_of_range(at(), value, "more than 0")),
+        number if number == 0.0 || is_positive_f32(number) => Ok(number),
+        _ => Err(out_of_range(at(), value, "within the range of a 32-bit float")),
     }
+}
+
+/// The same for a width, of which a network takes twice the square.
+pub(super) fn width_or_zero(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
+    match positive_or_zero(value, at)? {
+        number if number == 0.0 || is_positive_f32(2.0 * number * number) => Ok(number),
+        _ => Err(out_of_range(at(), value, "so that twice its square is within the range of a 32-bit float")),
+    }
+}
+
+/// Whether a number, rounded to 32 bits, is more than 0 and finite.
+fn is_positive_f32(number: f64) -> bool {
+    let rounded = number as f32;
+    rounded > 0.0 && rounded.is_finite()
 }
 
 /// A number that is at least 0 and less than 1.

@@ -56,6 +56,7 @@ mod kmeans;
 mod layers;
 mod network;
 mod parallel;
+mod pooling;
 mod recurrent;
 mod schema;
 mod softmax;
@@ -71,10 +72,11 @@ pub use attention::Attention;
 pub use error::{At, ConfigError, ConfigErrors, Owner};
 pub use kmeans::{Kmeans, KmeansMetric, KmeansOutput};
 pub use network::{
-    Activation, AvgPool2d, BatchNorm, Conv1d, Conv2d, Dense, Dropout, Embedding, Flatten, GeluApproximation, Layer,
-    LayerKind, LayerPath, MaxPool2d, Network, Norm, Pair, Residual, ResidualFrom, Sequential, Stitch, Swiglu,
+    Activation, BatchNorm, Conv1d, Conv2d, Dense, Dropout, Embedding, Flatten, GeluApproximation, Layer, LayerKind,
+    LayerPath, Network, Norm, Pair, Residual, ResidualFrom, Sequential, Stitch, Swiglu,
 };
 pub use parallel::{CombineMode, Filter, GridScatter, Parallel};
+pub use pooling::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d};
 pub use recurrent::{Cell, CellBiases, Recurrent};
 pub use schema::{ACTIVATIONS, ActivationType, Key, LAYER_KEYS, LAYER_TYPES, LayerType, NETWORK_KEYS};
 pub use softmax::{Softmax, SoftmaxVariant};

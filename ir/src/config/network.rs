@@ -9,6 +9,7 @@ use std::fmt;
 use super::attention::Attention;
 use super::kmeans::Kmeans;
 use super::parallel::Parallel;
+use super::pooling::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d};
 use super::recurrent::Recurrent;
 use super::softmax::Softmax;
 use super::spanned::Spanned;
@@ -113,6 +114,10 @@ pub enum LayerKind {
     Conv1d(Conv1d),
     /// `conv2d`
     Conv2d(Conv2d),
+    /// `max_pool1d`
+    MaxPool1d(MaxPool1d),
+    /// `avg_pool1d`
+    AvgPool1d(AvgPool1d),
     /// `max_pool2d`
     MaxPool2d(MaxPool2d),
     /// `avg_pool2d`
@@ -238,44 +243,6 @@ pub struct Conv2d {
     pub bias: bool,
     /// Applied to each element of the result.
     pub activation: Activation,
-}
-
-/// The largest element of each window of a channel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MaxPool2d {
-    /// Rows of a sample.
-    pub input_height: Option<Spanned<u64>>,
-    /// Columns of a sample.
-    pub input_width: Option<Spanned<u64>>,
-    /// Channels of a sample.
-    pub input_channels: Option<Spanned<u64>>,
-    /// Positions under the window.
-    pub kernel_size: Spanned<Pair>,
-    /// Positions between two windows; default `kernel_size`.
-    pub stride: Spanned<Pair>,
-    /// Positions added at each end, which no window ever picks; default 0.
-    pub padding: Spanned<Pair>,
-    /// Positions between two elements of a window; default 1.
-    pub dilation: Spanned<Pair>,
-}
-
-/// The mean of each window of a channel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AvgPool2d {
-    /// Rows of a sample.
-    pub input_height: Option<Spanned<u64>>,
-    /// Columns of a sample.
-    pub input_width: Option<Spanned<u64>>,
-    /// Channels of a sample.
-    pub input_channels: Option<Spanned<u64>>,
-    /// Positions under the window.
-    pub kernel_size: Spanned<Pair>,
-    /// Positions between two windows; default `kernel_size`.
-    pub stride: Spanned<Pair>,
-    /// Zeros added at each end; default 0.
-    pub padding: Spanned<Pair>,
-    /// Whether the added zeros count as elements of the mean; default true.
-    pub count_include_pad: bool,
 }
 
 /// Neighbouring axes as one, in row-major order. Axes are counted without the batch, from the end where negative.

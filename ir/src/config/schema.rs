@@ -8,7 +8,7 @@ use super::activation;
 use super::context::Reported;
 use super::fields::Fields;
 use super::network::{Activation, LayerKind};
-use super::{attention, kmeans, layers, parallel, recurrent, softmax};
+use super::{attention, kmeans, layers, parallel, pooling, recurrent, softmax};
 
 /// A key of an object of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,18 +203,32 @@ pub const LAYER_TYPES: &[LayerType] = &[
         read: layers::conv2d,
     },
     LayerType {
+        name: "max_pool1d",
+        aliases: &["maxpool1d"],
+        doc: "the largest element of each window of a channel, over channels × length",
+        keys: &[INPUT_LENGTH, INPUT_CHANNELS, KERNEL_SIZE, STRIDE, PADDING, DILATION],
+        read: pooling::max_pool1d,
+    },
+    LayerType {
+        name: "avg_pool1d",
+        aliases: &["avgpool1d"],
+        doc: "the mean of each window of a channel, over channels × length",
+        keys: &[INPUT_LENGTH, INPUT_CHANNELS, KERNEL_SIZE, STRIDE, PADDING, COUNT_INCLUDE_PAD],
+        read: pooling::avg_pool1d,
+    },
+    LayerType {
         name: "max_pool2d",
         aliases: &["maxpool2d"],
-        doc: "the largest element of each window of a channel",
+        doc: "the largest element of each window of a channel, over channels × height × width",
         keys: &[INPUT_HEIGHT, INPUT_WIDTH, INPUT_CHANNELS, KERNEL_SIZE, STRIDE, PADDING, DILATION],
-        read: layers::max_pool2d,
+        read: pooling::max_pool2d,
     },
     LayerType {
         name: "avg_pool2d",
         aliases: &["avgpool2d"],
-        doc: "the mean of each window of a channel",
+        doc: "the mean of each window of a channel, over channels × height × width",
         keys: &[INPUT_HEIGHT, INPUT_WIDTH, INPUT_CHANNELS, KERNEL_SIZE, STRIDE, PADDING, COUNT_INCLUDE_PAD],
-        read: layers::avg_pool2d,
+        read: pooling::avg_pool2d,
     },
     LayerType {
         name: "flatten",

@@ -284,7 +284,7 @@ pub enum ShapeError {
         span: Span,
     },
     /// A residual from before the list's first layer.
-    #[error("{path}: reaches {distance} layers back, there are {available} before it")]
+    #[error("{path}: reaches {distance} layer{} back, there are {available} before it", if *distance == 1 { "" } else { "s" })]
     ResidualDistance {
         /// The layer.
         path: LayerPath,

@@ -18,6 +18,7 @@ mod combine;
 mod error;
 mod infer;
 mod input;
+mod pooling;
 mod small;
 mod softmax;
 mod window;

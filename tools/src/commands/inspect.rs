@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use loom_ir::kernel::memory::{ARENA_ALIGNMENT, largest_live_set};
 use loom_ir::kernel::{Buffer, BufferKind, Program};
 use loom_ir::types::Shape;
 use loom_passes::shapes::ShapedNetwork;
@@ -77,6 +78,12 @@ struct MemoryReport {
     arena: u64,
     inputs: u64,
     outputs: u64,
+    /// The arena, inputs and outputs: what a run takes beside weights and constants.
+    peak: u64,
+    /// The least that any plan could take: inputs, outputs and the largest set of temporary buffers that are alive together.
+    largest_live_set: u64,
+    /// Peak by largest live set; 1 is the best there is.
+    ratio: f64,
 }
 
 /// The fields for any other safetensors file, schema 1.
@@ -171,13 +178,23 @@ fn kernels(program: &Program) -> Vec<KernelReport<'_>> {
 
 fn memory(program: &Program) -> MemoryReport {
     let bytes = |keep: fn(&BufferKind) -> bool| program.buffers_where(keep).map(|(_, buffer)| buffer.bytes()).sum();
-    let temporary = || bytes(|kind| matches!(kind, BufferKind::Temp));
+    let side_by_side = || {
+        let temporary = program.buffers_where(|kind| matches!(kind, BufferKind::Temp));
+        temporary.map(|(_, buffer)| buffer.bytes().next_multiple_of(ARENA_ALIGNMENT)).sum()
+    };
+    let arena = program.plan.as_ref().map_or_else(side_by_side, |plan| plan.arena_bytes);
+    let inputs: u64 = bytes(|kind| matches!(kind, BufferKind::Input));
+    let outputs: u64 = bytes(|kind| matches!(kind, BufferKind::Output));
+    let (peak, least) = (arena + inputs + outputs, largest_live_set(program) + inputs + outputs);
     MemoryReport {
         weights: bytes(|kind| matches!(kind, BufferKind::Weight)),
         constants: bytes(|kind| matches!(kind, BufferKind::Constant(_))),
-        arena: program.plan.as_ref().map_or_else(temporary, |plan| plan.arena_bytes),
-        inputs: bytes(|kind| matches!(kind, BufferKind::Input)),
-        outputs: bytes(|kind| matches!(kind, BufferKind::Output)),
+        arena,
+        inputs,
+        outputs,
+        peak,
+        largest_live_set: least,
+        ratio: if least == 0 { 1.0 } else { peak as f64 / least as f64 },
     }
 }
 
@@ -213,7 +230,8 @@ fn describe(report: &NetworkReport<'_>) -> String {
     let memory = &report.memory;
     let _ = writeln!(
         text,
-        "\n{} in {}, {}flop a batch\nmemory: weights {}, constants {}, arena {}, input {}, output {}",
+        "\n{} in {}, {}flop a batch\nmemory: weights {}, constants {}, arena {}, input {}, output {}\n\
+         peak beside weights and constants: {}, {:.2} times the largest live set, {}",
         format::counted(report.parameters, "parameter"),
         format::counted(report.weights.len() as u64, "tensor"),
         format::rate(report.flops as f64),
@@ -222,6 +240,9 @@ fn describe(report: &NetworkReport<'_>) -> String {
         format::bytes(memory.arena),
         format::bytes(memory.inputs),
         format::bytes(memory.outputs),
+        format::bytes(memory.peak),
+        memory.ratio,
+        format::bytes(memory.largest_live_set),
     );
     text
 }

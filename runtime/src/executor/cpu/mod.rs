@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub use loom_codegen_cpu::Level;
 use loom_codegen_cpu::abi::PackTime;
 use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile};
-use loom_ir::kernel::verify::ARENA_ALIGNMENT;
+use loom_ir::kernel::memory::ARENA_ALIGNMENT;
 use loom_ir::kernel::{Buffer, BufferKind, Program, Step, Verified};
 use rayon::ThreadPool;
 
