@@ -19,6 +19,7 @@ mod model;
 mod pipeline;
 mod progress;
 mod stdout;
+mod structure;
 
 fn main() -> ExitCode {
     model::start_clock();

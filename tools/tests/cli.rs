@@ -528,6 +528,52 @@ fn inspect_tells_what_is_inside() {
     }
 }
 
+/// Weights in other formats: converted, looked at, run, and what can't be done.
+#[test]
+fn weights_of_fewer_bits() {
+    let folder = Folder::new();
+    let values: Vec<f32> = (0..48).map(|index| (index as f32 * 0.7).sin()).collect();
+    let tensors: [(&str, &[usize], &[f32]); 4] = [
+        ("layers.0.weight", &[6, 8], &values),
+        ("layers.0.bias", &[6], &values[..6]),
+        ("layers.1.weight", &[4, 6], &values[..24]),
+        ("layers.1.bias", &[4], &values[..4]),
+    ];
+    write_tensors(&folder.path("w"), &tensors);
+    let said = folder.loomc(&["convert", "w", "w8", "--dtype", "int8"]).fine();
+    assert!(said.contains("layers.1.weight  f32  ->  i8"), "{said}");
+    assert!(said.contains("2 tensors converted, 2 kept"), "{said}");
+    let inspected = folder.loomc(&["inspect", "w8"]).fine();
+    assert!(inspected.contains("scales [6]") && inspected.contains("dense {"), "{inspected}");
+    // Spelled out as f32 it's the same network.
+    folder.loomc(&["convert", "w8", "w32", "--dtype", "f32"]).fine();
+    let run = |weights: &str| folder.loomc(&["run", "net.json", "--weights", weights, "--digest"]).fine();
+    assert_eq!(run("w8"), run("w32"));
+    assert_ne!(run("w8"), run("w"));
+    folder
+        .loomc(&["convert", "w", "mixed", "--layer", "*.0.*=f16", "--layer", "layers.1.weight=f4", "--group-size", "3"])
+        .fine();
+    let report = json(&folder.loomc(&["inspect", "mixed", "--json"]).fine());
+    let types: Vec<&str> =
+        report["tensors"].as_array().unwrap().iter().map(|tensor| tensor["dtype"].as_str().unwrap()).collect();
+    assert_eq!(types, ["f16", "f16", "f32", "f4"]);
+    assert_eq!(report["tensors"][3]["scales"], serde_json::json!([4, 2]));
+
+    folder.loomc(&["convert", "w", "w64", "--dtype", "f64"]).fine();
+    let text = folder.loomc(&["run", "net.json", "--weights", "w64"]).refused(2);
+    assert!(
+        text.contains("`layers.0.bias` is f64, the network needs f32 (`loomc convert --dtype f32` rounds it)"),
+        "{text}"
+    );
+    assert!(
+        folder.loomc(&["convert", "w", "x", "--dtype", "int5"]).err.contains("there is no type `int5`, only f64, f32")
+    );
+    assert!(folder.loomc(&["convert", "w", "x"]).refused(2).contains("nothing to convert"));
+    assert!(folder.loomc(&["convert", "w", "w", "--dtype", "i8"]).refused(2).contains("would replace a file"));
+    assert!(folder.loomc(&["convert", "w", "x", "--layer", "y*=i8"]).refused(2).contains("no tensor is called `y*`"));
+    assert!(!folder.path("x").exists());
+}
+
 #[test]
 fn bench_measures() {
     let folder = Folder::new();

@@ -14,6 +14,8 @@ use serde::Serialize;
 use crate::cli::Inspect;
 use crate::failure::{Failure, printable};
 use crate::model::{FileKind, Model, file_kind};
+
+mod tensors;
 use crate::{flops, format, stdout};
 
 /// The fields of `loomc inspect --json` for a network, schema 1.
@@ -86,17 +88,6 @@ struct MemoryReport {
     ratio: f64,
 }
 
-/// The fields for any other safetensors file, schema 1.
-#[derive(Serialize)]
-struct FileReport<'a> {
-    /// `safetensors`
-    kind: &'static str,
-    bytes: u64,
-    tensors: Vec<TensorReport<'a>>,
-    elements: u64,
-    metadata: &'a std::collections::BTreeMap<String, String>,
-}
-
 pub fn inspect(args: &Inspect) -> Result<(), Failure> {
     match file_kind(&args.file)? {
         FileKind::Config => {
@@ -107,7 +98,9 @@ pub fn inspect(args: &Inspect) -> Result<(), Failure> {
             let file = TensorFile::open(&args.file)?;
             match Artifact::from_tensors(&file) {
                 Ok(artifact) => network(args, &artifact, None, Some(file.size())),
-                Err(ArtifactError::NotAnArtifact { .. }) if !is_artifact_name(&args.file) => tensors(args, &file),
+                Err(ArtifactError::NotAnArtifact { .. }) if !is_artifact_name(&args.file) => {
+                    tensors::tensors(args, &file)
+                }
                 Err(error) => Err(error.into()),
             }
         }
@@ -245,37 +238,4 @@ fn describe(report: &NetworkReport<'_>) -> String {
         format::bytes(memory.largest_live_set),
     );
     text
-}
-
-fn tensors(args: &Inspect, file: &TensorFile) -> Result<(), Failure> {
-    let tensors = file.tensors().map(|(name, info)| TensorReport {
-        name,
-        dtype: info.dtype.to_string(),
-        shape: info.shape.dims(),
-    });
-    let elements = file.tensors().map(|(_, info)| info.shape.elements()).sum();
-    let report = FileReport {
-        kind: "safetensors",
-        bytes: file.size(),
-        tensors: tensors.collect(),
-        elements,
-        metadata: file.metadata(),
-    };
-    if args.json {
-        return stdout::json("inspect", &report);
-    }
-    let mut rows = Vec::new();
-    rows.extend(
-        report.tensors.iter().map(|tensor| vec![printable(tensor.name), tensor.dtype.clone(), shape(tensor.shape)]),
-    );
-    let mut text = format::table(&rows, &[]);
-    let count = report.tensors.len();
-    let _ = writeln!(
-        text,
-        "{} in {}, {}",
-        format::counted(elements, "element"),
-        format::counted(count as u64, "tensor"),
-        format::bytes(report.bytes)
-    );
-    stdout::print(&text)
 }
