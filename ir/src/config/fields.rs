@@ -305,6 +305,14 @@ pub(super) fn positive_or_zero(value: Value<'_>, at: &dyn Fn() -> At) -> Result<
     }
 }
 
+/// A number that is more than 0.
+pub(super) fn positive(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
+    match float(value, at)? {
+        number if number > 0.0 => Ok(number),
+        _ => Err(out_of_range(at(), value, "more than 0")),
+    }
+}
+
 /// A number that is at least 0 and less than 1.
 pub(super) fn share(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
     match float(value, at)? {

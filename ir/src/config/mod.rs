@@ -50,6 +50,7 @@ mod activation;
 mod attention;
 mod context;
 mod document;
+mod elements;
 mod error;
 mod fields;
 mod kmeans;
@@ -68,6 +69,7 @@ mod tests;
 use loom_fp_env::FpEnv;
 
 pub use attention::Attention;
+pub use elements::{Broadcast, Normalize, NormalizeBy, Reshape, Scale, Slice};
 pub use error::{At, ConfigError, ConfigErrors, Owner};
 pub use kmeans::{Kmeans, KmeansMetric, KmeansOutput};
 pub use network::{

@@ -182,6 +182,8 @@ fn attention() {
     let qwen = attention(r#", "num_kv_heads": 2, "head_dim": 4, "output_bias": false, "sliding_window": 3"#);
     assert_eq!((qwen.bias, qwen.output_bias), (true, false));
     assert!(!attention(r#", "bias": false"#).output_bias);
+    assert!(qwen.output_projection);
+    assert!(!attention(r#", "output_projection": false"#).output_projection);
     let mask = attention(r#", "attention_mask": [[true, false], [true, true]]"#).mask.unwrap();
     assert_eq!(mask.value, [[true, false], [true, true]]);
     for (keys, message) in [
@@ -190,6 +192,10 @@ fn attention() {
         (r#""rope_freq_base": 1e13"#, "`layers.0.rope_freq_base` must be at least 1 and at most 10^12, found 1e13"),
         (r#""attention_mask": [[true], [true]]"#, "`layers.0.attention_mask`: the mask has as many columns as rows"),
         (r#""attention_mask": [true]"#, "`layers.0.attention_mask.0`: expected a list, found a boolean"),
+        (
+            r#""output_projection": false, "output_bias": true"#,
+            "`layers.0.output_bias`: without an output projection there is nothing to add a bias to",
+        ),
         (r#""sliding_window": 0"#, "`layers.0.sliding_window` must be at least 1, found 0"),
     ] {
         assert_eq!(messages(&with_layers(&format!(r#"{{"type": "multi_head_attention", {keys}}}"#))), [message]);
