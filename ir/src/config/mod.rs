@@ -53,6 +53,7 @@ mod document;
 mod elements;
 mod error;
 mod fields;
+pub mod json;
 mod kmeans;
 mod layers;
 mod network;
@@ -67,6 +68,8 @@ mod top_level;
 mod tests;
 
 use loom_fp_env::FpEnv;
+
+use crate::limits;
 
 pub use attention::Attention;
 pub use elements::{Broadcast, Normalize, NormalizeBy, Reshape, Scale, Slice};
@@ -90,7 +93,7 @@ pub use spanned::Spanned;
 pub fn parse(source: &str) -> Result<Network, ConfigErrors> {
     // Reading a number rounds.
     FpEnv::run(|| {
-        document::check(source)?;
+        document::check(source, limits::MAX_CONFIG_BYTES)?;
         let document = spanned::Value::document(source)?;
         let mut context = context::Context::default();
         let network = top_level::read(&mut context, document);
