@@ -173,9 +173,15 @@ impl Chain {
         self.push(node, vec![end.saturating_sub(start)]);
     }
 
-    /// The name of the value that the chain gives: the last layer's, made up if it has none.
-    pub fn name_value(&mut self, next: &mut u64) -> String {
-        let Some(last) = self.nodes.last_mut() else { return "input".to_owned() };
+    /// How many layers there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The name of the value after the first so many layers, made up if the layer that gives it has none.
+    pub fn name_value(&mut self, layers: usize, next: &mut u64) -> String {
+        let last = layers.checked_sub(1).and_then(|last| self.nodes.get_mut(last));
+        let Some(last) = last else { return "input".to_owned() };
         let name = last.name.get_or_insert_with(|| {
             let name = format!("skip.{next}");
             *next = next.saturating_add(1);
@@ -216,23 +222,22 @@ impl Emitted {
         let mut emitted = Emitted::default();
         emitted.text.push_str("{\n");
         for (key, value) in keys {
-            emitted.text.push_str(&format!("  \"{key}\": {value},\n"));
+            emitted.text.push_str(&format!("  \"{key}\": {},\n", spaced(value)));
         }
         emitted.text.push_str("  \"layers\": ");
-        emitted.list(nodes, LayerPath::top, 1)?;
+        emitted.list(nodes, LayerPath::top, Place { depth: 1, indent: 1 })?;
         emitted.text.push_str("\n}\n");
         Ok(emitted)
     }
 
-    /// A list of layers that stands at this depth of lists and objects.
-    fn list(&mut self, nodes: Vec<Node>, path: impl Fn(usize) -> LayerPath, depth: usize) -> Result<(), DialectError> {
-        let indent = "  ".repeat(depth);
+    fn list(&mut self, nodes: Vec<Node>, path: impl Fn(usize) -> LayerPath, at: Place) -> Result<(), DialectError> {
+        let indent = "  ".repeat(at.indent);
         self.text.push('[');
         let mut separator = "\n";
         for (index, node) in nodes.into_iter().enumerate() {
             self.text.push_str(&format!("{separator}{indent}  "));
             separator = ",\n";
-            self.node(node, &path(index), depth.saturating_add(1))?;
+            self.node(node, &path(index), Place { depth: at.depth, indent: at.indent.saturating_add(1) }.inside())?;
         }
         if separator == ",\n" {
             self.text.push_str(&format!("\n{indent}"));
@@ -241,10 +246,10 @@ impl Emitted {
         Ok(())
     }
 
-    fn node(&mut self, node: Node, path: &LayerPath, depth: usize) -> Result<(), DialectError> {
+    fn node(&mut self, node: Node, path: &LayerPath, at: Place) -> Result<(), DialectError> {
         self.layers = self.layers.saturating_add(1);
         // A list of numbers or layers inside is one level more.
-        if depth.saturating_add(1) >= limits::MAX_CONFIG_DEPTH {
+        if at.depth.saturating_add(1) >= limits::MAX_CONFIG_DEPTH {
             return Err(DialectError::TooDeep { span: node.span });
         }
         if self.layers > limits::MAX_LAYERS {
@@ -260,7 +265,7 @@ impl Emitted {
         for (key, value) in &node.keys {
             self.text.push_str(&format!(", \"{key}\": {}", spaced(value)));
         }
-        let inside = depth.saturating_add(1);
+        let inside = at.inside();
         for (key, inner, path) in
             [("filter_gate", node.gate, path.gate()), ("attached_layer", node.attached, path.attached())]
         {
@@ -281,6 +286,21 @@ impl Emitted {
             range.end = self.text.len();
         }
         Ok(())
+    }
+}
+
+/// Where a list or an object stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Lists and objects around it.
+    depth: usize,
+    /// How far its lines are moved in.
+    indent: usize,
+}
+
+impl Place {
+    fn inside(self) -> Place {
+        Place { depth: self.depth.saturating_add(1), ..self }
     }
 }
 

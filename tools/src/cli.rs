@@ -103,6 +103,18 @@ Examples:
   loomc bench net.loom
   loomc bench net.loom --device gpu --runs 100 --json")]
     Bench(Bench),
+    /// Write a network of Loom 0.0.8 as one of this Loom, with its quirks as ordinary layers
+    #[command(after_help = "\
+Reads the predecessor's configs, the weights that it saves as safetensors, and
+its bundles, and tells on standard error what it found: each quirk, and what a
+file leaves open. docs/dialect.md lists them. The other commands do the same in
+memory with --dialect loom-0.0.8.
+
+Examples:
+  loomc convert old.json --weights old.safetensors -o net.json --weights-out w.safetensors
+  loomc convert bundle.json --model digits -o net.json --weights-out w.safetensors
+  loomc convert old.json                     the config on the standard output")]
+    Convert(Convert),
     /// Classify labelled samples: accuracy, confusions, a few samples drawn as text
     #[command(after_help = "\
 The class of a sample is the index of its largest output. Labels are whole
@@ -128,6 +140,19 @@ pub struct ModelArgs {
     /// The weights of a config's network; without it they are drawn from its seed
     #[arg(long, value_name = "W.safetensors")]
     pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub dialect: DialectArgs,
+}
+
+/// What a config means.
+#[derive(Debug, Args)]
+pub struct DialectArgs {
+    /// The dialect of the config and its weights; without it, what the config says, or loom
+    #[arg(long, value_enum)]
+    pub dialect: Option<Dialect>,
+    /// Which model of a bundle of Loom 0.0.8, if there are several
+    #[arg(long, value_name = "ID")]
+    pub model: Option<String>,
 }
 
 /// Where to run.
@@ -181,9 +206,8 @@ pub struct Compile {
     /// Stop after a pass and print what it gives
     #[arg(long, value_name = "PASS")]
     pub stop_after: Option<String>,
-    /// The dialect of the config
-    #[arg(long, value_enum, default_value_t = Dialect::Loom)]
-    pub dialect: Dialect,
+    #[command(flatten)]
+    pub dialect: DialectArgs,
 }
 
 /// What `loomc compile` makes.
@@ -211,7 +235,7 @@ pub enum Dialect {
     /// This compiler's
     #[value(name = "loom")]
     Loom,
-    /// That of Loom 0.0.8
+    /// That of Loom 0.0.8: see `loomc convert --help`
     #[value(name = "loom-0.0.8")]
     Loom008,
 }
@@ -294,6 +318,8 @@ pub struct Inspect {
     /// A network's config, a compiled network or any safetensors file
     #[arg(value_name = "NET.json|X.loom|W.safetensors")]
     pub file: PathBuf,
+    #[command(flatten)]
+    pub dialect: DialectArgs,
     /// Print everything as JSON
     #[arg(long)]
     pub json: bool,
@@ -315,6 +341,26 @@ pub struct Bench {
     /// Print the times as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `loomc convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// A config or a bundle of Loom 0.0.8
+    #[arg(value_name = "OLD.json")]
+    pub network: PathBuf,
+    /// Its weights; those in a bundle are read without it
+    #[arg(long, value_name = "OLD.safetensors")]
+    pub weights: Option<PathBuf>,
+    /// Which model of a bundle, if there are several
+    #[arg(long, value_name = "ID")]
+    pub model: Option<String>,
+    /// Where to write the config; without it, to the standard output
+    #[arg(short, long, value_name = "NET.json")]
+    pub output: Option<PathBuf>,
+    /// Where to write the weights; without it they are not written
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights_out: Option<PathBuf>,
 }
 
 /// `loomc eval`.

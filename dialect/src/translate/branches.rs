@@ -81,8 +81,11 @@ impl Translator<'_> {
                     self.quirk(layer, "fills up what its shorter branches give with zeros");
                     self.limited(layer, [vec![longest]])?;
                 }
-                let padded = branches.into_iter().map(|branch| padded(branch, longest)).collect();
-                self.filter(chain, layer, gate, padded)?;
+                let dims = branches.first().map(|first| first.dims.clone()).unwrap_or_default();
+                let alike = branches.iter().all(|branch| branch.dims == dims && !branch.is_feature_map());
+                let pad = |branch| if alike { branch } else { padded(branch, longest) };
+                let branches = branches.into_iter().map(pad).collect();
+                self.filter(chain, layer, gate, branches)?;
             }
         }
         Ok(())

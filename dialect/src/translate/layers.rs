@@ -62,9 +62,9 @@ impl Translator<'_> {
             }
             name => {
                 let message = match name {
-                    "relu" => "means max(0, 1.1 · x) by relu".to_owned(),
-                    "" => "has no activation, which means max(0, 1.1 · x)".to_owned(),
-                    other => format!("means max(0, 1.1 · x), as there is no activation `{}`", shortened(other)),
+                    "relu" => "has the activation relu, which is max(0, 1.1 · x)".to_owned(),
+                    "" => "has no activation, which is max(0, 1.1 · x)".to_owned(),
+                    other => format!("has the activation `{}`, which is none: max(0, 1.1 · x)", shortened(other)),
                 };
                 self.quirk(layer, message);
                 Activation::ScaledRelu

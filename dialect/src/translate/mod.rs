@@ -84,7 +84,8 @@ enum Place {
 /// What norms, attention and swiglu hand on to each other.
 #[derive(Debug)]
 struct Skip {
-    name: String,
+    /// How many layers of the new network had been made.
+    layers: usize,
     dims: Vec<u64>,
 }
 
@@ -375,16 +376,16 @@ impl Translator<'_> {
         if length != Some(chain.elements()) {
             return;
         }
-        let (name, dims) = (skip.name.clone(), skip.dims.clone());
+        let (layers, dims) = (skip.layers, skip.dims.clone());
+        let name = chain.name_value(layers, &mut self.names);
         chain.view(&dims);
         chain.push_same(Node::new("residual", layer.span).with("from", name));
         self.quirk(layer, "adds what the norm, attention or swiglu before it handed on (an implicit residual)");
     }
 
     /// Hands on the value at hand.
-    fn hand_on(&mut self, chain: &mut Chain) {
-        let name = chain.name_value(&mut self.names);
-        self.skip = Some(Skip { name, dims: chain.dims.clone() });
+    fn hand_on(&mut self, chain: &Chain) {
+        self.skip = Some(Skip { layers: chain.len(), dims: chain.dims.clone() });
     }
 }
 

@@ -8,6 +8,7 @@ use crate::stdout;
 
 mod bench;
 mod compile;
+mod convert;
 mod devices;
 mod difference;
 mod eval;
@@ -26,6 +27,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Devices(args) => devices::devices(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Bench(args) => bench::bench(&args),
+        Command::Convert(args) => convert::convert(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Completions(args) => {
             let mut script = Vec::new();
