@@ -4,5 +4,6 @@ pub mod bits;
 pub mod lit;
 pub mod network;
 pub mod stages;
+pub mod vectors;
 
 pub use loom_testing::values;

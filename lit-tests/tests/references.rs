@@ -56,6 +56,32 @@ fn assert_close(found: &[f64], expected: &[f64]) {
     }
 }
 
+#[test]
+fn normalize() {
+    let run_one = |layer: &str| run(&[3, 4], layer);
+    let rows = |run: &Run, length: fn(&[f64]) -> f64| -> Vec<f64> {
+        run.input.chunks(4).flat_map(|row| row.iter().map(|x| x / length(row)).collect::<Vec<_>>()).collect()
+    };
+    let found = run_one(r#"{"type": "normalize"}"#);
+    assert_close(&found.output, &rows(&found, |row| row.iter().map(|x| x * x).sum::<f64>().sqrt()));
+    let found = run_one(r#"{"type": "normalize", "norm": "l1"}"#);
+    assert_close(&found.output, &rows(&found, |row| row.iter().map(|x| x.abs()).sum()));
+    // Along the other axis, and with a length that is less than what is divided by at least.
+    let found = run_one(r#"{"type": "normalize", "axis": 0, "epsilon": 100}"#);
+    assert_close(&found.output, &found.input.iter().map(|x| x / 100.0).collect::<Vec<_>>());
+}
+
+#[test]
+fn scaled_cut_and_repeated() {
+    let found = run(
+        &[3, 4],
+        r#"{"type": "scale", "factor": -2}, {"type": "slice", "axis": -1, "start": 1, "end": 2},
+        {"type": "broadcast", "shape": [2, 3, 5]}, {"type": "scale", "offset": 0.5}, {"type": "reshape", "shape": [30]}"#,
+    );
+    let sample = |sample: &[f64]| (0..30).map(|index| 0.5 - 2.0 * sample[index / 5 % 3 * 4 + 1]).collect::<Vec<_>>();
+    assert_close(&found.output, &found.input.chunks(12).flat_map(sample).collect::<Vec<_>>());
+}
+
 fn standard(z: &[f64]) -> Vec<f64> {
     let max = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let e: Vec<f64> = z.iter().map(|z| (z - max).exp()).collect();

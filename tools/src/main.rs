@@ -18,6 +18,7 @@ mod interrupt;
 mod model;
 mod pipeline;
 mod progress;
+mod source;
 mod stdout;
 mod structure;
 

@@ -50,8 +50,10 @@ mod activation;
 mod attention;
 mod context;
 mod document;
+mod elements;
 mod error;
 mod fields;
+pub mod json;
 mod kmeans;
 mod layers;
 mod network;
@@ -68,7 +70,10 @@ mod tests;
 
 use loom_fp_env::FpEnv;
 
+use crate::limits;
+
 pub use attention::Attention;
+pub use elements::{Broadcast, Normalize, NormalizeBy, Reshape, Scale, Slice};
 pub use error::{At, ConfigError, ConfigErrors, Owner};
 pub use kmeans::{Kmeans, KmeansMetric, KmeansOutput};
 pub use network::{
@@ -90,7 +95,7 @@ pub use spanned::Spanned;
 pub fn parse(source: &str) -> Result<Network, ConfigErrors> {
     // Reading a number rounds.
     FpEnv::run(|| {
-        document::check(source)?;
+        document::check(source, limits::MAX_CONFIG_BYTES)?;
         let document = spanned::Value::document(source)?;
         let mut context = context::Context::default();
         let network = top_level::read(&mut context, document);

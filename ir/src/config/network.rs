@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::attention::Attention;
+use super::elements::{Broadcast, Normalize, Reshape, Scale, Slice};
 use super::kmeans::Kmeans;
 use super::parallel::Parallel;
 use super::pooling::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d};
@@ -128,6 +129,16 @@ pub enum LayerKind {
     GlobalAvgPool,
     /// `flatten`
     Flatten(Flatten),
+    /// `reshape`
+    Reshape(Reshape),
+    /// `slice`
+    Slice(Slice),
+    /// `broadcast`
+    Broadcast(Broadcast),
+    /// `scale`
+    Scale(Scale),
+    /// `normalize`
+    Normalize(Normalize),
     /// `embedding`
     Embedding(Embedding),
     /// `softmax`

@@ -36,11 +36,11 @@ pub(super) fn read(context: &mut Context, document: Value<'_>) -> Result<Network
 }
 
 fn check_dialect(fields: &mut Fields<'_, '_>) -> Result<(), Reported> {
-    let (what, known) = ("dialect", vec!["loom"]);
+    let (what, known) = ("dialect", vec!["loom", "loom-0.0.8"]);
     let Some(name) = fields.optional(schema::DIALECT, fields::string)? else { return Ok(()) };
     match name.value.as_str() {
         "loom" => Ok(()),
-        "loom-0.0.8" => Err(fields.report(ConfigError::Unsupported { what, name, known })),
+        "loom-0.0.8" => Err(fields.report(ConfigError::OtherDialect { name })),
         _ => {
             let spellings = known.clone();
             Err(fields.report(ConfigError::UnknownName { what, name, spellings, known }))

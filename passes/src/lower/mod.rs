@@ -6,6 +6,7 @@
 mod activation;
 mod attention;
 mod combine;
+mod elements;
 mod kmeans;
 mod layers;
 mod recurrent;
@@ -65,6 +66,13 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
                 let y = softmax::along(&mut b, x, *axis, *temperature, distribution);
                 if b.graph().shape(y) == output { y } else { b.reshape(y, output.clone()) }
             }
+            ShapedKind::Slice { axis, start, end } => elements::slice(&mut b, x, *axis, *start, *end),
+            ShapedKind::Broadcast { kept, axes, output } => {
+                let x = b.reshape(x, kept.clone());
+                b.broadcast(x, output, axes)
+            }
+            ShapedKind::Scale(scale) => elements::scale(&mut b, x, *scale),
+            ShapedKind::Normalize { axis, norm, epsilon } => elements::normalize(&mut b, x, *axis, *norm, *epsilon),
             ShapedKind::Embedding { vocab_size, dim } => layers::embedding(&mut b, x, *vocab_size, *dim),
             ShapedKind::BatchNorm { epsilon } => layers::batch_norm(&mut b, x, *epsilon),
             ShapedKind::Swiglu { input_size, intermediate_size, bias } => {

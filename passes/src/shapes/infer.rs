@@ -13,7 +13,7 @@ use super::error::{ShapeError, ShapeErrors};
 use super::softmax::softmax;
 use super::window::{self, Declared};
 use super::{
-    ShapedKind, ShapedLayer, ShapedNetwork, SpatialWindow, ValueId, attention, combine, input, pooling, small,
+    ShapedKind, ShapedLayer, ShapedNetwork, SpatialWindow, ValueId, attention, combine, elements, input, pooling, small,
 };
 
 pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
@@ -161,6 +161,11 @@ impl Walk {
             LayerKind::GlobalMaxPool => small::global_pool(&at, "global_max_pool", ShapedKind::GlobalMaxPool),
             LayerKind::GlobalAvgPool => small::global_pool(&at, "global_avg_pool", ShapedKind::GlobalAvgPool),
             LayerKind::Flatten(flatten) => small::flatten(&at, flatten),
+            LayerKind::Reshape(reshape) => elements::reshape(&at, reshape),
+            LayerKind::Slice(slice) => elements::slice(&at, slice, value.feature_map),
+            LayerKind::Broadcast(broadcast) => elements::broadcast(&at, broadcast),
+            LayerKind::Scale(scale) => Ok(elements::scale(&at, *scale, value.feature_map)),
+            LayerKind::Normalize(normalize) => elements::normalize(&at, normalize, value.feature_map),
             LayerKind::Embedding(embedding) => small::embedding(&at, embedding, &value),
             LayerKind::BatchNorm(norm) => small::batch_norm(&at, norm, value.feature_map),
             LayerKind::Dropout(_) => Ok(small::dropout(&at, value.feature_map)),
@@ -184,7 +189,8 @@ impl Walk {
             LayerKind::Activation(activation) => Ok(elementwise(&at, *activation, value.feature_map)),
             LayerKind::Sequential(_) | LayerKind::Parallel(_) | LayerKind::Kmeans(_) => return Some(input),
         };
-        let ids = value.ids && matches!(layer.kind, LayerKind::Flatten(_) | LayerKind::Dropout(_));
+        let moved = matches!(layer.kind, LayerKind::Flatten(_) | LayerKind::Reshape(_) | LayerKind::Dropout(_));
+        let ids = value.ids && moved;
         self.add(&at, input, resolved, ids)
     }
 

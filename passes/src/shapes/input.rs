@@ -52,6 +52,11 @@ pub(super) fn declared_by(layer: &Layer) -> Result<Vec<u64>, &'static str> {
         LayerKind::GlobalMaxPool
         | LayerKind::GlobalAvgPool
         | LayerKind::Flatten(_)
+        | LayerKind::Reshape(_)
+        | LayerKind::Slice(_)
+        | LayerKind::Broadcast(_)
+        | LayerKind::Scale(_)
+        | LayerKind::Normalize(_)
         | LayerKind::Embedding(_)
         | LayerKind::Softmax(_)
         | LayerKind::BatchNorm(_)

@@ -13,10 +13,11 @@ use serde::Serialize;
 
 use crate::cli::Inspect;
 use crate::failure::{Failure, printable};
-use crate::model::{FileKind, Model, file_kind};
+use crate::model::{FileKind, Model, file_kind, no_dialect};
+use crate::source::Source;
+use crate::{flops, format, stdout};
 
 mod tensors;
-use crate::{flops, format, stdout};
 
 /// The fields of `loomc inspect --json` for a network, schema 1.
 #[derive(Serialize)]
@@ -91,10 +92,11 @@ struct MemoryReport {
 pub fn inspect(args: &Inspect) -> Result<(), Failure> {
     match file_kind(&args.file)? {
         FileKind::Config => {
-            let model = Model::compile(&args.file, None)?;
+            let model = Model::compile(&Source::open(&args.file, None, &args.dialect)?)?;
             network(args, &model.artifact, model.shaped.as_ref(), None)
         }
         FileKind::Container => {
+            no_dialect(&args.file, &args.dialect)?;
             let file = TensorFile::open(&args.file)?;
             match Artifact::from_tensors(&file) {
                 Ok(artifact) => network(args, &artifact, None, Some(file.size())),

@@ -128,8 +128,8 @@ fn dtypes() {
 fn dialects() {
     assert_eq!(
         wrong(&with_keys(r#""dialect": "loom-0.0.8", "unknown": 1"#)),
-        "the dialect `loom-0.0.8` is not supported yet\n  \"loom-0.0.8\" <- not supported yet\n  \
-         help: supported: `loom`\n"
+        "the network is in the dialect `loom-0.0.8`\n  \"loom-0.0.8\" <- read by way of a translation\n  \
+         help: `loomc convert` writes it as a network of this dialect\n"
     );
     assert_eq!(
         wrong(&with_keys(r#""dialect": "lom""#)),
