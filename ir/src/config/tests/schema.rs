@@ -42,7 +42,7 @@ fn wrong_values(key: Key) -> &'static [(&'static str, &'static str)] {
         "input_size" | "output_size" | "width" | "height" | "input_height" | "output_height" | "input_width"
         | "output_width" | "input_length" | "input_channels" | "filters" | "kernel_size" | "stride" | "dilation"
         | "groups" | "norm_size" | "num_features" | "embedding_dim" | "intermediate_size" | "d_model"
-        | "seq_length" | "num_heads" | "num_kv_heads" | "head_dim" | "sliding_window" | "hidden_size"
+        | "seq_length" | "num_heads" | "num_kv_heads" | "head_dim" | "sliding_window" | "kv_cache" | "hidden_size"
         | "num_clusters" | "softmax_rows" | "softmax_cols" | "filter_top_k" | "grid_output_rows"
         | "grid_output_cols" | "grid_output_layers" => SIZE,
         "padding" | "cluster_dim" => COUNT,
