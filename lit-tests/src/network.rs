@@ -1,6 +1,7 @@
 //! Random network configs: every layer type and option of this release, sizes that are small and odd.
 
 mod composite;
+mod elements;
 mod sequence;
 mod softmax;
 
@@ -58,7 +59,7 @@ impl Generator {
 
     fn any_layer(&mut self, nesting: u64) -> String {
         loop {
-            let made = match self.random.below(23) {
+            let made = match self.random.below(25) {
                 0 | 1 => Some(self.dense()),
                 2 | 3 => self.convolution(),
                 4 | 5 => self.pooling(),
@@ -75,6 +76,7 @@ impl Generator {
                 18 if nesting > 0 => Some(self.kmeans(nesting - 1)),
                 19 => self.attention(),
                 20 | 21 => Some(self.recurrent()),
+                22 | 23 => self.elementwise(),
                 _ => Some(format!(r#"{{"type": "activation", "activation": {}}}"#, self.activation())),
             };
             if let Some(text) = made {

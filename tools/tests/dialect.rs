@@ -167,9 +167,6 @@ fn weights_of_other_types() {
     let args = ["old.json", "--weights", "half.safetensors", "--dialect", "loom-0.0.8", "--input", "io.safetensors"];
     let rounded = folder.digest(&args);
     assert_ne!(rounded, folder.digest(&[&OLD[..], &["--input", "io.safetensors"]].concat()));
-    // Ours has no weights of that type.
-    let outcome = folder.loomc(&["run", "old.json", "--weights", "half.safetensors"]);
-    assert_eq!(outcome.code, 2);
 }
 
 #[test]

@@ -323,9 +323,9 @@ fn is_positive_f32(number: f64) -> bool {
     rounded > 0.0 && rounded.is_finite()
 }
 
-/// A number that is more than 0.
+/// A number that is more than 0, also as a 32-bit float.
 pub(super) fn positive(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
-    match float(value, at)? {
+    match positive_or_zero(value, at)? {
         number if number > 0.0 => Ok(number),
         _ => Err(out_of_range(at(), value, "more than 0")),
     }

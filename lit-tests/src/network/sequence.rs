@@ -75,8 +75,14 @@ impl Generator {
             }
             _ => String::new(),
         };
+        let output = if self.random.below(4) == 0 {
+            self.shape[1] = heads * head_dim;
+            r#""output_projection": false"#.to_string()
+        } else {
+            format!(r#""output_bias": {output_bias}"#)
+        };
         Some(format!(
-            r#"{{"type": "multi_head_attention", "num_heads": {heads}, "num_kv_heads": {kv_heads}, "head_dim": {head_dim}, "causal": {causal}, "rope": {rope}, "bias": {bias}, "output_bias": {output_bias}{window}{mask}}}"#
+            r#"{{"type": "multi_head_attention", "num_heads": {heads}, "num_kv_heads": {kv_heads}, "head_dim": {head_dim}, "causal": {causal}, "rope": {rope}, "bias": {bias}, {output}{window}{mask}}}"#
         ))
     }
 }

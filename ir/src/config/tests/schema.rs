@@ -36,6 +36,7 @@ fn wrong_values(key: Key) -> &'static [(&'static str, &'static str)] {
     const BOOLEAN: &[(&str, &str)] = &[("1", "expected true or false, found a number")];
     const NAME: &[(&str, &str)] = &[("\"bogus\"", "unknown "), ("\"\"", "unknown ")];
     const LIST: &[(&str, &str)] = &[("[]", "expected at least 1 element, found 0")];
+    const SHAPE: &[(&str, &str)] = &[("[]", "1 to 7 integers"), ("[1, 0]", "must be at least 1, found 0")];
     const LAYER: &[(&str, &str)] = &[("[]", "expected an object, found a list"), ("{}", " needs `type`")];
     const LAYERS: &[(&str, &str)] = &[("{}", "expected a list of layers, found an object")];
     match key.name {
@@ -45,18 +46,20 @@ fn wrong_values(key: Key) -> &'static [(&'static str, &'static str)] {
         | "seq_length" | "num_heads" | "num_kv_heads" | "head_dim" | "sliding_window" | "kv_cache" | "hidden_size"
         | "num_clusters" | "softmax_rows" | "softmax_cols" | "filter_top_k" | "grid_output_rows"
         | "grid_output_cols" | "grid_output_layers" => SIZE,
-        "padding" | "cluster_dim" => COUNT,
+        "end" => SIZE,
+        "padding" | "cluster_dim" | "start" => COUNT,
+        "shape" => SHAPE,
         "axis" | "start_axis" | "end_axis" => SIGNED,
         "vocab_size" => &[("0", "must be at least 1, found 0"), ("16777217", "must be at most 2^24, found 16777217")],
         "epsilon" | "temperature" | "filter_temperature" | "kmeans_temperature" | "kmeans_learning_rate" => POSITIVE,
         "rate" => &[("1", "must be at least 0 and less than 1, found 1")],
         "entmax_alpha" => &[("1", "must be more than 1 and at most 2, found 1")],
         "rope_freq_base" => &[("0.5", "must be at least 1 and at most 10^12, found 0.5")],
-        "alpha" | "negative_slope" => FLOAT,
+        "alpha" | "negative_slope" | "factor" | "offset" => FLOAT,
         "bias" | "output_bias" | "causal" | "rope" | "bidirectional" | "return_sequences" | "count_include_pad"
-        | "gumbel_noise" => BOOLEAN,
+        | "gumbel_noise" | "output_projection" => BOOLEAN,
         "activation" | "softmax_variant" | "combine_mode" | "kmeans_output_mode" | "distance_metric" | "biases"
-        | "initial_state" | "filter_softmax" | "approximate" => NAME,
+        | "initial_state" | "filter_softmax" | "approximate" | "norm" => NAME,
         "attention_mask" | "mask" | "hierarchy_levels" | "adaptive_clusters" | "mixture_weights" => LIST,
         "grid_positions" => &[("{}", "expected a list of positions, found an object")],
         "from" => &[("0", "must be at least 1, found 0"), ("\"\"", " is empty")],
