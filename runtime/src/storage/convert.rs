@@ -281,8 +281,8 @@ impl Conversion {
         packed: &mut BTreeMap<String, serde_json::Value>,
     ) -> Result<(), ConvertError> {
         // A tensor of that name, which means something else, would be taken for a companion of the new codes.
-        let companions = [SCALE, ZERO_POINT].map(|suffix| format!("{name}{suffix}"));
-        if let Some(companion) = companions.into_iter().find(|companion| is_code(to) && file.get(companion).is_some()) {
+        let names = [SCALE, ZERO_POINT].map(|suffix| format!("{name}{suffix}"));
+        if let Some(companion) = names.into_iter().find(|companion| is_code(to) && file.get(companion).is_some()) {
             let (path, tensor) = (file.file().path().to_path_buf(), name.to_string());
             return Err(ConvertError::Name { path, tensor, companion });
         }
