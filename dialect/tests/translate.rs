@@ -204,6 +204,10 @@ fn refused() {
     assert_eq!(wrong("", &[conv]), too_wide);
     let huge = r#"{"type": "dense", "input_size": 4, "output_size": 4294967296}"#;
     assert!(wrong("", &[huge]).starts_with("layers.0: a tensor has fewer than 2^31 elements"));
+    let embedding = r#"{"type": "embedding", "vocab_size": 2, "embedding_dim": 2}"#;
+    assert!(wrong(r#""input_shape": [1, 1, 1, 1, 1, 1, 2],"#, &[embedding]).contains("at most 8 axes"));
+    let mask = format!(r#"{{"type": "softmax", "mask": [{}true]}}"#, "true,".repeat(1 << 20));
+    assert!(wrong("", &[&mask]).starts_with("`layers.0.mask`: expected at most 2^20 elements, found 1048577\n"));
     let grid = format!(r#"{{"grid_rows": 2, "grid_cols": 1, "layers_per_cell": 1, "layers": [{dense}]}}"#);
     let message = "`grid_rows` × `grid_cols` × `layers_per_cell` is 2 × 1 × 1 = 2, but the network has 1 layers\n";
     assert!(wrong_with(&grid, None, None).starts_with(message));
