@@ -103,6 +103,15 @@ fn implicit_residuals() {
 }
 
 #[test]
+fn attention_tells_the_rows() {
+    let norm = r#"{"type": "rms_norm", "norm_size": 4}"#;
+    let attention = r#"{"type": "mha", "d_model": 4, "num_heads": 2, "head_dim": 2, "seq_length": 5}"#;
+    let translation = translation("", &[norm, attention]);
+    assert!(translation.config.contains("\"input_shape\": [5, 4]"), "{}", translation.config);
+    assert!(translation.notes.iter().any(|note| note.message.contains("a sample has 5")));
+}
+
+#[test]
 fn feature_maps_are_read_as_they_lie() {
     let conv = r#"{"type": "conv1d", "activation": "tanh", "input_length": 4, "filters": 3, "kernel_size": 2}"#;
     // Three channels of three positions are three steps of three numbers, without a transposition.
