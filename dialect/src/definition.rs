@@ -128,6 +128,9 @@ const SIGNED_FLOATS: &[&str] = &["filter_temperature"];
 const TEXTS: &[&str] =
     &["activation", "softmax_variant", "combine_mode", "filter_softmax", "kmeans_output_mode", "distance_metric"];
 
+/// Elements of a mask or a hierarchy: softmax layers are not larger, and each takes far more memory than bytes.
+const MOST_VALUES: usize = 1 << 20;
+
 impl Layer {
     /// A number; 0 where it isn't given.
     pub fn count(&self, key: &'static str) -> u64 {
@@ -411,7 +414,13 @@ impl Reader {
             return Ok(None);
         }
         let mut read_all = Vec::new();
-        for (index, value) in self.list(object, key, usize::MAX)?.into_iter().enumerate() {
+        let values = self.list(object, key, MOST_VALUES.saturating_add(1))?;
+        if values.len() > MOST_VALUES {
+            let span = object.get(key).map_or(Span::default(), Value::span);
+            let (at, found) = (object.at(key), values.len());
+            return Err(self.report(ConfigError::WrongLength { at, expected: "at most 2^20 elements", found, span }));
+        }
+        for (index, value) in values.into_iter().enumerate() {
             match read(value, &|| At { index: Some(index), ..object.at(key) }) {
                 Ok(value) => read_all.push(value),
                 Err(error) => return Err(self.report(error)),

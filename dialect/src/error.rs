@@ -69,8 +69,8 @@ pub enum DialectError {
         /// The layer.
         span: Span,
     },
-    /// Sizes whose product is over the limits.
-    #[error("{path}: a tensor has fewer than 2^31 elements, here one would have more")]
+    /// Sizes over the limits.
+    #[error("{path}: a tensor has fewer than 2^31 elements and at most 8 axes, here one would have more")]
     TooLarge {
         /// The layer.
         path: LayerPath,

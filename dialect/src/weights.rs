@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use loom_ir::limits;
+
 use crate::Values;
 use crate::definition::Layer;
 use crate::emit::Weight;
@@ -43,8 +45,8 @@ impl OldWeights {
 pub(crate) struct Taker<'a> {
     weights: Option<&'a OldWeights>,
     taken: BTreeSet<String>,
-    /// Of layers that compute nothing: their prefixes with a point at the end.
-    dropped: Vec<String>,
+    /// The prefixes of layers that compute nothing.
+    dropped: BTreeSet<String>,
 }
 
 /// The weights of one layer, as they are taken.
@@ -58,7 +60,7 @@ pub(crate) struct Own<'t, 'a> {
 
 impl<'a> Taker<'a> {
     pub fn new(weights: Option<&'a OldWeights>) -> Taker<'a> {
-        Taker { weights, taken: BTreeSet::new(), dropped: Vec::new() }
+        Taker { weights, taken: BTreeSet::new(), dropped: BTreeSet::new() }
     }
 
     /// Whether there is a file of weights at all.
@@ -72,7 +74,7 @@ impl<'a> Taker<'a> {
 
     /// What the layer has is not read by anything.
     pub fn drop_all(&mut self, layer: &Layer) {
-        self.dropped.push(format!("{}.", layer.prefix));
+        self.dropped.insert(layer.prefix.clone());
     }
 
     /// The same for one of its tensors.
@@ -86,7 +88,12 @@ impl<'a> Taker<'a> {
 
     /// The tensors that no layer took.
     pub fn extra(&self) -> Option<DialectError> {
-        let dropped = |name: &&str| self.dropped.iter().any(|prefix| name.starts_with(prefix.as_str()));
+        // A layer is no deeper than a config can be nested, however many points a name has.
+        let above = |name: &str| {
+            let ends = name.match_indices('.').take(limits::MAX_CONFIG_DEPTH.saturating_mul(2));
+            ends.filter_map(|(end, _)| name.get(..end).map(str::to_owned)).collect::<Vec<String>>()
+        };
+        let dropped = |name: &&str| above(name).iter().any(|prefix| self.dropped.contains(prefix));
         let taken = |name: &&str| self.taken.contains(*name);
         let names = self.weights?.names().filter(|name| !taken(name) && !dropped(name));
         let names: Vec<String> = names.map(str::to_owned).collect();

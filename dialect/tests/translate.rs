@@ -103,6 +103,15 @@ fn implicit_residuals() {
 }
 
 #[test]
+fn attention_tells_the_rows() {
+    let norm = r#"{"type": "rms_norm", "norm_size": 4}"#;
+    let attention = r#"{"type": "mha", "d_model": 4, "num_heads": 2, "head_dim": 2, "seq_length": 5}"#;
+    let translation = translation("", &[norm, attention]);
+    assert!(translation.config.contains("\"input_shape\": [5, 4]"), "{}", translation.config);
+    assert!(translation.notes.iter().any(|note| note.message.contains("a sample has 5")));
+}
+
+#[test]
 fn feature_maps_are_read_as_they_lie() {
     let conv = r#"{"type": "conv1d", "activation": "tanh", "input_length": 4, "filters": 3, "kernel_size": 2}"#;
     // Three channels of three positions are three steps of three numbers, without a transposition.
@@ -204,6 +213,10 @@ fn refused() {
     assert_eq!(wrong("", &[conv]), too_wide);
     let huge = r#"{"type": "dense", "input_size": 4, "output_size": 4294967296}"#;
     assert!(wrong("", &[huge]).starts_with("layers.0: a tensor has fewer than 2^31 elements"));
+    let embedding = r#"{"type": "embedding", "vocab_size": 2, "embedding_dim": 2}"#;
+    assert!(wrong(r#""input_shape": [1, 1, 1, 1, 1, 1, 2],"#, &[embedding]).contains("at most 8 axes"));
+    let mask = format!(r#"{{"type": "softmax", "mask": [{}true]}}"#, "true,".repeat(1 << 20));
+    assert!(wrong("", &[&mask]).starts_with("`layers.0.mask`: expected at most 2^20 elements, found 1048577\n"));
     let grid = format!(r#"{{"grid_rows": 2, "grid_cols": 1, "layers_per_cell": 1, "layers": [{dense}]}}"#);
     let message = "`grid_rows` × `grid_cols` × `layers_per_cell` is 2 × 1 × 1 = 2, but the network has 1 layers\n";
     assert!(wrong_with(&grid, None, None).starts_with(message));

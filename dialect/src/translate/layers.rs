@@ -1,6 +1,7 @@
 //! The layers that stand for themselves.
 
 use loom_ir::diagnostics::Span;
+use loom_ir::limits;
 
 use super::{Done, Place, Stop, Translator, elements};
 use crate::Values;
@@ -400,7 +401,11 @@ impl Translator<'_> {
         let rows = self.required(layer, &["vocab_size"])?;
         let size = self.required(layer, &["embedding_dim"])?;
         let dims = [chain.dims.clone(), vec![size]].concat();
-        self.limited(layer, [vec![rows, size], dims.to_vec()])?;
+        self.limited(layer, [vec![rows, size], dims.clone()])?;
+        // With the batch.
+        if dims.len() >= limits::MAX_RANK {
+            return Err(self.too_large(layer));
+        }
         if self.version.is_some() {
             self.ambiguity(
                 layer,

@@ -188,7 +188,7 @@ impl Translator<'_> {
         let sample = match &network.input_shape {
             Some(shape) => shape.clone(),
             None => match network.layers.iter().find_map(|layer| self.declared_by(layer).transpose()) {
-                Some(Ok(shape)) => shape,
+                Some(Ok(shape)) => self.with_rows(network, shape),
                 Some(Err(())) | None => {
                     let span = network.layers.first().map_or(network.span, |first| first.type_name.span);
                     return Err(self.report(DialectError::NoInputShape { span }));
@@ -207,6 +207,22 @@ impl Translator<'_> {
             self.layer(&mut chain, layer, Place::Network)?;
         }
         Ok((input, chain.into_nodes()))
+    }
+
+    /// A sample's shape as the first layers tell it, which is one row where these take any number of rows. Attention
+    /// after them says how many, though it takes any number as well.
+    fn with_rows(&mut self, network: &Network, shape: Vec<u64>) -> Vec<u64> {
+        let any_rows = |layer: &&Layer| match layer.type_name.value {
+            LayerType::LayerNorm | LayerType::RmsNorm | LayerType::Residual | LayerType::Attention => true,
+            LayerType::Swiglu => self.taker.has(layer, "gate_weight"),
+            _ => false,
+        };
+        let attention = network.layers.iter().take_while(any_rows).find(|layer| layer.is(LayerType::Attention));
+        let Some(attention) = attention.filter(|layer| shape == [layer.count("d_model")]) else { return shape };
+        let rows = attention.count("seq_length").max(1);
+        let message = format!("takes any number of rows: a sample has {rows}, as there is no `input_shape`");
+        self.ambiguity(attention, message);
+        [vec![rows], shape].concat()
     }
 
     /// The shape of a sample that a layer tells. None where it keeps the shape, whatever that is; an error where nothing

@@ -473,8 +473,7 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    /// These mistakes, and `left_out` more; in the file's order.
-    pub fn new(mut errors: Vec<ConfigError>, left_out: usize) -> ConfigErrors {
+    pub(super) fn new(mut errors: Vec<ConfigError>, left_out: usize) -> ConfigErrors {
         errors.sort_by_cached_key(ConfigError::position);
         ConfigErrors { errors, left_out }
     }
