@@ -28,17 +28,12 @@ pub struct Options {
 impl Options {
     /// The fastest code for this processor. Without it, all code comes from Cranelift.
     pub fn native() -> Options {
-        Options { microkernels: crate::simd::microkernels(), level: None }
+        Options { microkernels: crate::simd::microkernels(Level::best()), level: None }
     }
 
     /// The fastest code of a level, or `None` if this processor does not have it.
     pub fn at(level: Level) -> Option<Options> {
-        let microkernels = match level {
-            _ if !level.is_available() => return None,
-            Level::Portable => Vec::new(),
-            Level::Avx2 => crate::simd::microkernels(),
-        };
-        Some(Options { microkernels, level: Some(level) })
+        level.is_available().then(|| Options { microkernels: crate::simd::microkernels(level), level: Some(level) })
     }
 }
 

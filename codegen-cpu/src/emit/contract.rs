@@ -353,22 +353,35 @@ fn wide_is_rows(kernel: &Kernel, rows: &[usize], columns: &[usize]) -> bool {
     rows.iter().any(adjacent)
 }
 
-/// The shape of tiles for an output of `narrow` by `wide`: 8 vectors of 4 where the sides are long enough, which leaves
-/// half of the 16 registers of x86-64 for operands.
+/// The shape of tiles for an output of `narrow` by `wide`: that of the microkernel which takes the least time for all of
+/// them; of equals, the one whose panels have the least padding, then the first.
 fn tile(narrow: u64, wide: u64, microkernels: &[Microkernel]) -> (u64, u64) {
+    let padded = |(mr, nr): (u64, u64)| (narrow.next_multiple_of(mr), wide.next_multiple_of(nr));
+    let shapes =
+        microkernels.iter().map(|kernel| (u64::from(kernel.mr), u64::from(kernel.nr), u64::from(kernel.lanes)));
+    let best = shapes.min_by_key(|&(mr, nr, lanes)| {
+        let (rows, columns) = padded((mr, nr));
+        let tiles = (rows / mr).saturating_mul(columns / nr);
+        (tiles.saturating_mul(step_cycles(mr, nr / lanes)), rows.saturating_add(columns))
+    });
+    if let Some((mr, nr, _)) = best {
+        return (mr, nr);
+    }
+    // The generated microkernel: 8 vectors of 4 where the sides are long enough, which leaves half of the 16 registers of
+    // x86-64 for operands.
     let (mr, nr) = match narrow {
         0 | 1 => (1, 32),
         2 => (2, 16),
         _ => (4, 8),
     };
-    // A faster kernel stands in for the general shape; very narrow outputs keep theirs.
-    if mr == 4
-        && wide > nr
-        && let Some(kernel) = microkernels.iter().find(|kernel| kernel.mr > 2 && kernel.nr >= 8)
-    {
-        return (u64::from(kernel.mr), u64::from(kernel.nr));
-    }
     (mr, nr.min(wide.next_multiple_of(4)).max(4))
+}
+
+/// About how many half cycles a microkernel of `mr` rows of `vectors` vectors takes for a step of `k`, on a processor that
+/// does two operations and two loads in a cycle, and takes four for an addition.
+fn step_cycles(mr: u64, vectors: u64) -> u64 {
+    let (arithmetic, loads, latency) = (2 * mr * vectors, mr + vectors, 8);
+    arithmetic.max(loads).max(latency)
 }
 
 fn depends_on_weights_alone(program: &Program, kernel: &Kernel, lambda: &Lambda) -> bool {
