@@ -3,15 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::wide::Isa;
+
 /// Instructions that code keeps to. No level changes a bit: tests run each that the processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// What every supported processor of the architecture has: see [`Target::Triple`](crate::Target::Triple). All code
     /// comes from Cranelift.
     Portable,
-    /// x86-64-v3, with microkernels in AVX2.
+    /// x86-64-v3, with microkernels and elementwise code in AVX2.
     Avx2,
-    /// x86-64-v4, with microkernels in AVX-512.
+    /// x86-64-v4, with microkernels and elementwise code in AVX-512.
     Avx512,
 }
 
@@ -34,6 +36,15 @@ impl Level {
             Level::Portable => true,
             Level::Avx2 => has_x86_64_v3(),
             Level::Avx512 => has_x86_64_v3() && has_avx512(),
+        }
+    }
+
+    /// The vectors of elementwise code of our own, beyond Cranelift's.
+    pub(crate) fn wide(self) -> Option<Isa> {
+        match self {
+            Level::Portable => None,
+            Level::Avx2 => Some(Isa::Avx2),
+            Level::Avx512 => Some(Isa::Avx512),
         }
     }
 

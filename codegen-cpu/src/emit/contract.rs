@@ -15,10 +15,12 @@ use loom_ir::kernel::{BufferKind, Contract, Kernel, Lambda, Program};
 use super::access::At;
 use super::pack::Pack;
 use super::scalar::Lanes;
+use super::wide::{Reduced, WideLoop};
 use super::{Gen, flags};
 use crate::abi::{KernelLayout, Microkernel, PackTime, PanelsLayout};
 use crate::error::Error;
 use crate::view::{View, by_output_stride};
+use crate::wide::Pool;
 
 /// Bytes of stream tiles that an item packs at once, so that a panel read from memory serves several tiles while both
 /// stay in the second-level cache.
@@ -52,6 +54,8 @@ pub(crate) struct ContractPlan {
     stream_tiles: u64,
     panel_stretch: u64,
     slices: u64,
+    /// The epilogue of a tile's row.
+    wide_rows: Option<WideLoop>,
 }
 
 impl ContractPlan {
@@ -60,6 +64,7 @@ impl ContractPlan {
         kernel: &Kernel,
         contract: &Contract,
         microkernels: &[Microkernel],
+        pool: &mut Pool,
     ) -> Result<ContractPlan, Error> {
         let rows = contract.batch..contract.batch + contract.rows;
         let columns = rows.end..rows.end + contract.columns;
@@ -111,7 +116,9 @@ impl ContractPlan {
             stream_tiles: 1,
             panel_stretch: 1,
             slices: super::slices(kernel),
+            wide_rows: None,
         };
+        plan.wide_rows = plan.wide_epilogue(pool);
         let stream = plan.side(plan.other());
         let tile_work = (mr * nr * plan.length).max(1);
         let by_cache = (STREAM_BYTES / stream.panel_bytes().max(1)).clamp(1, STREAM_TILES);
@@ -120,6 +127,14 @@ impl ContractPlan {
         plan.panel_stretch = (ITEM_WORK / (tile_work * plan.stream_tiles)).max(1);
         plan.check_memory(kernel)?;
         Ok(plan)
+    }
+
+    fn wide_epilogue(&self, pool: &mut Pool) -> Option<WideLoop> {
+        let view = &self.epilogue;
+        let [extent] = view.groups[2][..] else { return None };
+        let axis = view.groups[0].len() + view.groups[1].len();
+        let along = (axis, extent.min(self.wide.width));
+        WideLoop::plan_writes(view, &view.functions[0], along, true, pool)
     }
 
     /// The shape of tiles.
@@ -291,6 +306,12 @@ impl ContractPlan {
             let row = g.b.ins().iadd(first_row, i);
             let row = g.decode(row, &self.epilogue.groups[1]);
             let totals = g.element(tile, i, nr * 4);
+            if let Some(wide) = &self.wide_rows {
+                let axes = [batch, &row, &[first_column]].concat();
+                let function = &self.epilogue.functions[0];
+                wide.write(g, (&self.epilogue, function), &axes, Reduced::Row(totals), columns);
+                return;
+            }
             g.walk(zero, columns, |g, j| {
                 let column = g.b.ins().iadd(first_column, j);
                 let column = g.decode(column, extents);

@@ -1,6 +1,6 @@
 //! Reductions of rows, stage by stage, then the result.
 //!
-//! A row is read *along* itself, four terms at a time, where it is one stretch of memory; else *across*: term by term,
+//! A row is read *along* itself, by wide functions or four terms at a time, where it is one stretch of memory; else *across*: term by term,
 //! with four rows side by side where the rows' innermost axis allows it (pooling, sums over leading axes). A work item is
 //! a row, or four rows side by side.
 
@@ -12,9 +12,11 @@ use super::Gen;
 use super::access::At;
 use super::scalar::Lanes;
 use super::sum;
+use super::wide::{Reduced, WideLoop};
 use crate::abi::KernelLayout;
 use crate::error::Error;
 use crate::view::{Function, View, by_output_stride};
+use crate::wide::{Pool, Purpose};
 
 /// Rows shorter than this gain nothing from vectors along them.
 const SHORTEST_ALONG: u64 = 8;
@@ -31,6 +33,8 @@ pub(crate) struct ReducePlan {
     per_element: bool,
     reading: Reading,
     slices: u64,
+    /// By function: the wide one that takes the place of its loop along a row.
+    wide: Vec<Option<WideLoop>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +44,46 @@ enum Reading {
 }
 
 impl ReducePlan {
-    pub(crate) fn new(program: &Program, kernel: &Kernel, reduce: &Reduce) -> Result<ReducePlan, Error> {
+    pub(crate) fn new(
+        program: &Program,
+        kernel: &Kernel,
+        reduce: &Reduce,
+        pool: &mut Pool,
+    ) -> Result<ReducePlan, Error> {
         let rows = kernel.axes.len() - reduce.reduced;
         let groups = [by_output_stride(kernel, 0..rows), (rows..kernel.axes.len()).collect()];
         let view = View::new(program, kernel, &groups, &kernel.lambdas(), true)?;
         let ops = reduce.stages.iter().map(|stage| stage.op).collect();
         let reading = choose_reading(&view, kernel.in_loop.is_some());
-        Ok(ReducePlan { view, ops, per_element: reduce.per_element, reading, slices: super::slices(kernel) })
+        let mut plan = ReducePlan {
+            view,
+            ops,
+            per_element: reduce.per_element,
+            reading,
+            slices: super::slices(kernel),
+            wide: vec![],
+        };
+        plan.wide = plan.wide_loops(pool);
+        Ok(plan)
+    }
+
+    fn wide_loops(&self, pool: &mut Pool) -> Vec<Option<WideLoop>> {
+        let view = &self.view;
+        if self.reading != Reading::Along {
+            return view.functions.iter().map(|_| None).collect();
+        }
+        let along = (view.groups[0].len(), view.count(1));
+        let stages = self.ops.iter().zip(&view.functions).map(|(&op, function)| {
+            let purpose = match op {
+                ReduceOp::Sum(_) if function.result == DType::F32 => Purpose::Sum,
+                _ => Purpose::Integers(op, function.result, identity(op, function.result)),
+            };
+            WideLoop::plan(view, function, along, purpose, false, pool)
+        });
+        let mut loops: Vec<Option<WideLoop>> = stages.collect();
+        let result = self.per_element.then(|| WideLoop::plan_writes(view, self.result(), along, false, pool));
+        loops.push(result.flatten());
+        loops
     }
 
     fn items(&self) -> Vec<u64> {
@@ -117,14 +154,25 @@ impl ReducePlan {
         let n = view.count(1);
         let mut reduced: Vec<Value> = Vec::new();
         let mut splat: Vec<Value> = Vec::new();
-        for (op, function) in self.ops.iter().zip(&view.functions) {
+        for ((op, function), wide) in self.ops.iter().zip(&view.functions).zip(&self.wide) {
             let mut term = |g: &mut Gen<'_>, k: Value, lanes: Lanes| {
                 let axes = [row, &[k]].concat();
                 let earlier = if lanes == Lanes::One { &reduced } else { &splat };
                 g.apply(view, function, At::new(&axes, row.len(), lanes), earlier)
             };
-            let value = match op {
-                ReduceOp::Sum(_) if function.result == DType::F32 => {
+            let run_wide = |g: &mut Gen<'_>, wide: &WideLoop, (begin, end): (Value, Value)| {
+                let count = g.b.ins().isub(end, begin);
+                wide.reduce(g, (view, function), &[row, &[begin]].concat(), &reduced, count)
+            };
+            let value = match (op, wide) {
+                (ReduceOp::Sum(_), Some(wide)) if function.result == DType::F32 => {
+                    g.sum_blocks(n, scratch, &mut |g, range| run_wide(g, wide, range))
+                }
+                (_, Some(wide)) => {
+                    let all = (g.index(0), g.index(n));
+                    run_wide(g, wide, all)
+                }
+                (ReduceOp::Sum(_), None) if function.result == DType::F32 => {
                     g.sum_along(n, scratch, function.cost() <= LIGHT, &mut term)
                 }
                 _ => integers_along(g, *op, function.result, n, &mut term),
@@ -138,6 +186,11 @@ impl ReducePlan {
             return;
         }
         let (zero, end) = (g.index(0), g.index(n));
+        if let Some(wide) = &self.wide[self.ops.len()] {
+            let axes = [row, &[zero]].concat();
+            wide.write(g, (view, self.result()), &axes, Reduced::Values(&reduced), end);
+            return;
+        }
         let (next, _) = g.count_up((zero, end), 4, &[], |g, k, _| {
             let axes = [row, &[k]].concat();
             self.write(g, At::four(&axes, row.len()), &splat);
