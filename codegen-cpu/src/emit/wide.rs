@@ -86,7 +86,7 @@ impl WideLoop {
         (view, function): (&View, &Function),
         axes: &[Value],
         reduced: Reduced<'_>,
-        (target, count): (Value, Value),
+        (target, count, terms): (Value, Value, Option<Value>),
     ) {
         let values = self.feeds.iter().filter(|&&feed| feed != Feed::Stream).count();
         let (addresses, words) = (g.stack(8 * self.feeds.len(), 3), g.stack(4 * values, 2));
@@ -117,8 +117,8 @@ impl WideLoop {
         let wide = g.wide;
         let callee = g.import(wide.first + self.number, signature, wide.colocated);
         let table = g.b.ins().stack_addr(types::I64, addresses, 0);
-        let nothing = g.index(0);
-        g.b.ins().call(callee, &[table, target, count, nothing]);
+        let terms = terms.unwrap_or_else(|| g.index(0));
+        g.b.ins().call(callee, &[table, target, count, terms]);
     }
 
     /// The same where results are written to the view's output.
@@ -132,22 +132,23 @@ impl WideLoop {
     ) {
         if let Some(output) = view.output {
             let target = g.address(&view.places[output], axes);
-            self.call(g, (view, function), axes, reduced, (target, count));
+            self.call(g, (view, function), axes, reduced, (target, count, None));
         }
     }
 
-    /// A reduction of `count` elements.
+    /// A reduction of `count` elements, whose terms may be kept in the view's output.
     pub(crate) fn reduce(
         &self,
         g: &mut Gen<'_>,
         (view, function): (&View, &Function),
         axes: &[Value],
         reduced: &[Value],
-        count: Value,
+        (count, keep): (Value, bool),
     ) -> Value {
         let result = g.stack(4, 2);
         let target = g.b.ins().stack_addr(types::I64, result, 0);
-        self.call(g, (view, function), axes, Reduced::Values(reduced), (target, count));
+        let terms = view.output.filter(|_| keep).map(|output| g.address(&view.places[output], axes));
+        self.call(g, (view, function), axes, Reduced::Values(reduced), (target, count, terms));
         g.b.ins().load(Lanes::One.memory_type(function.result), flags(), target, 0)
     }
 }

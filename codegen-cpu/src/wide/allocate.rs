@@ -75,15 +75,17 @@ pub(super) fn broadcast_register(asm: &mut Assembler, target: u8, source: Gpr) {
     }
 }
 
-/// Encodes a body; gives the register of its result, which holds until the next body.
-pub(super) fn emit(asm: &mut Assembler, body: &Body, frame: &mut Frame, at: At) -> u8 {
+/// Encodes a body; gives the register of its result, if it has one, which holds until the next body.
+pub(super) fn emit(asm: &mut Assembler, body: &Body, frame: &mut Frame, at: At) -> Option<u8> {
     let mut uses = vec![Vec::new(); body.classes.len()];
     for (number, step) in body.steps.iter().enumerate() {
         for used in operands(step) {
             uses[used.0 as usize].push(number as u32);
         }
     }
-    uses[body.result.0 as usize].push(body.steps.len() as u32);
+    if let Some(result) = body.result {
+        uses[result.0 as usize].push(body.steps.len() as u32);
+    }
     // The nearest use is the last of the list.
     uses.iter_mut().for_each(|uses| uses.reverse());
     let vectors = if at.tail && asm.isa() == Isa::Avx2 { tail_vector(frame) } else { frame.vectors };
@@ -102,7 +104,7 @@ pub(super) fn emit(asm: &mut Assembler, body: &Body, frame: &mut Frame, at: At) 
     for step in &body.steps {
         allocator.step(step);
     }
-    allocator.in_register(body.result, &[])
+    body.result.map(|result| allocator.in_register(result, &[]))
 }
 
 fn operands(step: &Step) -> impl Iterator<Item = Virtual> {
@@ -181,10 +183,15 @@ impl Allocator<'_> {
         for value in operands(step) {
             self.release(value);
         }
-        let target = self.any_register(self.class(step.target), &kept);
-        self.occupy(step.target, target);
+        let target = step.target.map_or(0, |value| {
+            let target = self.any_register(self.class(value), &kept);
+            self.occupy(value, target);
+            target
+        });
         self.encode(step, target, first, mask, second);
-        self.release(step.target);
+        if let Some(value) = step.target {
+            self.release(value);
+        }
     }
 
     /// A constant or a value that is the same in every lane.
@@ -316,6 +323,24 @@ impl Allocator<'_> {
             Form::Mask(two) => self.asm.mask(step.opcode, two, target, vvvv, second),
             Form::Load(number) => self.load(number, target),
             Form::Ramp(number) => self.ramp(number, target),
+            Form::Keep(number) => self.keep(number, vvvv),
+        }
+    }
+
+    fn keep(&mut self, number: usize, register: u8) {
+        let Place::Frame(offset) = self.frame.places[number] else { unreachable!("values are in the frame") };
+        let place = Operand::Mem(Mem::Base(Gpr::Rsp, offset));
+        match self.asm.isa() {
+            Isa::Avx2 => {
+                self.vector(opcode(Prefix::None, Map::M0F, 0x11), register, 0, place, Masking::None, None);
+            }
+            // One element, as all values are kept.
+            Isa::Avx512 => {
+                let (opcode, length) = (opcode(Prefix::P66, Map::M0F, 0x7e), Length::L128);
+                let (masking, immediate) = (Masking::None, None);
+                let inst = Vector { opcode, length, target: register, first: 0, second: place, masking, immediate };
+                self.asm.vector(&inst);
+            }
         }
     }
 

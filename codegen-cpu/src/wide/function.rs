@@ -13,7 +13,7 @@ use super::allocate::{
 use super::encode::{
     Arithmetic, Assembler, Condition, Gpr, Isa, Length, Map, Masking, Mem, Opcode, Operand, Prefix, Vector, opcode,
 };
-use super::lower::Body;
+use super::lower::Lowered;
 use super::{Feed, Purpose};
 
 /// LN1's order, the only one that the verifier lets pass.
@@ -23,8 +23,10 @@ const SPEC: SumSpec = SumSpec { block: 4096, lanes: 32 };
 const COUNT: Gpr = Gpr::Rdx;
 /// Where the results go.
 const TARGET: Gpr = Gpr::Rsi;
+/// Where terms go that are kept.
+const TERMS: Gpr = Gpr::R11;
 /// Registers for the addresses of the first streams.
-const STREAMS: [Gpr; 4] = [Gpr::R8, Gpr::R9, Gpr::R10, Gpr::R11];
+const STREAMS: [Gpr; 3] = [Gpr::R8, Gpr::R9, Gpr::R10];
 /// The largest frame: a page, so that none is skipped below the stack.
 const LARGEST_FRAME: i32 = 4096;
 
@@ -34,21 +36,22 @@ const AND: Opcode = opcode(Prefix::P66, Map::M0F, 0xdb);
 const XOR: Opcode = opcode(Prefix::P66, Map::M0F, 0xef);
 
 /// The code of a function; `None` if its frame is too large.
-pub(super) fn emit(body: &Body, feeds: &[Feed], purpose: Purpose, isa: Isa) -> Option<Vec<u8>> {
+pub(super) fn emit(lowered: &Lowered, feeds: &[Feed], purpose: Purpose, isa: Isa) -> Option<Vec<u8>> {
     let sums = match purpose {
         Purpose::Map => 0,
-        Purpose::Sum | Purpose::Integers(..) => (u64::from(SPEC.lanes) / isa.lanes()) as u8,
+        Purpose::Sum { .. } | Purpose::Integers(..) => (u64::from(SPEC.lanes) / isa.lanes()) as u8,
     };
     let registers = match isa {
         Isa::Avx2 => 16,
         Isa::Avx512 => 32,
     };
     let frame = Frame { places: Vec::new(), spills: 0, most_spills: 0, vectors: registers - sums };
-    let mut writer = Writer { asm: Assembler::new(isa), body, frame, isa, sums };
+    let keeps_terms = purpose == Purpose::Sum { keep: true };
+    let mut writer = Writer { asm: Assembler::new(isa), lowered, frame, isa, sums, keeps_terms };
     let size = writer.prologue(feeds);
     match purpose {
         Purpose::Map => writer.map(),
-        Purpose::Sum => writer.reduce(Combine { opcode: FLOAT_ADD, identity: 0 }),
+        Purpose::Sum { .. } => writer.reduce(Combine { opcode: FLOAT_ADD, identity: 0 }),
         Purpose::Integers(op, dtype, identity) => writer.reduce(Combine { opcode: integers(op, dtype), identity }),
     }
     writer.epilogue(size)
@@ -75,11 +78,13 @@ struct Combine {
 
 struct Writer<'a> {
     asm: Assembler,
-    body: &'a Body,
+    lowered: &'a Lowered,
     frame: Frame,
     isa: Isa,
     /// How many registers, the highest ones, hold partial results.
     sums: u8,
+    /// Whether the terms of a reduction are written to [`TERMS`].
+    keeps_terms: bool,
 }
 
 impl Writer<'_> {
@@ -94,6 +99,9 @@ impl Writer<'_> {
         let size = self.asm.arithmetic(Arithmetic::Sub, Gpr::Rsp, 0);
         self.asm.store(Mem::Base(Gpr::Rsp, 0), Gpr::Rax);
         let mut streams = STREAMS.into_iter();
+        if self.keeps_terms {
+            self.asm.move_register(TERMS, Gpr::Rcx);
+        }
         // Behind the stack pointer: values and first indices.
         let mut offset = 64;
         for (number, feed) in feeds.iter().enumerate() {
@@ -127,9 +135,14 @@ impl Writer<'_> {
             };
             self.frame.places.push(place);
         }
+        for _ in 0..self.lowered.kept {
+            self.frame.places.push(Place::Frame(offset));
+            offset += if self.isa == Isa::Avx2 { 32 } else { 4 };
+        }
         // Each vector on the stack lies within a cache line.
         self.frame.spills = (offset as u32).next_multiple_of(64) as i32;
         self.asm.arithmetic_register(Arithmetic::Xor, POSITION, POSITION);
+        allocate::emit(&mut self.asm, &self.lowered.once, &mut self.frame, At { offset: 0, tail: false });
         size
     }
 
@@ -178,30 +191,47 @@ impl Writer<'_> {
     }
 
     fn map(&mut self) {
-        let place = Operand::Mem(Mem::Element(TARGET, POSITION, 0));
-        let length = self.isa.length();
+        let place = Mem::Element(TARGET, POSITION, 0);
         self.whole(self.isa.lanes(), |writer| {
             let result = writer.body(0, false);
-            writer.vector(STORE, length, (result, 0, place), Masking::None);
+            writer.store(result, place, false);
         });
         let done = self.asm.label();
         self.asm.arithmetic(Arithmetic::Compare, COUNT, 0);
         self.asm.jump_if(Condition::Equal, done);
         self.tail_mask(0);
         let result = self.body(0, true);
-        match self.isa {
-            Isa::Avx2 => {
-                let mask = tail_vector(&self.frame);
-                let masked = opcode(Prefix::P66, Map::M0F38, 0x2e);
-                self.vector(masked, length, (result, mask, place), Masking::None);
-            }
-            Isa::Avx512 => self.vector(STORE, length, (result, 0, place), Masking::Merge(TAIL_MASK)),
-        }
+        self.store(result, place, true);
         self.asm.bind(done);
     }
 
     fn body(&mut self, offset: u64, tail: bool) -> u8 {
-        allocate::emit(&mut self.asm, self.body, &mut self.frame, At { offset, tail })
+        let result = allocate::emit(&mut self.asm, &self.lowered.each, &mut self.frame, At { offset, tail });
+        let Some(result) = result else { unreachable!("what is computed for each vector has a result") };
+        result
+    }
+
+    /// Writes a vector; of a tail, the lanes that are there.
+    fn store(&mut self, register: u8, place: Mem, tail: bool) {
+        let (length, place) = (self.isa.length(), Operand::Mem(place));
+        match self.isa {
+            _ if !tail => self.vector(STORE, length, (register, 0, place), Masking::None),
+            Isa::Avx2 => {
+                let mask = tail_vector(&self.frame);
+                let masked = opcode(Prefix::P66, Map::M0F38, 0x2e);
+                self.vector(masked, length, (register, mask, place), Masking::None);
+            }
+            Isa::Avx512 => self.vector(STORE, length, (register, 0, place), Masking::Merge(TAIL_MASK)),
+        }
+    }
+
+    /// The terms from `offset` on.
+    fn terms(&mut self, offset: u64, tail: bool) -> u8 {
+        let terms = self.body(offset, tail);
+        if self.keeps_terms {
+            self.store(terms, Mem::Element(TERMS, POSITION, offset as i32 * 4), tail);
+        }
+        terms
     }
 
     /// The registers of partial results. LN1's lane `l` is in number `l / lanes`.
@@ -218,7 +248,7 @@ impl Writer<'_> {
         }
         self.whole(u64::from(SPEC.lanes), |writer| {
             for number in 0..writer.sums {
-                let term = writer.body(u64::from(number) * lanes, false);
+                let term = writer.terms(u64::from(number) * lanes, false);
                 let target = writer.partial(number);
                 writer.vector(combine.opcode, length, (target, target, Operand::Reg(term)), Masking::None);
             }
@@ -229,7 +259,7 @@ impl Writer<'_> {
             self.asm.arithmetic(Arithmetic::Compare, COUNT, offset as i32);
             self.asm.jump_if(Condition::LessOrEqual, done);
             self.tail_mask(offset);
-            let term = self.body(offset, true);
+            let term = self.terms(offset, true);
             let target = self.partial(number);
             match self.isa {
                 Isa::Avx512 => {

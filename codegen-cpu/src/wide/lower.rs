@@ -49,6 +49,8 @@ pub(crate) enum Form {
     Load(usize),
     /// The indices of a ramp at this position.
     Ramp(usize),
+    /// The first operand, which is the same in every lane, becomes the parameter of this number.
+    Keep(usize),
 }
 
 /// One instruction.
@@ -56,7 +58,7 @@ pub(crate) enum Form {
 pub(crate) struct Step {
     pub form: Form,
     pub opcode: Opcode,
-    pub target: Virtual,
+    pub target: Option<Virtual>,
     pub first: Option<Virtual>,
     pub second: Option<Source>,
     pub mask: Option<Virtual>,
@@ -65,57 +67,79 @@ pub(crate) struct Step {
     pub immediate: Option<u8>,
 }
 
-/// A function in vector instructions.
+/// A straight line of vector instructions.
 #[derive(Debug)]
 pub(crate) struct Body {
     pub steps: Vec<Step>,
     /// By virtual register.
     pub classes: Vec<Class>,
     /// A vector: floats, integers, or words of 0 and 1.
-    pub result: Virtual,
+    pub result: Option<Virtual>,
+}
+
+/// A function in vector instructions.
+#[derive(Debug)]
+pub(crate) struct Lowered {
+    /// What is the same for all elements, computed once. It has no result but the values it keeps.
+    pub once: Body,
+    /// How many these are. Their numbers follow those of the parameters.
+    pub kept: usize,
+    /// What is computed for each vector.
+    pub each: Body,
 }
 
 /// The function, or `None` if it has an operation that vectors don't.
-pub(crate) fn lower(function: &ScalarFn, feeds: &[Feed], isa: Isa) -> Option<Body> {
-    let mut lower = Lower { isa, steps: Vec::new(), classes: Vec::new() };
-    let mut dtypes = function.params.clone();
-    let mut values: Vec<Held> = feeds.iter().enumerate().map(|(number, &feed)| Held::Feed(number, feed)).collect();
+pub(crate) fn lower(function: &ScalarFn, feeds: &[Feed], isa: Isa) -> Option<Lowered> {
+    let dtypes = match function.types() {
+        Ok(dtypes) => dtypes,
+        Err(error) => unreachable!("verified functions are well typed: {error}"),
+    };
+    let params = function.params.len();
+    let same = same_for_all(function, feeds);
+    let is_constant = |value: Value| matches!(function.inst(value), Some(Inst::Const(..)));
+    let mut wanted = vec![false; dtypes.len()];
+    let varying = function.insts.iter().enumerate().filter(|&(index, _)| !same[params + index]);
+    for operand in varying.flat_map(|(_, inst)| inst.operands()).chain([function.result]) {
+        wanted[operand.index()] = same[operand.index()] && operand.index() >= params && !is_constant(operand);
+    }
+
+    let given: Vec<Held> = feeds.iter().enumerate().map(|(number, &feed)| Held::Feed(number, feed)).collect();
+    let mut values = given.clone();
+    values.resize(dtypes.len(), Held::Constant(0));
+    let mut once = Lower::new(isa);
+    let of_once = |index: usize| same[params + index];
+    once.insts(function, &dtypes, &mut values, of_once)?;
+    let mut kept = 0;
+    let kept_values = (0..dtypes.len()).filter(|&value| wanted[value]).map(|value| {
+        let held = once.used(&mut values[value], dtypes[value]);
+        once.keep(held, dtypes[value], params + kept);
+        kept += 1;
+        (value, Held::Feed(params + kept - 1, Feed::Value))
+    });
+    let kept_values: Vec<(usize, Held)> = kept_values.collect();
+
+    values[..params].copy_from_slice(&given);
+    for (value, held) in kept_values {
+        values[value] = held;
+    }
+    let mut each = Lower::new(isa);
+    let of_each = |index: usize| !same[params + index] || is_constant(function.value_of(index));
+    each.insts(function, &dtypes, &mut values, of_each)?;
+    let (result, dtype) = (function.result.index(), dtypes[function.result.index()]);
+    let result = each.used(&mut values[result], dtype);
+    let result = each.words(result, dtype);
+    let result = each.register(result);
+    Some(Lowered { once: once.finish(None), kept, each: each.finish(Some(result)) })
+}
+
+/// By value: whether it is the same for all elements.
+fn same_for_all(function: &ScalarFn, feeds: &[Feed]) -> Vec<bool> {
+    let mut same: Vec<bool> = feeds.iter().map(|&feed| feed == Feed::Value).collect();
     for inst in &function.insts {
-        let dtype = match inst.result_type(|value| dtypes[value.index()]) {
-            Ok(dtype) => dtype,
-            Err(error) => unreachable!("verified functions are well typed: {error}"),
-        };
-        // A parameter is loaded where it's first used.
-        for operand in inst.operands() {
-            let (value, dtype) = (&mut values[operand.index()], dtypes[operand.index()]);
-            if let Held::Feed(number, feed) = *value {
-                *value = lower.feed(number, feed, dtype);
-            }
-        }
-        let get = |value: Value| values[value.index()];
-        let ty = |value: Value| dtypes[value.index()];
-        let value = match *inst {
-            Inst::Const(DType::Bool, bits) => lower.truth(bits != 0),
-            Inst::Const(_, bits) => Held::Constant(bits),
-            Inst::Unary(op, a) => lower.unary(op, ty(a), get(a))?,
-            Inst::Binary(op, a, b) => lower.binary(op, ty(a), get(a), get(b))?,
-            Inst::Compare(op, a, b) => lower.compare(op, ty(a), get(a), get(b)),
-            Inst::Select(c, a, b) => lower.select(ty(a), get(c), get(a), get(b)),
-            Inst::Bitcast(_, a) => get(a),
-            Inst::Convert(to, a) => lower.convert(ty(a), to, get(a)),
-        };
-        values.push(value);
-        dtypes.push(dtype);
+        let all = inst.operands().all(|operand| same[operand.index()]);
+        same.push(all);
     }
-    let (mut result, dtype) = (values[function.result.index()], dtypes[function.result.index()]);
-    if let Held::Feed(number, feed) = result {
-        result = lower.feed(number, feed, dtype);
-    }
-    if dtype == DType::Bool {
-        result = lower.chosen(result, 1);
-    }
-    let result = lower.register(result);
-    Some(Body { steps: lower.steps, classes: lower.classes, result })
+    same
 }
 
 /// Where a value is.
@@ -125,7 +149,7 @@ enum Held {
     Constant(u32),
     /// The same for all elements, in memory.
     Value(usize),
-    /// A parameter that nothing has used so far.
+    /// A parameter or a kept value that nothing has used so far.
     Feed(usize, Feed),
 }
 
@@ -173,6 +197,65 @@ const ABSOLUTE: Opcode = opcode(P66, M0F38, 0x1e);
 const SHIFT: Opcode = opcode(P66, M0F, 0x72);
 
 impl Lower {
+    fn new(isa: Isa) -> Lower {
+        Lower { isa, steps: Vec::new(), classes: Vec::new() }
+    }
+
+    fn finish(self, result: Option<Virtual>) -> Body {
+        Body { steps: self.steps, classes: self.classes, result }
+    }
+
+    /// Those of a function's instructions that are chosen, by number.
+    fn insts(
+        &mut self,
+        function: &ScalarFn,
+        dtypes: &[DType],
+        values: &mut [Held],
+        chosen: impl Fn(usize) -> bool,
+    ) -> Option<()> {
+        for (index, inst) in function.insts.iter().enumerate().filter(|&(index, _)| chosen(index)) {
+            for operand in inst.operands() {
+                self.used(&mut values[operand.index()], dtypes[operand.index()]);
+            }
+            let get = |value: Value| values[value.index()];
+            let ty = |value: Value| dtypes[value.index()];
+            let value = match *inst {
+                Inst::Const(DType::Bool, bits) => self.truth(bits != 0),
+                Inst::Const(_, bits) => Held::Constant(bits),
+                Inst::Unary(op, a) => self.unary(op, ty(a), get(a))?,
+                Inst::Binary(op, a, b) => self.binary(op, ty(a), get(a), get(b))?,
+                Inst::Compare(op, a, b) => self.compare(op, ty(a), get(a), get(b)),
+                Inst::Select(c, a, b) => self.select(ty(a), get(c), get(a), get(b)),
+                Inst::Bitcast(_, a) => get(a),
+                Inst::Convert(to, a) => self.convert(ty(a), to, get(a)),
+            };
+            values[function.value_of(index).index()] = value;
+        }
+        Some(())
+    }
+
+    /// A value that is used now: a parameter is loaded at its first use.
+    fn used(&mut self, value: &mut Held, dtype: DType) -> Held {
+        if let Held::Feed(number, feed) = *value {
+            *value = self.feed(number, feed, dtype);
+        }
+        *value
+    }
+
+    /// A bool as words of 0 and 1.
+    fn words(&mut self, held: Held, dtype: DType) -> Held {
+        if dtype == DType::Bool { self.chosen(held, 1) } else { held }
+    }
+
+    /// Keeps a value, as the parameter of this number.
+    fn keep(&mut self, held: Held, dtype: DType, number: usize) {
+        let words = self.words(held, dtype);
+        let first = Some(self.register(words));
+        let form = Form::Keep(number);
+        let (target, second, mask) = (None, None, None);
+        self.steps.push(Step { form, opcode: MOVE, target, first, second, mask, zeroing: false, immediate: None });
+    }
+
     fn virtual_(&mut self, class: Class) -> Virtual {
         self.classes.push(class);
         Virtual(self.classes.len() as u32 - 1)
@@ -191,7 +274,8 @@ impl Lower {
         second: Option<Source>,
     ) -> Held {
         let target = self.virtual_(class);
-        self.steps.push(Step { form, opcode, target, first, second, mask: None, zeroing: false, immediate: None });
+        let (mask, immediate) = (None, None);
+        self.steps.push(Step { form, opcode, target: Some(target), first, second, mask, zeroing: false, immediate });
         Held::Register(target)
     }
 

@@ -12,9 +12,9 @@
 //!   which 0 is false;
 //! - where the results go: the elements of a map, the one result of a reduction;
 //! - the number of elements;
-//! - nothing.
+//! - where terms go that are kept.
 //!
-//! It reads no elements but these, writes nothing but the results, and calls nothing.
+//! It reads no elements but these, writes nothing but the results and the terms, and calls nothing.
 
 mod allocate;
 mod encode;
@@ -43,8 +43,8 @@ pub(crate) enum Feed {
 pub(crate) enum Purpose {
     /// They are written, one after another.
     Map,
-    /// At most a block of them is added in the order of LN1, from +0.0.
-    Sum,
+    /// At most a block of them is added in the order of LN1, from +0.0. Terms that are kept are written, too.
+    Sum { keep: bool },
     /// They are reduced as integers of this type, beginning with these bits.
     Integers(ReduceOp, DType, u32),
 }
@@ -62,8 +62,8 @@ pub(crate) struct Wide {
 impl Wide {
     /// The code, or `None` if it needs an operation that vectors don't have, or too much of the stack.
     pub(crate) fn compile(&self, isa: Isa) -> Option<Vec<u8>> {
-        let body = lower::lower(&self.function, &self.feeds, isa)?;
-        function::emit(&body, &self.feeds, self.purpose, isa)
+        let lowered = lower::lower(&self.function, &self.feeds, isa)?;
+        function::emit(&lowered, &self.feeds, self.purpose, isa)
     }
 }
 
