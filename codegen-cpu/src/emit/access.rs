@@ -101,7 +101,7 @@ impl Gen<'_> {
     }
 
     /// Whether all guards hold.
-    fn guards<'g>(&mut self, guards: impl Iterator<Item = &'g Guard>, axes: &[Value]) -> Option<Value> {
+    pub(crate) fn guards<'g>(&mut self, guards: impl Iterator<Item = &'g Guard>, axes: &[Value]) -> Option<Value> {
         let mut all: Option<Value> = None;
         for guard in guards {
             let value = self.affine(&guard.expr, axes);

@@ -98,10 +98,10 @@ impl ContractPlan {
         let panel_batch: Vec<usize> = batch.iter().copied().filter(|&axis| depends(axis)).collect();
 
         let (mr, nr) = tile(product(&narrow), product(&wide), microkernels);
-        let pack = |side: Side, axes: &[usize], lambda: &Lambda, width: u64| -> Result<Pack, Error> {
+        let mut pack = |side: Side, axes: &[usize], lambda: &Lambda, width: u64| -> Result<Pack, Error> {
             let batch = if side == panels { panel_batch.clone() } else { batch.clone() };
             let groups = [batch, axes.to_vec(), reduced.clone()];
-            Ok(Pack { view: View::new(program, kernel, &groups, &[lambda], false)?, width })
+            Ok(Pack::new(View::new(program, kernel, &groups, &[lambda], false)?, width, pool))
         };
         let epilogue_groups = [batch.clone(), narrow.clone(), wide.clone()];
         let mut plan = ContractPlan {

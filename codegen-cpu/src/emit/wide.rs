@@ -1,9 +1,11 @@
 //! Calls of wide functions ([`crate::wide`]) from generated loops, in place of an innermost one.
 //!
 //! A function of a view is computed by one if it walks through memory along the loop's axis: each operand is one element
-//! after another, or the same for all of them, or the index. Else the loop is Cranelift's.
+//! after another, or the same for all of them, or the index; and its guards don't depend
+//! on that axis. Else the loop is Cranelift's.
 
 use cranelift_codegen::ir::{InstBuilder, StackSlot, StackSlotData, StackSlotKind, Value, types};
+use loom_ir::kernel::scalar::{Inst, ScalarFn, ScalarFnBuilder};
 use loom_ir::types::DType;
 
 use super::access::At;
@@ -30,6 +32,8 @@ pub(crate) struct WideFunctions {
 pub(crate) struct WideLoop {
     number: usize,
     feeds: Vec<Feed>,
+    /// Places whose guards hold for all elements or for none. Whether they do follows the function's own operands.
+    guarded: Vec<usize>,
 }
 
 /// Where results of earlier stages are.
@@ -55,15 +59,27 @@ impl WideLoop {
         if extent < WORTH && (extent < 4 || extent.saturating_mul(function.cost()) < WORTH_OPERATIONS) {
             return None;
         }
-        let feed = |operand: &Operand| match *operand {
-            Operand::Place(place) => feed_of(&view.places[place], axis),
+        let mut guarded: Vec<usize> = Vec::new();
+        let mut feed = |operand: &Operand| match *operand {
+            Operand::Place(number) => {
+                let place = &view.places[number];
+                let feed = feed_of(place, axis)?;
+                // Where the guards don't hold, elements are read from where results go.
+                if feed == Feed::Stream && !place.guards.is_empty() {
+                    guarded.push(number);
+                    return (purpose == Purpose::Map).then_some(feed);
+                }
+                Some(feed)
+            }
             Operand::Index(other) => Some(if other == axis { Feed::Ramp } else { Feed::Value }),
             Operand::Reduced(_) if rows => Some(Feed::Stream),
             Operand::Reduced(_) | Operand::Zero => Some(Feed::Value),
         };
-        let feeds: Vec<Feed> = function.operands.iter().map(feed).collect::<Option<_>>()?;
-        let number = pool.add(Wide { function: function.body.clone(), feeds: feeds.clone(), purpose })?;
-        Some(WideLoop { number, feeds })
+        let mut feeds: Vec<Feed> = function.operands.iter().map(&mut feed).collect::<Option<_>>()?;
+        let body = if guarded.is_empty() { function.body.clone() } else { with_guards(view, function, &guarded) };
+        feeds.extend(guarded.iter().map(|_| Feed::Value));
+        let number = pool.add(Wide { function: body, feeds: feeds.clone(), purpose })?;
+        Some(WideLoop { number, feeds, guarded })
     }
 
     /// The same where results are written to the view's output: only if they lie one after another there.
@@ -91,26 +107,36 @@ impl WideLoop {
         let values = self.feeds.iter().filter(|&&feed| feed != Feed::Stream).count();
         let (addresses, words) = (g.stack(8 * self.feeds.len(), 3), g.stack(4 * values, 2));
         let mut next = 0;
+        let mut word = |g: &mut Gen<'_>, bits: Value| {
+            g.b.ins().stack_store(types::I64, bits, words, next);
+            next += 4;
+            g.b.ins().stack_addr(types::I64, words, next - 4)
+        };
+        let mut table: Vec<Value> = Vec::new();
         for (number, (operand, feed)) in function.operands.iter().zip(&self.feeds).enumerate() {
             let address = match (feed, *operand, reduced) {
-                (Feed::Stream, Operand::Place(place), _) => g.address(&view.places[place], axes),
+                (Feed::Stream, Operand::Place(place), _) => g.stream(&view.places[place], axes, target),
                 (Feed::Stream, _, Reduced::Row(row)) => row,
                 (Feed::Stream, ..) => unreachable!("streams are places or rows"),
                 (Feed::Value | Feed::Ramp, operand, _) => {
-                    let at = At::one(axes);
                     let value = match (operand, reduced) {
                         (Operand::Reduced(stage), Reduced::Values(values)) => values[stage],
-                        _ => g.operand(view, operand, at, &[]),
+                        _ => g.operand(view, operand, At::one(axes), &[]),
                     };
-                    let bits = match function.body.params[number] {
-                        DType::Bool => g.bool_to_memory(value, Lanes::One),
-                        _ => value,
-                    };
-                    g.b.ins().stack_store(types::I64, bits, words, next);
-                    next += 4;
-                    g.b.ins().stack_addr(types::I64, words, next - 4)
+                    let is_bool = function.body.params[number] == DType::Bool;
+                    let bits = if is_bool { g.bool_to_memory(value, Lanes::One) } else { value };
+                    word(g, bits)
                 }
             };
+            table.push(address);
+        }
+        for &place in &self.guarded {
+            if let Some(holds) = g.guards(view.places[place].guards.iter(), axes) {
+                let bits = g.bool_to_memory(holds, Lanes::One);
+                table.push(word(g, bits));
+            }
+        }
+        for (number, address) in table.into_iter().enumerate() {
             g.b.ins().stack_store(types::I64, address, addresses, number as i32 * 8);
         }
         let signature = g.b.import_signature(wide_signature());
@@ -159,12 +185,37 @@ fn feed_of(place: &Place, axis: usize) -> Option<Feed> {
     let guarded = place.guards.iter().any(|guard| guard.expr.depends_on(axis));
     match step {
         0 if !guarded => Some(Feed::Value),
-        1 if place.guards.is_empty() => Some(Feed::Stream),
+        1 if !guarded => Some(Feed::Stream),
         _ => None,
     }
 }
 
+/// The function with bools as further parameters, one for each guarded place: whether it's read or filled.
+fn with_guards(view: &View, function: &Function, guarded: &[usize]) -> ScalarFn {
+    let mut builder = ScalarFnBuilder::new();
+    let mut values: Vec<_> = function.body.params.iter().map(|&dtype| builder.param(dtype)).collect();
+    let holds: Vec<_> = guarded.iter().map(|_| builder.param(DType::Bool)).collect();
+    for (value, operand) in values.iter_mut().zip(&function.operands) {
+        let Operand::Place(place) = *operand else { continue };
+        if let Some(number) = guarded.iter().position(|&other| other == place) {
+            let fill = builder.inst(Inst::Const(view.places[place].dtype, view.places[place].fill));
+            *value = builder.select(holds[number], *value, fill);
+        }
+    }
+    let result = builder.call(&function.body, &values);
+    builder.finish(result)
+}
+
 impl Gen<'_> {
+    /// The address of the first of a place's elements; where its guards don't hold, of others.
+    fn stream(&mut self, place: &Place, axes: &[Value], others: Value) -> Value {
+        let address = self.address(place, axes);
+        match self.guards(place.guards.iter(), axes) {
+            Some(holds) => self.b.ins().select(holds, address, others),
+            None => address,
+        }
+    }
+
     /// Memory of the function's own.
     fn stack(&mut self, bytes: usize, align_shift: u8) -> StackSlot {
         let data = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, align_shift);

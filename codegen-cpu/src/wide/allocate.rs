@@ -79,7 +79,7 @@ pub(super) fn broadcast_register(asm: &mut Assembler, target: u8, source: Gpr) {
 pub(super) fn emit(asm: &mut Assembler, body: &Body, frame: &mut Frame, at: At) -> Option<u8> {
     let mut uses = vec![Vec::new(); body.classes.len()];
     for (number, step) in body.steps.iter().enumerate() {
-        for used in operands(step) {
+        for used in step.operands() {
             uses[used.0 as usize].push(number as u32);
         }
     }
@@ -105,14 +105,6 @@ pub(super) fn emit(asm: &mut Assembler, body: &Body, frame: &mut Frame, at: At) 
         allocator.step(step);
     }
     body.result.map(|result| allocator.in_register(result, &[]))
-}
-
-fn operands(step: &Step) -> impl Iterator<Item = Virtual> {
-    let second = match step.second {
-        Some(Source::Virtual(register)) => Some(register),
-        _ => None,
-    };
-    [step.first, second, step.mask].into_iter().flatten()
 }
 
 /// Where a value is: perhaps in both.
@@ -177,10 +169,10 @@ impl Allocator<'_> {
             Some(source) => Some(self.memory(step, source)),
             None => None,
         };
-        for value in operands(step) {
+        for value in step.operands() {
             self.uses[value.0 as usize].pop();
         }
-        for value in operands(step) {
+        for value in step.operands() {
             self.release(value);
         }
         let target = step.target.map_or(0, |value| {

@@ -67,6 +67,17 @@ pub(crate) struct Step {
     pub immediate: Option<u8>,
 }
 
+impl Step {
+    /// The registers that it reads.
+    pub(crate) fn operands(&self) -> impl Iterator<Item = Virtual> + use<> {
+        let second = match self.second {
+            Some(Source::Virtual(register)) => Some(register),
+            _ => None,
+        };
+        [self.first, second, self.mask].into_iter().flatten()
+    }
+}
+
 /// A straight line of vector instructions.
 #[derive(Debug)]
 pub(crate) struct Body {
@@ -132,6 +143,18 @@ pub(crate) fn lower(function: &ScalarFn, feeds: &[Feed], isa: Isa) -> Option<Low
     Some(Lowered { once: once.finish(None), kept, each: each.finish(Some(result)) })
 }
 
+/// The bits that are tested, if an instruction is LN1's test for NaN: `(bits & 7fffffff) > 7f800000`. One comparison of
+/// floats does that.
+fn is_nan(function: &ScalarFn, inst: &Inst) -> Option<Value> {
+    let constant = |value: Value| match function.inst(value) {
+        Some(&Inst::Const(DType::U32, bits)) => Some(bits),
+        _ => None,
+    };
+    let Inst::Compare(CompareOp::Gt, magnitude, infinity) = *inst else { return None };
+    let Some(&Inst::Binary(BinaryOp::And, bits, mask)) = function.inst(magnitude) else { return None };
+    ((constant(mask), constant(infinity)) == (Some(0x7fff_ffff), Some(0x7f80_0000))).then_some(bits)
+}
+
 /// By value: whether it is the same for all elements.
 fn same_for_all(function: &ScalarFn, feeds: &[Feed]) -> Vec<bool> {
     let mut same: Vec<bool> = feeds.iter().map(|&feed| feed == Feed::Value).collect();
@@ -166,6 +189,7 @@ const LESS: u8 = 0x11;
 const LESS_OR_EQUAL: u8 = 0x12;
 const GREATER_OR_EQUAL: u8 = 0x1d;
 const GREATER: u8 = 0x1e;
+const UNORDERED: u8 = 0x03;
 const ORDERED: u8 = 0x07;
 
 const MOVE: Opcode = opcode(NP, M0F, 0x10);
@@ -201,8 +225,19 @@ impl Lower {
         Lower { isa, steps: Vec::new(), classes: Vec::new() }
     }
 
-    fn finish(self, result: Option<Virtual>) -> Body {
-        Body { steps: self.steps, classes: self.classes, result }
+    /// The instructions whose results are used.
+    fn finish(mut self, result: Option<Virtual>) -> Body {
+        let mut needed = vec![false; self.classes.len()];
+        result.into_iter().for_each(|value| needed[value.0 as usize] = true);
+        let mut used = Vec::new();
+        while let Some(step) = self.steps.pop() {
+            if step.target.is_none_or(|target| needed[target.0 as usize]) {
+                step.operands().for_each(|value| needed[value.0 as usize] = true);
+                used.push(step);
+            }
+        }
+        used.reverse();
+        Body { steps: used, classes: self.classes, result }
     }
 
     /// Those of a function's instructions that are chosen, by number.
@@ -224,7 +259,13 @@ impl Lower {
                 Inst::Const(_, bits) => Held::Constant(bits),
                 Inst::Unary(op, a) => self.unary(op, ty(a), get(a))?,
                 Inst::Binary(op, a, b) => self.binary(op, ty(a), get(a), get(b))?,
-                Inst::Compare(op, a, b) => self.compare(op, ty(a), get(a), get(b)),
+                Inst::Compare(op, a, b) => match is_nan(function, inst) {
+                    Some(float) => {
+                        let float = self.used(&mut values[float.index()], DType::U32);
+                        self.predicate(FLOAT_COMPARE, float, float, UNORDERED)
+                    }
+                    None => self.compare(op, ty(a), get(a), get(b)),
+                },
                 Inst::Select(c, a, b) => self.select(ty(a), get(c), get(a), get(b)),
                 Inst::Bitcast(_, a) => get(a),
                 Inst::Convert(to, a) => self.convert(ty(a), to, get(a)),
