@@ -20,6 +20,7 @@ pub mod simd;
 mod target;
 mod text;
 mod view;
+mod wide;
 
 pub use error::Error;
 pub use jit::{JitProgram, KernelCode, Options, compile};
@@ -31,6 +32,6 @@ use loom_ir::kernel::Verified;
 
 /// What callers of each kernel of [`emit_object`]'s file must know.
 pub fn layouts(program: &Verified) -> Result<Vec<abi::KernelLayout>, Error> {
-    let module = functions::generate(program, &[], functions::neutral_config(), true)?;
+    let module = functions::generate(program, functions::Extras::default(), functions::neutral_config(), true)?;
     Ok(module.kernels.into_iter().map(|kernel| kernel.layout).collect())
 }

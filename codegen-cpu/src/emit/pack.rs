@@ -10,8 +10,10 @@ use loom_ir::types::DType;
 
 use super::access::At;
 use super::scalar::Lanes;
+use super::wide::{Reduced, WideLoop};
 use super::{Gen, flags};
 use crate::view::View;
+use crate::wide::{Pool, Purpose};
 
 /// One operand and the shape of its panels.
 #[derive(Debug)]
@@ -20,9 +22,20 @@ pub(crate) struct Pack {
     pub view: View,
     /// Rows in a panel.
     pub width: u64,
+    /// Panels of one row are one stretch of memory.
+    pub wide: Option<WideLoop>,
 }
 
 impl Pack {
+    pub fn new(view: View, width: u64, pool: &mut Pool) -> Pack {
+        let extent = view.groups[2].last().copied().unwrap_or(1);
+        let axis = view.groups.iter().map(Vec::len).sum::<usize>().wrapping_sub(1);
+        let along = !view.groups[2].is_empty() && width == 1;
+        let mut plan = || WideLoop::plan(&view, &view.functions[0], (axis, extent), Purpose::Map, false, pool);
+        let wide = if along { plan() } else { None };
+        Pack { view, width, wide }
+    }
+
     /// Panels of one batch.
     pub fn tiles(&self) -> u64 {
         self.view.count(1).div_ceil(self.width)
@@ -109,6 +122,15 @@ impl Pack {
         start.push(target);
         g.count_up((zero, count), 1, &start, |g, _, carried| {
             let (index, target) = carried.split_at(outer.len());
+            let mut next = g.advance(index, outer);
+            if let Some(wide) = &self.wide {
+                let axes = [batch, row, index, &[zero]].concat();
+                let count = g.index(inner);
+                let nothing = Reduced::Values(&[]);
+                wide.call(g, (view, &view.functions[0]), &axes, nothing, (target[0], count, None));
+                next.push(g.b.ins().iadd_imm_u(target[0], inner as i64 * 4));
+                return next;
+            }
             let inner = g.index(inner);
             let (_, target) = g.count_up((zero, inner), 1, target, |g, k, target| {
                 let innermost = if has_inner { &[k][..] } else { &[] };
@@ -117,7 +139,6 @@ impl Pack {
                 g.b.ins().store(flags(), value, target[0], 0);
                 vec![g.b.ins().iadd_imm_u(target[0], self.width as i64 * 4)]
             });
-            let mut next = g.advance(index, outer);
             next.extend(target);
             next
         });

@@ -1,6 +1,6 @@
 //! Reductions of rows, stage by stage, then the result.
 //!
-//! A row is read *along* itself, four terms at a time, where it is one stretch of memory; else *across*: term by term,
+//! A row is read *along* itself, by wide functions or four terms at a time, where it is one stretch of memory; else *across*: term by term,
 //! with four rows side by side where the rows' innermost axis allows it (pooling, sums over leading axes). A work item is
 //! a row, or four rows side by side.
 
@@ -12,9 +12,12 @@ use super::Gen;
 use super::access::At;
 use super::scalar::Lanes;
 use super::sum;
+use super::terms::of_terms;
+use super::wide::{Reduced, WideLoop};
 use crate::abi::KernelLayout;
 use crate::error::Error;
 use crate::view::{Function, View, by_output_stride};
+use crate::wide::{Pool, Purpose};
 
 /// Rows shorter than this gain nothing from vectors along them.
 const SHORTEST_ALONG: u64 = 8;
@@ -31,6 +34,17 @@ pub(crate) struct ReducePlan {
     per_element: bool,
     reading: Reading,
     slices: u64,
+    /// By function: the wide one that takes the place of its loop along a row.
+    wide: Vec<Option<WideLoop>>,
+    reuse: Option<Reuse>,
+}
+
+/// A result that is made of a stage's terms, by wide functions: these are kept where the results will be.
+#[derive(Debug)]
+struct Reuse {
+    stage: usize,
+    /// The result's function, with the terms as an operand.
+    result: Function,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +54,62 @@ enum Reading {
 }
 
 impl ReducePlan {
-    pub(crate) fn new(program: &Program, kernel: &Kernel, reduce: &Reduce) -> Result<ReducePlan, Error> {
+    pub(crate) fn new(
+        program: &Program,
+        kernel: &Kernel,
+        reduce: &Reduce,
+        pool: &mut Pool,
+    ) -> Result<ReducePlan, Error> {
         let rows = kernel.axes.len() - reduce.reduced;
         let groups = [by_output_stride(kernel, 0..rows), (rows..kernel.axes.len()).collect()];
         let view = View::new(program, kernel, &groups, &kernel.lambdas(), true)?;
         let ops = reduce.stages.iter().map(|stage| stage.op).collect();
         let reading = choose_reading(&view, kernel.in_loop.is_some());
-        Ok(ReducePlan { view, ops, per_element: reduce.per_element, reading, slices: super::slices(kernel) })
+        let (per_element, slices) = (reduce.per_element, super::slices(kernel));
+        let mut plan = ReducePlan { view, ops, per_element, reading, slices, wide: Vec::new(), reuse: None };
+        plan.widen(pool);
+        Ok(plan)
+    }
+
+    /// Chooses wide functions for the loops along a row.
+    fn widen(&mut self, pool: &mut Pool) {
+        let view = &self.view;
+        if self.reading != Reading::Along {
+            return;
+        }
+        let along = (view.groups[0].len(), view.count(1));
+        let stage = |stage: usize, keep: bool, pool: &mut Pool| {
+            let (op, function) = (self.ops[stage], &view.functions[stage]);
+            let purpose = match op {
+                ReduceOp::Sum(_) if function.result == DType::F32 => Purpose::Sum { keep },
+                _ => Purpose::Integers(op, function.result, identity(op, function.result)),
+            };
+            WideLoop::plan(view, function, along, purpose, false, pool)
+        };
+        let result = |function: &Function, pool: &mut Pool| {
+            self.per_element.then(|| WideLoop::plan_writes(view, function, along, false, pool))?
+        };
+        let mut wide: Vec<Option<WideLoop>> = (0..self.ops.len()).map(|number| stage(number, false, pool)).collect();
+        let reuse = self.of_kept_terms().and_then(|reuse| {
+            let loops = (stage(reuse.stage, true, pool)?, result(&reuse.result, pool)?);
+            Some((reuse, loops))
+        });
+        match reuse {
+            Some((reuse, (terms, results))) => {
+                wide[reuse.stage] = Some(terms);
+                wide.push(Some(results));
+                self.reuse = Some(reuse);
+            }
+            None => wide.push(result(self.result(), pool)),
+        }
+        self.wide = wide;
+    }
+
+    fn of_kept_terms(&self) -> Option<Reuse> {
+        let output = self.view.output.filter(|&output| self.view.places[output].dtype == DType::F32)?;
+        let stages = self.ops.iter().zip(&self.view.functions).enumerate();
+        let mut sums = stages.filter(|(_, (op, terms))| matches!(op, ReduceOp::Sum(_)) && terms.result == DType::F32);
+        sums.find_map(|(stage, (_, terms))| Some(Reuse { stage, result: of_terms(self.result(), terms, output)? }))
     }
 
     fn items(&self) -> Vec<u64> {
@@ -117,14 +180,26 @@ impl ReducePlan {
         let n = view.count(1);
         let mut reduced: Vec<Value> = Vec::new();
         let mut splat: Vec<Value> = Vec::new();
-        for (op, function) in self.ops.iter().zip(&view.functions) {
+        for (stage, (op, function)) in self.ops.iter().zip(&view.functions).enumerate() {
             let mut term = |g: &mut Gen<'_>, k: Value, lanes: Lanes| {
                 let axes = [row, &[k]].concat();
                 let earlier = if lanes == Lanes::One { &reduced } else { &splat };
                 g.apply(view, function, At::new(&axes, row.len(), lanes), earlier)
             };
-            let value = match op {
-                ReduceOp::Sum(_) if function.result == DType::F32 => {
+            let run_wide = |g: &mut Gen<'_>, wide: &WideLoop, (begin, end): (Value, Value)| {
+                let count = g.b.ins().isub(end, begin);
+                let keep = self.reuse.as_ref().is_some_and(|reuse| reuse.stage == stage);
+                wide.reduce(g, (view, function), &[row, &[begin]].concat(), &reduced, (count, keep))
+            };
+            let value = match (op, &self.wide[stage]) {
+                (ReduceOp::Sum(_), Some(wide)) if function.result == DType::F32 => {
+                    g.sum_blocks(n, scratch, &mut |g, range| run_wide(g, wide, range))
+                }
+                (_, Some(wide)) => {
+                    let all = (g.index(0), g.index(n));
+                    run_wide(g, wide, all)
+                }
+                (ReduceOp::Sum(_), None) if function.result == DType::F32 => {
                     g.sum_along(n, scratch, function.cost() <= LIGHT, &mut term)
                 }
                 _ => integers_along(g, *op, function.result, n, &mut term),
@@ -138,6 +213,12 @@ impl ReducePlan {
             return;
         }
         let (zero, end) = (g.index(0), g.index(n));
+        if let Some(wide) = &self.wide[self.ops.len()] {
+            let axes = [row, &[zero]].concat();
+            let function = self.reuse.as_ref().map_or(self.result(), |reuse| &reuse.result);
+            wide.write(g, (view, function), &axes, Reduced::Values(&reduced), end);
+            return;
+        }
         let (next, _) = g.count_up((zero, end), 4, &[], |g, k, _| {
             let axes = [row, &[k]].concat();
             self.write(g, At::four(&axes, row.len()), &splat);
