@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use loom_ir::config::json::{self, Kind, Value};
 use loom_ir::config::{ConfigError, Spanned};
 use loom_ir::diagnostics::Span;
@@ -12,8 +14,8 @@ use serde_json::value::RawValue;
 
 use crate::definition::{Container, Layer, LayerType, Network, Object, Reader, Reported};
 use crate::error::{DialectError, DialectErrors};
+use crate::values;
 use crate::weights::OldWeights;
-use crate::{base64, values};
 
 /// How the numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +100,7 @@ fn wrong(reason: &str, span: Span) -> DialectErrors {
 /// The weights in a bundle's data; a message about them points to all of it.
 fn weights(data: &Spanned<String>, layers: &[Layer], version: Version) -> Result<OldWeights, DialectError> {
     let wrong = |reason: String| DialectError::Bundle { reason, span: data.span };
-    let bytes = base64::decode(&data.value).ok_or_else(|| wrong("the data is no base64".to_owned()))?;
+    let bytes = BASE64.decode(&data.value).map_err(|error| wrong(format!("the data is no base64: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|_| wrong("the decoded data is no UTF-8 text".to_owned()))?;
     let mut inner = Inner { version, dtype: String::new(), scale: 1.0, weights: OldWeights::new() };
     inner.read(&text, layers).map_err(|reason| wrong(format!("in the decoded data, {reason}")))?;
@@ -181,7 +183,7 @@ impl Inner {
             Version::One => serde_json::Deserializer::from_str(value.text()).deserialize_seq(Numbers).ok(),
             Version::Two => {
                 let text: Cow<'_, str> = value.characters().ok()?;
-                values::from_bundle(&self.dtype, self.scale, &base64::decode(&text)?)
+                values::from_bundle(&self.dtype, self.scale, &BASE64.decode(text.as_bytes()).ok()?)
             }
         }
     }

@@ -36,7 +36,6 @@
     )
 )]
 
-mod base64;
 mod bundle;
 mod definition;
 mod emit;

@@ -1,5 +1,7 @@
 //! Numbers as the predecessor packs them.
 
+use loom_ir::numerics::formats::{Number, Storage};
+
 /// The numbers of a tensor in the predecessor's safetensors, by the type's name there. No scale is stored: integers
 /// stand for themselves. None for types that it does not write, and where the bytes are no whole elements.
 pub fn from_safetensors(dtype: &str, bytes: &[u8]) -> Option<Vec<f32>> {
@@ -61,15 +63,9 @@ fn nibbles(bytes: &[u8]) -> impl Iterator<Item = f32> {
 
 /// An IEEE half.
 fn half(bits: u16) -> f32 {
-    let (sign, exponent, mantissa) = (u32::from(bits >> 15), u32::from(bits >> 10 & 31), u32::from(bits & 1023));
-    match exponent {
-        0 => {
-            // Multiples of 2^-24.
-            let magnitude = mantissa as f32 / 16_777_216.0;
-            f32::from_bits(sign << 31 | magnitude.to_bits())
-        }
-        31 => f32::from_bits(sign << 31 | 255 << 23 | mantissa << 13),
-        _ => f32::from_bits(sign << 31 | exponent.saturating_add(112) << 23 | mantissa << 13),
+    match Storage::F16.widen(bits.into()) {
+        Number::Float(number) => number as f32,
+        Number::Integer(_) => 0.0,
     }
 }
 

@@ -285,7 +285,10 @@ fn bundles() {
     assert!(wrong_with(&bundle(&[]), None, None).starts_with("the bundle is wrong: it holds no model\n"));
     let refused = |weights: &str| wrong_with(&bundle(&[model("a", &cfg, weights)]), None, None);
     assert!(refused(r#"{"fmt": "zip", "data": ""}"#).starts_with("the bundle is wrong: `fmt` is neither"));
-    assert_eq!(refused(&stored("?")), "the bundle is wrong: the data is no base64\n  \"?\"\n");
+    assert_eq!(
+        refused(&stored("?")),
+        "the bundle is wrong: the data is no base64: Invalid symbol 63, offset 0.\n  \"?\"\n"
+    );
     // [], {"layers":[]} and {"layers":[{"kernel":["x"]}]}
     for (data, reason) in [
         ("W10=", "the network: expected an object, found a list"),
