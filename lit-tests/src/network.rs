@@ -36,8 +36,12 @@ pub fn random_network(seed: u64, depth: u64, batch_size: u64) -> String {
     }
     layers.extend((0..count).map(|_| g.layer(2)));
     let layers = layers.join(",\n    ");
+    let dtype = match g.random.below(6) {
+        0 => format!("\"dtype\": {}, ", g.dtype()),
+        _ => String::new(),
+    };
     format!(
-        "{{\n  \"batch_size\": {batch_size}, \"seed\": {seed}, \"input_shape\": {input_shape},\n  \"layers\": [\n    {layers}\n  ]\n}}\n"
+        "{{\n  {dtype}\"batch_size\": {batch_size}, \"seed\": {seed}, \"input_shape\": {input_shape},\n  \"layers\": [\n    {layers}\n  ]\n}}\n"
     )
 }
 
@@ -54,7 +58,10 @@ impl Generator {
         let entered = self.shape.clone();
         let text = self.any_layer(nesting);
         self.entered.push(entered);
-        text
+        match self.random.below(12) {
+            0 => text.replacen('{', &format!("{{\"dtype\": {}, ", self.dtype()), 1),
+            _ => text,
+        }
     }
 
     fn any_layer(&mut self, nesting: u64) -> String {
@@ -83,6 +90,10 @@ impl Generator {
                 return text;
             }
         }
+    }
+
+    fn dtype(&mut self) -> &'static str {
+        ["\"float32\"", "\"float16\"", "\"bfloat16\"", "\"float8\"", "\"float4\""][self.random.below(5) as usize]
     }
 
     fn embedding(&mut self) -> String {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use loom_ir::config::Precision;
 use loom_ir::numerics::formats::Storage;
 use loom_runtime::artifact::Target;
 use loom_runtime::executor::tier::Tier;
@@ -168,6 +169,10 @@ pub struct DialectArgs {
     /// Which model of a bundle of Loom 0.0.8, if there are several
     #[arg(long, value_name = "ID")]
     pub model: Option<String>,
+    /// The number format of weights and results: float32, float16, bfloat16, float8 or float4 of the whole network, or
+    /// PATTERN=TYPE of layers, such as 'layers.0.*=f16'; `*` stands for anything, the first that fits counts
+    #[arg(long, value_name = "[PATTERN=]TYPE", value_parser = precision)]
+    pub precision: Vec<(Option<String>, Precision)>,
 }
 
 /// Where to run.
@@ -448,6 +453,18 @@ fn storage(name: &str) -> Result<Storage, String> {
         let known: Vec<&str> = Storage::ALL.iter().map(|storage| storage.name()).collect();
         format!("there is no type `{name}`, only {}", known.join(", "))
     })
+}
+
+fn precision(text: &str) -> Result<(Option<String>, Precision), String> {
+    let (pattern, name) = match text.rsplit_once('=') {
+        Some((pattern, name)) => (Some(pattern.to_string()), name),
+        None => (None, text),
+    };
+    let precision = Precision::from_name(name).ok_or_else(|| {
+        let known = Precision::ALL.map(Precision::name).join(", ");
+        format!("a network computes in no type `{name}`, only {known}")
+    })?;
+    Ok((pattern, precision))
 }
 
 fn rule(text: &str) -> Result<(String, Storage), String> {

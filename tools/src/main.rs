@@ -17,6 +17,7 @@ mod format;
 mod interrupt;
 mod model;
 mod pipeline;
+mod precision;
 mod progress;
 mod source;
 mod stdout;

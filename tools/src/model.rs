@@ -194,12 +194,12 @@ pub fn keep_sources(output: &Path, sources: &[Option<&Path>]) -> Result<(), Fail
     Ok(())
 }
 
-/// A compiled network means what it does in no dialect, and is one model.
+/// A compiled network means what it does in no dialect, is one model, and has its number formats.
 pub fn no_dialect(path: &Path, args: &DialectArgs) -> Result<(), Failure> {
-    if args.dialect.is_none() && args.model.is_none() {
+    if args.dialect.is_none() && args.model.is_none() && args.precision.is_empty() {
         return Ok(());
     }
-    Err(Failure::User(format!("{}: --dialect and --model go with a config", path.display())))
+    Err(Failure::User(format!("{}: --dialect, --model and --precision go with a config", path.display())))
 }
 
 /// The options of a session on one device.

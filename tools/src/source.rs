@@ -17,6 +17,7 @@ use crate::cli::{Dialect, DialectArgs};
 use crate::failure::{self, Failure, Severity};
 use crate::model::unreadable;
 use crate::pipeline::{self, Compiled, Hooks};
+use crate::precision;
 
 /// A config that was read.
 #[derive(Debug)]
@@ -44,14 +45,16 @@ impl Source {
                 let path = path.display();
                 return Err(Failure::User(format!("{path}: --model goes with a bundle of Loom 0.0.8")));
             }
-            let network = pipeline::parse(path, &text)?;
+            let mut network = pipeline::parse(path, &text)?;
+            precision::apply(&mut network, &args.precision)?;
             let (path, weights, time) = (path.to_path_buf(), weights.map(Path::to_path_buf), begun.elapsed());
             return Ok(Source { path, text, network, weights, translation: None, time });
         }
         let translation = translated(path, &text, weights, args.model.as_deref())?;
         tell(path, &text, &translation, Some(NoteKind::Ambiguity));
-        let network = loom_ir::config::parse(&translation.config)
+        let mut network = loom_ir::config::parse(&translation.config)
             .map_err(|errors| Failure::Internal(format!("a translated config is wrong: {errors}")))?;
+        precision::apply(&mut network, &args.precision)?;
         let (path, translation) = (path.to_path_buf(), Some(translation));
         Ok(Source { path, text, network, weights: None, translation, time: begun.elapsed() })
     }

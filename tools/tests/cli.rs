@@ -579,6 +579,30 @@ fn weights_of_fewer_bits() {
     assert!(!folder.path("x").exists());
 }
 
+/// Number formats of layers, by config and by option.
+#[test]
+fn precision() {
+    let folder = Folder::new();
+    let run = |args: &[&str]| folder.loomc(&[&["run", "net.json", "--digest"], args].concat()).fine();
+    let plain = run(&[]);
+    assert_eq!(run(&["--precision", "f32"]), plain);
+    let half = run(&["--precision", "bf16"]);
+    assert_ne!(half, plain);
+    folder.write("half.json", NET.replacen('{', r#"{"dtype": "bfloat16", "#, 1));
+    assert_eq!(folder.loomc(&["run", "half.json", "--digest"]).fine(), half);
+    assert_eq!(folder.loomc(&["run", "half.json", "--digest", "--precision", "layers.*=f32"]).fine(), plain);
+    assert_eq!(run(&["--precision", "layers.*=bf16"]), half);
+    let graph = folder.loomc(&["compile", "net.json", "--emit", "graph", "--precision", "layers.1=f8"]).fine();
+    assert_eq!(graph.matches("round_f8").count(), 3, "weight, bias, result: {graph}");
+    let text = folder.loomc(&["run", "net.json", "--precision", "nothing*=f8"]).refused(2);
+    assert!(text.contains("no layer is called `nothing*`"), "{text}");
+    assert!(
+        folder.loomc(&["run", "net.json", "--precision", "int8"]).err.contains("a network computes in no type `int8`")
+    );
+    folder.loomc(&["compile", "net.json", "--precision", "f16"]).fine();
+    assert!(folder.loomc(&["run", "net.loom", "--precision", "f16"]).refused(2).contains("go with a config"));
+}
+
 #[test]
 fn bench_measures() {
     let folder = Folder::new();

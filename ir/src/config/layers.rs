@@ -13,7 +13,7 @@ use super::network::{
 };
 use super::schema::{self, Key, LayerType};
 use super::spanned::{Kind, Spanned, Value};
-use super::{parallel, softmax};
+use super::{parallel, precision, softmax};
 use crate::limits;
 
 /// Reads the layers in `list`: the network's own, or those inside the layer at `parent`.
@@ -46,8 +46,10 @@ fn read_layer(context: &mut Context, path: LayerPath, value: Value<'_>) -> Resul
         return Err(context.report(missing));
     };
     let type_span = type_name.span;
+    let owner = Owner::Layer { path: path.clone(), type_name: None, choice: None };
+    let precision = precision::read(&mut Fields { context, object: &object, owner, anchor: type_span });
     let kind = read_kind(context, &path, &object, type_name);
-    Ok(Layer { path, name: name?, kind: kind?, span: value.span(), type_span })
+    Ok(Layer { path, name: name?, precision: precision?, kind: kind?, span: value.span(), type_span })
 }
 
 fn read_name(context: &mut Context, object: &Object<'_>) -> Result<Option<Spanned<String>>, Reported> {

@@ -59,6 +59,7 @@ mod layers;
 mod network;
 mod parallel;
 mod pooling;
+mod precision;
 mod recurrent;
 mod schema;
 mod softmax;
@@ -82,6 +83,7 @@ pub use network::{
 };
 pub use parallel::{CombineMode, Filter, GridScatter, Parallel};
 pub use pooling::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d};
+pub use precision::Precision;
 pub use recurrent::{Cell, CellBiases, Recurrent};
 pub use schema::{ACTIVATIONS, ActivationType, Key, LAYER_KEYS, LAYER_TYPES, LayerType, NETWORK_KEYS};
 pub use softmax::{Softmax, SoftmaxVariant};

@@ -11,6 +11,7 @@ use super::elements::{Broadcast, Normalize, Reshape, Scale, Slice};
 use super::kmeans::Kmeans;
 use super::parallel::Parallel;
 use super::pooling::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d};
+use super::precision::Precision;
 use super::recurrent::Recurrent;
 use super::softmax::Softmax;
 use super::spanned::Spanned;
@@ -21,6 +22,8 @@ use crate::diagnostics::Span;
 pub struct Network {
     /// A label, without meaning to the compiler.
     pub id: Option<String>,
+    /// The number format of layers that don't say which.
+    pub precision: Precision,
     /// Samples that one run computes.
     pub batch_size: u64,
     /// The shape of one sample, without the batch axis. Left out, it follows from the first layer.
@@ -40,6 +43,8 @@ pub struct Layer {
     pub path: LayerPath,
     /// The name that the user gave it, unique in the network and never `input`.
     pub name: Option<Spanned<String>>,
+    /// The number format of its weights and its result; left out, that of the layer around it, or the network's.
+    pub precision: Option<Precision>,
     /// What it computes.
     pub kind: LayerKind,
     /// The whole object.

@@ -27,7 +27,7 @@ macro_rules! keys {
 
 keys! {
     ID = "id", "a label, without meaning to the compiler";
-    DTYPE = "dtype", "the element type: `float32` (or `f32`), the default";
+    DTYPE = "dtype", "the number format of weights and results: `float32` (the default), `float16`, `bfloat16`, `float8`, `float4`";
     DIALECT = "dialect", "which Loom's arithmetic the file means: `loom`, the default";
     BATCH_SIZE = "batch_size", "samples that one run computes, at least 1; default 1";
     INPUT_SHAPE = "input_shape", "the shape of one sample, without the batch axis: a list of sizes";
@@ -141,7 +141,7 @@ pub const NETWORK_KEYS: &[Key] =
     &[ID, BATCH_SIZE, INPUT_SHAPE, SEED, LAYERS, GRID_ROWS, GRID_COLS, LAYERS_PER_CELL, DTYPE, DIALECT];
 
 /// The keys that a layer of any type may have.
-pub const LAYER_KEYS: &[Key] = &[TYPE, NAME];
+pub const LAYER_KEYS: &[Key] = &[TYPE, NAME, DTYPE];
 
 /// The keys of a position in a grid.
 pub(super) const POSITION_KEYS: &[Key] = &[BRANCH_INDEX, TARGET_ROW, TARGET_COL, TARGET_LAYER];

@@ -32,6 +32,7 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
     let mut values: Vec<NodeId> = vec![Builder::new(&mut graph, "").input(INPUT, input_type)];
     for layer in &network.layers {
         let mut b = Builder::new(&mut graph, layer.path.to_string());
+        b.round_weights(layer.precision.rounding());
         let x = values[layer.input.0];
         let y = match &layer.kind {
             ShapedKind::Dense { flatten, input_size, output_size, bias, activation } => {
@@ -104,11 +105,22 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
                 activation::apply(&mut b, *kind, x, axis)
             }
         };
-        values.push(y);
+        values.push(match layer.precision.rounding() {
+            Some(rounding) if !moves_only(&layer.kind) => b.unary(rounding, y),
+            _ => y,
+        });
     }
     graph.add_output(OUTPUT, values[network.output.0]);
     if let Some(cached) = cached {
         cached.finish(&mut graph);
     }
     graph
+}
+
+/// Whether a layer gives elements of its input as they are: they keep the number format that they have.
+fn moves_only(kind: &ShapedKind) -> bool {
+    matches!(
+        kind,
+        ShapedKind::Identity | ShapedKind::Reshape(_) | ShapedKind::Slice { .. } | ShapedKind::Broadcast { .. }
+    )
 }

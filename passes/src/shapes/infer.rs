@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use loom_ir::config::{
     Activation, CombineMode, Conv1d, Conv2d, Dense, Kmeans, Layer, LayerKind, LayerPath, Network, Norm, Parallel,
-    Residual, ResidualFrom, Spanned,
+    Precision, Residual, ResidualFrom, Spanned,
 };
 use loom_ir::diagnostics::{Span, nearest};
 use loom_ir::types::{Shape, ShapeLimit};
@@ -35,6 +35,7 @@ pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
         values: vec![Value { shape: input, feature_map: false, ids: true, maker: None }],
         layers: Vec::new(),
         names: BTreeMap::from([("input".to_string(), ValueId(0))]),
+        precision: network.precision,
         errors: Vec::new(),
     };
     let output = walk.list(&network.layers, ValueId(0));
@@ -65,6 +66,8 @@ struct Walk {
     values: Vec<Value>,
     layers: Vec<ShapedLayer>,
     names: BTreeMap<String, ValueId>,
+    /// The number format of the layers at hand that don't say which.
+    precision: Precision,
     errors: Vec<ShapeError>,
 }
 
@@ -134,12 +137,16 @@ impl Walk {
         let mut value = input;
         for layer in layers {
             entered.push(value);
-            value = match &layer.kind {
-                LayerKind::Sequential(sequential) => self.list(&sequential.layers, value)?,
-                LayerKind::Parallel(parallel) => self.parallel(layer, parallel, value)?,
-                LayerKind::Kmeans(kmeans) => self.kmeans(layer, kmeans, value)?,
-                _ => self.layer(layer, value, &entered)?,
+            let around = self.precision;
+            self.precision = layer.precision.unwrap_or(around);
+            let output = match &layer.kind {
+                LayerKind::Sequential(sequential) => self.list(&sequential.layers, value),
+                LayerKind::Parallel(parallel) => self.parallel(layer, parallel, value),
+                LayerKind::Kmeans(kmeans) => self.kmeans(layer, kmeans, value),
+                _ => self.layer(layer, value, &entered),
             };
+            self.precision = around;
+            value = output?;
             if let Some(name) = &layer.name {
                 self.names.insert(name.value.clone(), value);
             }
@@ -208,7 +215,8 @@ impl Walk {
         let maker = Some((at.layer.path.clone(), at.layer.type_span));
         self.values.push(Value { shape, feature_map: resolved.feature_map, ids, maker });
         let (path, type_name) = (at.layer.path.clone(), resolved.type_name);
-        self.layers.push(ShapedLayer { path, type_name, input, kind: resolved.kind });
+        let precision = self.precision;
+        self.layers.push(ShapedLayer { path, type_name, input, precision, kind: resolved.kind });
         Some(ValueId(self.values.len() - 1))
     }
 

@@ -27,7 +27,7 @@ mod window;
 use std::fmt;
 
 use loom_ir::config::{
-    Activation, Cell, CellBiases, KmeansMetric, KmeansOutput, LayerPath, Network, NormalizeBy, Scale,
+    Activation, Cell, CellBiases, KmeansMetric, KmeansOutput, LayerPath, Network, NormalizeBy, Precision, Scale,
 };
 use loom_ir::types::Shape;
 
@@ -63,6 +63,8 @@ pub struct ShapedLayer {
     pub type_name: &'static str,
     /// What it reads.
     pub input: ValueId,
+    /// The number format of its weights and its result.
+    pub precision: Precision,
     /// What it computes.
     pub kind: ShapedKind,
 }

@@ -183,7 +183,7 @@ impl<'a> Prepared<'a> {
     ) -> Result<Prepared<'a>, ConvertError> {
         let path = || file.file().path().to_path_buf();
         for (pattern, _) in &conversion.rules {
-            if !file.tensors().any(|(name, _)| fits(pattern, name)) {
+            if !file.tensors().any(|(name, _)| name_fits(pattern, name)) {
                 return Err(ConvertError::NoMatch { path: path(), pattern: pattern.clone() });
             }
         }
@@ -261,7 +261,7 @@ fn described(storage: Storage, shape: &Shape) -> serde_json::Value {
 impl Conversion {
     /// The format that a tensor goes to, if it does not stay as it is.
     fn target(&self, name: &str, stored: &Stored<'_>) -> Option<Storage> {
-        let ruled = self.rules.iter().find(|(pattern, _)| fits(pattern, name)).map(|&(_, storage)| storage);
+        let ruled = self.rules.iter().find(|(pattern, _)| name_fits(pattern, name)).map(|&(_, storage)| storage);
         let by_default = self.default.filter(|&to| {
             let float = stored.is_quantised() || stored.storage.is_some_and(|storage| storage.float().is_some());
             stored.storage.is_some() && !(float && is_code(to) && stored.shape.rank() < 2)
@@ -412,8 +412,8 @@ fn blocks(
     })
 }
 
-/// Whether a name is what a pattern says.
-fn fits(pattern: &str, name: &str) -> bool {
+/// Whether a name is what a pattern says: `*` stands for any characters.
+pub fn name_fits(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
     let mut parts: Vec<&str> = parts.collect();
@@ -430,7 +430,7 @@ fn fits(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::fits;
+    use super::name_fits;
 
     #[test]
     fn patterns() {
@@ -447,7 +447,7 @@ mod tests {
             ("*a*a", "aa", true),
             ("", "a", false),
         ] {
-            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+            assert_eq!(name_fits(pattern, name), expected, "{pattern} {name}");
         }
     }
 }
