@@ -118,9 +118,6 @@ fn measure(rounds: usize, threads: usize, names: &[String]) {
     let chosen = |case: &&Case| names.is_empty() || names.iter().any(|name| case.name.contains(name.as_str()));
     for case in CASES.iter().filter(chosen) {
         let program = Arc::new(program(&case.source));
-        if std::env::var("DUMP").is_ok() {
-            println!("{}", **program);
-        }
         let mut runs: Vec<Run> = levels.iter().map(|&level| Run::new(&program, level, threads)).collect();
         let mut times = vec![Vec::new(); levels.len()];
         let (mut peaks, mut reads) = (Vec::new(), Vec::new());
