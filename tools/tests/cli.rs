@@ -158,7 +158,10 @@ fn levels_of_the_processor_change_no_bit() {
     assert_eq!(run("portable").fine(), digest);
     assert_eq!(run("").fine(), digest);
     let error = run("avx1024").refused(3);
-    assert!(error.contains("LOOM_CPU=avx1024: there is no level `avx1024`, only `portable`, `avx2` and `avx512`"), "{error}");
+    assert!(
+        error.contains("LOOM_CPU=avx1024: there is no level `avx1024`, only `portable`, `avx2` and `avx512`"),
+        "{error}"
+    );
 }
 
 #[test]
