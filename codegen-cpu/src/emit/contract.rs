@@ -24,9 +24,9 @@ use crate::wide::Pool;
 
 /// Bytes of stream tiles that an item packs at once, so that a panel read from memory serves several tiles while both
 /// stay in the second-level cache.
-const STREAM_BYTES: u64 = 64 << 10;
+const STREAM_BYTES: u64 = 256 << 10;
 /// Most stream tiles of an item.
-const STREAM_TILES: u64 = 8;
+const STREAM_TILES: u64 = 16;
 /// Multiplications worth an item of their own.
 const ITEM_WORK: u64 = 1 << 16;
 
@@ -123,7 +123,7 @@ impl ContractPlan {
         let tile_work = (mr * nr * plan.length).max(1);
         let by_cache = (STREAM_BYTES / stream.panel_bytes().max(1)).clamp(1, STREAM_TILES);
         // Enough items for the threads come before the cache.
-        plan.stream_tiles = by_cache.min(stream.tiles().div_ceil(8)).max(1);
+        plan.stream_tiles = by_cache.min(stream.tiles().div_ceil(4)).max(1);
         plan.panel_stretch = (ITEM_WORK / (tile_work * plan.stream_tiles)).max(1);
         plan.check_memory(kernel)?;
         Ok(plan)
