@@ -39,12 +39,26 @@ pub(crate) struct ReducePlan {
     reuse: Option<Reuse>,
 }
 
-/// A result that is made of a stage's terms, by wide functions: these are kept where the results will be.
+/// A result that is made of a stage's terms: these are kept where the results will be.
 #[derive(Debug)]
 struct Reuse {
     stage: usize,
     /// The result's function, with the terms as an operand.
     result: Function,
+}
+
+impl Reuse {
+    fn find(view: &View, ops: &[ReduceOp], reading: Reading) -> Option<Reuse> {
+        let output = view.output.filter(|&output| view.places[output].dtype == DType::F32)?;
+        // What is read along memory is kept along memory.
+        if reading == Reading::Along && view.places[output].linear.coefficients[view.groups[0].len()] != 1 {
+            return None;
+        }
+        let stages = ops.iter().zip(&view.functions).enumerate();
+        let mut sums = stages.filter(|(_, (op, terms))| matches!(op, ReduceOp::Sum(_)) && terms.result == DType::F32);
+        let result = &view.functions[ops.len()];
+        sums.find_map(|(stage, (_, terms))| Some(Reuse { stage, result: of_terms(result, terms, output)? }))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +77,11 @@ impl ReducePlan {
         let rows = kernel.axes.len() - reduce.reduced;
         let groups = [by_output_stride(kernel, 0..rows), (rows..kernel.axes.len()).collect()];
         let view = View::new(program, kernel, &groups, &kernel.lambdas(), true)?;
-        let ops = reduce.stages.iter().map(|stage| stage.op).collect();
+        let ops: Vec<ReduceOp> = reduce.stages.iter().map(|stage| stage.op).collect();
         let reading = choose_reading(&view, kernel.in_loop.is_some());
         let (per_element, slices) = (reduce.per_element, super::slices(kernel));
-        let mut plan = ReducePlan { view, ops, per_element, reading, slices, wide: Vec::new(), reuse: None };
+        let reuse = if per_element { Reuse::find(&view, &ops, reading) } else { None };
+        let mut plan = ReducePlan { view, ops, per_element, reading, slices, wide: Vec::new(), reuse };
         plan.widen(pool);
         Ok(plan)
     }
@@ -78,38 +93,29 @@ impl ReducePlan {
             return;
         }
         let along = (view.groups[0].len(), view.count(1));
-        let stage = |stage: usize, keep: bool, pool: &mut Pool| {
-            let (op, function) = (self.ops[stage], &view.functions[stage]);
+        let stages = self.ops.iter().zip(&view.functions).enumerate().map(|(stage, (&op, function))| {
             let purpose = match op {
-                ReduceOp::Sum(_) if function.result == DType::F32 => Purpose::Sum { keep },
+                ReduceOp::Sum(_) if function.result == DType::F32 => Purpose::Sum { keep: self.keeps(stage) },
                 _ => Purpose::Integers(op, function.result, identity(op, function.result)),
             };
             WideLoop::plan(view, function, along, purpose, false, pool)
-        };
-        let result = |function: &Function, pool: &mut Pool| {
-            self.per_element.then(|| WideLoop::plan_writes(view, function, along, false, pool))?
-        };
-        let mut wide: Vec<Option<WideLoop>> = (0..self.ops.len()).map(|number| stage(number, false, pool)).collect();
-        let reuse = self.of_kept_terms().and_then(|reuse| {
-            let loops = (stage(reuse.stage, true, pool)?, result(&reuse.result, pool)?);
-            Some((reuse, loops))
         });
-        match reuse {
-            Some((reuse, (terms, results))) => {
-                wide[reuse.stage] = Some(terms);
-                wide.push(Some(results));
-                self.reuse = Some(reuse);
-            }
-            None => wide.push(result(self.result(), pool)),
-        }
+        let mut wide: Vec<Option<WideLoop>> = stages.collect();
+        let result = self.per_element.then(|| WideLoop::plan_writes(view, self.result(), along, false, pool));
+        wide.push(result.flatten());
         self.wide = wide;
     }
 
-    fn of_kept_terms(&self) -> Option<Reuse> {
-        let output = self.view.output.filter(|&output| self.view.places[output].dtype == DType::F32)?;
-        let stages = self.ops.iter().zip(&self.view.functions).enumerate();
-        let mut sums = stages.filter(|(_, (op, terms))| matches!(op, ReduceOp::Sum(_)) && terms.result == DType::F32);
-        sums.find_map(|(stage, (_, terms))| Some(Reuse { stage, result: of_terms(self.result(), terms, output)? }))
+    /// Whether a stage's terms are kept where the results will be.
+    fn keeps(&self, stage: usize) -> bool {
+        self.reuse.as_ref().is_some_and(|reuse| reuse.stage == stage)
+    }
+
+    /// Keeps the terms of a stage at an index.
+    fn keep(&self, g: &mut Gen<'_>, at: At<'_>, terms: Value) {
+        if let Some(output) = self.view.output {
+            g.store(&self.view.places[output], at, terms);
+        }
     }
 
     fn items(&self) -> Vec<u64> {
@@ -172,7 +178,7 @@ impl ReducePlan {
     }
 
     fn result(&self) -> &Function {
-        &self.view.functions[self.ops.len()]
+        self.reuse.as_ref().map_or(&self.view.functions[self.ops.len()], |reuse| &reuse.result)
     }
 
     fn row_along(&self, g: &mut Gen<'_>, row: &[Value], scratch: Value) {
@@ -184,12 +190,16 @@ impl ReducePlan {
             let mut term = |g: &mut Gen<'_>, k: Value, lanes: Lanes| {
                 let axes = [row, &[k]].concat();
                 let earlier = if lanes == Lanes::One { &reduced } else { &splat };
-                g.apply(view, function, At::new(&axes, row.len(), lanes), earlier)
+                let at = At::new(&axes, row.len(), lanes);
+                let terms = g.apply(view, function, at, earlier);
+                if self.keeps(stage) {
+                    self.keep(g, at, terms);
+                }
+                terms
             };
             let run_wide = |g: &mut Gen<'_>, wide: &WideLoop, (begin, end): (Value, Value)| {
                 let count = g.b.ins().isub(end, begin);
-                let keep = self.reuse.as_ref().is_some_and(|reuse| reuse.stage == stage);
-                wide.reduce(g, (view, function), &[row, &[begin]].concat(), &reduced, (count, keep))
+                wide.reduce(g, (view, function), &[row, &[begin]].concat(), &reduced, (count, self.keeps(stage)))
             };
             let value = match (op, &self.wide[stage]) {
                 (ReduceOp::Sum(_), Some(wide)) if function.result == DType::F32 => {
@@ -215,8 +225,7 @@ impl ReducePlan {
         let (zero, end) = (g.index(0), g.index(n));
         if let Some(wide) = &self.wide[self.ops.len()] {
             let axes = [row, &[zero]].concat();
-            let function = self.reuse.as_ref().map_or(self.result(), |reuse| &reuse.result);
-            wide.write(g, (view, function), &axes, Reduced::Values(&reduced), end);
+            wide.write(g, (view, self.result()), &axes, Reduced::Values(&reduced), end);
             return;
         }
         let (next, _) = g.count_up((zero, end), 4, &[], |g, k, _| {
@@ -240,10 +249,15 @@ impl ReducePlan {
         let n = view.count(1);
         let lane_axis = row.len().wrapping_sub(1);
         let mut reduced: Vec<Value> = Vec::new();
-        for (op, function) in self.ops.iter().zip(&view.functions) {
+        for (stage, (op, function)) in self.ops.iter().zip(&view.functions).enumerate() {
             let mut term = |g: &mut Gen<'_>, _: Value, index: &[Value]| {
                 let axes = [row, index].concat();
-                g.apply(view, function, At::new(&axes, lane_axis, lanes), &reduced)
+                let at = At::new(&axes, lane_axis, lanes);
+                let terms = g.apply(view, function, at, &reduced);
+                if self.keeps(stage) {
+                    self.keep(g, at, terms);
+                }
+                terms
             };
             let value = match op {
                 ReduceOp::Sum(_) if function.result == DType::F32 => {
