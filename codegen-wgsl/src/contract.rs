@@ -6,7 +6,9 @@
 //!
 //! Templates: [`direct`] gives every output to one invocation, [`tiled`] computes tiles through workgroup memory.
 
+mod cost;
 mod direct;
+mod strip;
 mod tiled;
 
 use std::collections::BTreeSet;
@@ -17,21 +19,31 @@ use loom_ir::types::DType;
 
 use crate::error::Error;
 use crate::generate::{Grid, product};
+use crate::index::Place;
 use crate::lambda::{Function, Module};
-use crate::target::{ContractShape, Target};
+use crate::target::Target;
+
+use self::cost::Sizes;
+use self::strip::Units;
 
 /// Terms of a chunk: the only spec that the verifier lets through.
 const CHUNK: u64 = 256;
+
+/// The axes of a contraction by their parts.
+struct Axes {
+    /// Those that a dispatch covers.
+    batch: Range<usize>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    reduced: Range<usize>,
+}
 
 /// A contraction with its functions written.
 struct Matrices {
     lhs: Function,
     rhs: Function,
     epilogue: Function,
-    batch_axes: Range<usize>,
-    row_axes: Range<usize>,
-    column_axes: Range<usize>,
-    reduced_axes: Range<usize>,
+    axes: Axes,
     batches: u64,
     rows: u64,
     columns: u64,
@@ -40,33 +52,46 @@ struct Matrices {
 }
 
 pub(crate) fn generate(module: &mut Module<'_>, contract: &Contract, target: &Target) -> Result<Grid, Error> {
-    let axes = &module.kernel.axes;
+    let extents = &module.kernel.axes;
     let row = contract.batch;
     let column = row + contract.rows;
     let reduced = column + contract.columns;
+    let axes = Axes {
+        batch: module.covered(0..row),
+        rows: row..column,
+        columns: column..reduced,
+        reduced: reduced..extents.len(),
+    };
+    let count = |range: &Range<usize>| product(&extents[range.clone()]);
+    let (batches, rows, columns) = (count(&axes.batch), count(&axes.rows), count(&axes.columns));
+    let terms = count(&axes.reduced);
+    let apart = apart(module, contract, &axes);
+    let tile = cost::choose(target, Sizes { batches, rows, columns, terms, apart });
+    let tiled = tile.map(|tile| (tile, Units::both(module, contract, &axes, tile)));
     let matrices = Matrices {
         lhs: module.function("lhs", &contract.lhs, &[])?,
         rhs: module.function("rhs", &contract.rhs, &[])?,
         epilogue: module.function("epilogue", &contract.epilogue, &[DType::F32])?,
-        batch_axes: module.covered(0..row),
-        row_axes: row..column,
-        column_axes: column..reduced,
-        reduced_axes: reduced..axes.len(),
-        batches: product(&axes[module.covered(0..row)]),
-        rows: product(&axes[row..column]),
-        columns: product(&axes[column..reduced]),
-        terms: product(&axes[reduced..]),
+        axes,
+        batches,
+        rows,
+        columns,
+        terms,
     };
-    let fits = |shape: &&ContractShape| match shape {
-        ContractShape::Direct => true,
-        ContractShape::Tiled { least, .. } => {
-            matrices.rows >= *least && matrices.columns >= *least && matrices.terms > 0
-        }
-    };
-    match target.shapes.contract.iter().find(fits) {
-        Some(ContractShape::Tiled { tile, .. }) => tiled::generate(module, contract, &matrices, *tile, target),
-        _ => direct::generate(module, &matrices, target),
+    match tiled {
+        Some((tile, units)) => tiled::generate(module, &matrices, units, tile, target),
+        None => direct::generate(module, &matrices, target),
     }
+}
+
+/// Whether the operands of neighbouring outputs lie far from each other in memory: further than a few elements.
+fn apart(module: &Module<'_>, contract: &Contract, axes: &Axes) -> bool {
+    const FEW: u32 = 4;
+    let extents = &module.kernel.axes;
+    let outputs = axes.batch.start..axes.reduced.start;
+    let Some(last) = outputs.rev().find(|&axis| extents[axis] > 1) else { return false };
+    let mut loads = contract.lhs.loads().chain(contract.rhs.loads());
+    loads.any(|load| Place::of(&module.kernel.loads[load as usize], extents).coefficient(last) > FEW)
 }
 
 impl Matrices {

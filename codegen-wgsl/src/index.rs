@@ -53,6 +53,11 @@ impl Place {
         self.terms.iter().map(|&(axis, _)| axis)
     }
 
+    /// The value where all axes are 0.
+    pub fn offset(&self) -> u32 {
+        self.offset
+    }
+
     /// The coefficient of an axis.
     pub fn coefficient(&self, axis: usize) -> u32 {
         self.terms.iter().find(|&&(term, _)| term == axis).map_or(0, |&(_, coefficient)| coefficient)

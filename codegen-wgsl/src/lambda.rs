@@ -22,15 +22,23 @@ pub(crate) struct Function {
     pub axes: BTreeSet<usize>,
     /// The stages whose results it uses.
     reduced: BTreeSet<u32>,
+    /// The kept loads that it is given.
+    kept: BTreeSet<u32>,
     /// What it gives back.
     pub result: DType,
 }
 
 impl Function {
-    /// The call, in a scope where every axis is called `i0`, … and every stage's result `r0`, …
+    /// Whether it is given a load that is kept.
+    pub fn takes(&self, load: u32) -> bool {
+        self.kept.contains(&load)
+    }
+
+    /// The call, in a scope where every axis is called `i0`, …, every stage's result `r0`, … and what is kept `l0`, …
     pub fn call(&self) -> String {
         let axes = self.axes.iter().map(|axis| format!("i{axis}"));
-        let args: Vec<String> = axes.chain(self.reduced.iter().map(|stage| format!("r{stage}"))).collect();
+        let stages = self.reduced.iter().map(|stage| format!("r{stage}"));
+        let args: Vec<String> = axes.chain(stages).chain(self.kept.iter().map(|load| format!("l{load}"))).collect();
         format!("{}({})", self.name, args.join(", "))
     }
 }
@@ -43,6 +51,10 @@ pub(crate) struct Module<'a> {
     pub text: Text,
     operations: Operations,
     arithmetic: Arithmetic,
+    /// The buffers that are read in vectors of four.
+    vectors: BTreeSet<BufferId>,
+    /// The loads that functions are given rather than make.
+    kept: BTreeSet<u32>,
 }
 
 impl<'a> Module<'a> {
@@ -54,7 +66,20 @@ impl<'a> Module<'a> {
             text: Text::default(),
             operations: Operations::new(target),
             arithmetic: target.arithmetic,
+            vectors: BTreeSet::new(),
+            kept: BTreeSet::new(),
         }
+    }
+
+    /// What computes floats.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+
+    /// From now on buffers are read in vectors of four: a function that loads from one gives the vector whose first
+    /// element its load names. They are read in no other way.
+    pub fn take_vectors(&mut self, buffers: impl IntoIterator<Item = BufferId>) {
+        self.vectors.extend(buffers);
     }
 
     /// The constant +0.0 as an expression.
@@ -106,14 +131,27 @@ impl<'a> Module<'a> {
         }
     }
 
+    /// Writes a function that makes one load. Functions that are written later are given it.
+    pub fn keep_load(&mut self, load: u32) -> Result<Function, Error> {
+        let lambda =
+            Lambda::identity(Arg::Load(load), self.program.buffer(self.kernel.loads[load as usize].buffer).dtype);
+        let function = self.function(&format!("load{load}"), &lambda, &[])?;
+        self.kept.insert(load);
+        Ok(function)
+    }
+
     /// Writes a lambda's function. `reduced` are the types of the stages before it.
     pub fn function(&mut self, name: &str, lambda: &Lambda, reduced: &[DType]) -> Result<Function, Error> {
         let result = lambda.function.result_type().map_err(|error| Error::Invalid(error.to_string()))?;
         let extents = &self.kernel.axes;
-        let mut function = Function { name: name.to_string(), axes: BTreeSet::new(), reduced: BTreeSet::new(), result };
+        let (axes, reduced_stages, kept) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut function = Function { name: name.to_string(), axes, reduced: reduced_stages, kept, result };
         let mut loads = BTreeSet::new();
         for &arg in &lambda.args {
             match arg {
+                Arg::Load(load) if self.kept.contains(&load) => {
+                    function.kept.insert(load);
+                }
                 Arg::Load(load) => {
                     if loads.insert(load) {
                         let access = &self.kernel.loads[load as usize];
@@ -133,8 +171,13 @@ impl<'a> Module<'a> {
         }
         let axes = function.axes.iter().map(|axis| format!("i{axis}: u32"));
         let stages = function.reduced.iter().map(|&stage| format!("r{stage}: {}", self.dtype(reduced[stage as usize])));
-        let params: Vec<String> = axes.chain(stages).collect();
-        self.text.open(format!("fn {name}({}) -> {}", params.join(", "), self.dtype(result)));
+        let load_type = |load: u32| self.dtype(self.program.buffer(self.kernel.loads[load as usize].buffer).dtype);
+        let kept = function.kept.iter().map(|&load| format!("l{load}: {}", load_type(load)));
+        let params: Vec<String> = axes.chain(stages).chain(kept).collect();
+        let vector = loads.iter().any(|&load| self.vectors.contains(&self.kernel.loads[load as usize].buffer));
+        let dtype = self.dtype(result);
+        let returned = if vector { format!("vec4<{dtype}>") } else { dtype.to_string() };
+        self.text.open(format!("fn {name}({}) -> {returned}", params.join(", ")));
         for &load in &loads {
             self.load(load)?;
         }
@@ -164,6 +207,7 @@ impl<'a> Module<'a> {
         let place = Place::of(access, &self.kernel.axes).text();
         let read = |place: &str| match dtype {
             DType::Bool => format!("({}[{place}] != 0u)", access.buffer),
+            _ if self.vectors.contains(&access.buffer) => format!("{}[({place}) / 4u]", access.buffer),
             _ => format!("{}[{place}]", access.buffer),
         };
         match Guarded::of(&self.kernel.name, access, &self.kernel.axes)? {
@@ -207,6 +251,7 @@ impl<'a> Module<'a> {
             let buffer = self.program.buffer(id);
             let mode = if self.reads_only(id) { "read" } else { "read_write" };
             let element = self.dtype(storage_type(buffer.dtype));
+            let element = if self.vectors.contains(&id) { format!("vec4<{element}>") } else { element.to_string() };
             let what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
             head.line(format!("@group(0) @binding({binding}) var<storage, {mode}> {id}: array<{element}>; // {what}"));
         }

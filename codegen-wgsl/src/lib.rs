@@ -47,11 +47,13 @@ mod scalar;
 mod spirv;
 mod target;
 mod text;
+mod tile;
 mod validate;
 
 pub use error::Error;
 pub use generate::{Binding, WgslKernel, generate, generate_kernel};
 pub use listing::listing;
 pub use spirv::{Controls, check_strict, strict_spirv, strict_spirv_for};
-pub use target::{Arithmetic, Class, ContractShape, Limits, Quirks, Shapes, Target, Tile};
+pub use target::{Arithmetic, Class, ContractShape, Limits, Quirks, Shapes, Target};
+pub use tile::{Cost, Tile};
 pub use validate::{Validated, validate};

@@ -8,8 +8,10 @@
 //! x + (-x) is ever -0.0, so no lane and no sum of lanes is -0.0, and adding the +0.0 of an empty lane to it changes
 //! nothing: such additions may be left out. For the same reason a missing term may be added as +0.0.
 //!
-//! Templates: [`serial`] gives a short row to one invocation, [`team`] a longer one to a workgroup.
+//! Templates: [`serial`] gives a short row to one invocation, [`row`] one of up to a block to a workgroup, [`team`] any
+//! to a workgroup.
 
+mod row;
 mod serial;
 mod team;
 
@@ -52,6 +54,14 @@ pub(crate) fn generate(module: &mut Module<'_>, reduce: &Reduce, target: &Target
     let axes = &module.kernel.axes;
     let rows = axes.len() - reduce.reduced;
     let terms = product(&axes[rows..]);
+    let serial = terms <= u64::from(target.shapes.serial_terms).min(BLOCK);
+    let row = if serial { None } else { row::size(terms, target) };
+    let mut kept = Vec::new();
+    if row.is_some() {
+        for load in row::shared_loads(reduce) {
+            kept.push((load, module.keep_load(load)?));
+        }
+    }
     let mut stages: Vec<StageFunction> = Vec::new();
     let mut reduced = Vec::new();
     for (number, stage) in reduce.stages.iter().enumerate() {
@@ -68,11 +78,10 @@ pub(crate) fn generate(module: &mut Module<'_>, reduce: &Reduce, target: &Target
         reduced_axes: rows..axes.len(),
         terms,
     };
-    let serial_terms = u64::from(target.shapes.serial_terms).min(BLOCK);
-    if rows.terms <= serial_terms {
-        serial::generate(module, &rows, target)
-    } else {
-        team::generate(module, &rows, target)
+    match row {
+        _ if serial => serial::generate(module, &rows, target),
+        Some(size) => row::generate(module, &rows, &kept, size, target),
+        None => team::generate(module, &rows, target),
     }
 }
 
@@ -82,13 +91,19 @@ impl Rows {
         product(&kernel.axes[self.row_axes.clone()])
     }
 
-    /// Declares the row's indices from its number.
-    fn row_indices(&self, module: &mut Module<'_>, row: &str) {
+    /// The axes that the functions and the store need.
+    fn used_axes(&self, module: &Module<'_>) -> BTreeSet<usize> {
         let mut used: BTreeSet<usize> = module.output_axes();
         used.extend(&self.result.axes);
         for stage in &self.stages {
             used.extend(&stage.input.axes);
         }
+        used
+    }
+
+    /// Declares the row's indices from its number.
+    fn row_indices(&self, module: &mut Module<'_>, row: &str) {
+        let used = self.used_axes(module);
         unflatten(&mut module.text, row, &module.kernel.axes, self.row_axes.clone(), &used);
     }
 
@@ -140,5 +155,23 @@ impl StageFunction {
     /// Whether the order of the terms is that of a sum of floats.
     fn is_ordered(&self) -> bool {
         self.input.result == DType::F32
+    }
+
+    /// The array in workgroup memory, one for all stages of a type.
+    fn lanes(&self, module: &Module<'_>) -> String {
+        format!("lanes_{}", module.dtype(self.input.result))
+    }
+
+    /// Folds by halves within groups of `width` lanes, in which the invocation is number `lane`.
+    fn fold(&self, module: &mut Module<'_>, lane: &str, width: u32) {
+        let name = self.lanes(module);
+        module.text.line("workgroupBarrier();");
+        module.text.open(format!("for (var width = {}u; width > 0u; width = width >> 1u)", width / 2));
+        module.text.open(format!("if ({lane} < width)"));
+        let folded = self.combine(module, &format!("{name}[local]"), &format!("{name}[local + width]"));
+        module.text.line(format!("{name}[local] = {folded};"));
+        module.text.close();
+        module.text.line("workgroupBarrier();");
+        module.text.close();
     }
 }

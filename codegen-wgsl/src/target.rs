@@ -1,5 +1,7 @@
 //! What code is generated for: limits and a class, from which the shapes of kernels follow.
 
+use crate::tile::{self, Cost, Tile};
+
 /// A kind of device, its limits, and the shapes chosen for it.
 ///
 /// Shapes follow from the class and the limits, never from a timing. They are fields so that tests can force the
@@ -123,71 +125,34 @@ pub struct Shapes {
     /// Rows of at most this many terms are reduced by one invocation each, longer ones by a workgroup. At most one block
     /// of the sum's order.
     pub serial_terms: u32,
+    /// Invocations of the workgroup, at most, to which longer rows of at most one block are given, a power of two; 0 for
+    /// none of them.
+    pub row: u32,
     /// How many blocks of a long sum a workgroup adds at a time, a power of two up to 32; more where loops would be too
     /// long.
     pub blocks: u32,
-    /// How contractions are done: the first shape whose tile fits the matrices, or else [`ContractShape::Direct`].
+    /// How contractions are done: the shape that costs least, by a model that knows the sizes alone.
     pub contract: Vec<ContractShape>,
+    /// How many workgroups of a contraction the device is taken to work on at a time.
+    pub units: u32,
 }
 
 /// A template of contractions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContractShape {
     /// One invocation an output element.
-    Direct,
-    /// One workgroup a tile of the output, operands through workgroup memory. Chosen where the matrices have at least
-    /// `least` rows and columns.
+    Direct {
+        /// What it takes, with workgroups enough.
+        cost: Cost,
+    },
+    /// One workgroup a tile of the output, operands through workgroup memory.
     Tiled {
         /// The tile.
         tile: Tile,
-        /// Rows and columns from which the tile is worth it.
-        least: u64,
+        /// What it takes, with workgroups enough.
+        cost: Cost,
     },
 }
-
-/// The shape of a tiled contraction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tile {
-    /// Invocations along the rows.
-    pub threads_rows: u32,
-    /// Invocations along the columns.
-    pub threads_columns: u32,
-    /// Rows an invocation.
-    pub rows: u32,
-    /// Columns an invocation.
-    pub columns: u32,
-    /// Reduced terms a step; divides the chunk of 256.
-    pub step: u32,
-}
-
-impl Tile {
-    /// Invocations of the workgroup.
-    pub const fn invocations(&self) -> u32 {
-        self.threads_rows * self.threads_columns
-    }
-
-    /// Output rows of the workgroup.
-    pub const fn height(&self) -> u32 {
-        self.threads_rows * self.rows
-    }
-
-    /// Output columns of the workgroup.
-    pub const fn width(&self) -> u32 {
-        self.threads_columns * self.columns
-    }
-
-    /// Bytes of workgroup memory.
-    pub const fn storage(&self) -> u32 {
-        (self.height() + self.width()) * self.step * 4
-    }
-}
-
-/// 128 x 128 outputs a workgroup: 64 sums and 64 totals an invocation still fit the registers of large GPUs.
-const LARGE: Tile = Tile { threads_rows: 16, threads_columns: 16, rows: 8, columns: 8, step: 16 };
-/// 64 x 64 outputs a workgroup.
-const MEDIUM: Tile = Tile { threads_rows: 16, threads_columns: 16, rows: 4, columns: 4, step: 16 };
-/// 32 x 32 outputs a workgroup.
-const SMALL: Tile = Tile { threads_rows: 16, threads_columns: 16, rows: 2, columns: 2, step: 32 };
 
 impl Target {
     /// The target of a device.
@@ -204,7 +169,7 @@ impl Target {
             // A product and a sum are some hundred instructions for each output of an invocation: four outputs keep the
             // innermost loop within instruction caches and compilers' patience, and memory is never what it waits for.
             shapes.contract.retain(|shape| match shape {
-                ContractShape::Direct => true,
+                ContractShape::Direct { .. } => true,
                 ContractShape::Tiled { tile, .. } => tile.rows * tile.columns <= 4,
             });
         }
@@ -220,26 +185,17 @@ impl Target {
 impl Shapes {
     /// The shapes for a class within limits.
     pub fn new(class: Class, limits: &Limits) -> Shapes {
-        let tiles: &[(Tile, u64)] = match class {
-            Class::Software => &[],
-            Class::Integrated => &[(MEDIUM, 64), (SMALL, 16)],
-            Class::Discrete => &[(LARGE, 256), (MEDIUM, 64), (SMALL, 16)],
-        };
-        let contract = tiles
-            .iter()
-            .filter(|(tile, _)| {
-                tile.invocations() <= limits.invocations_per_workgroup && tile.storage() <= limits.workgroup_storage
-            })
-            .map(|&(tile, least)| ContractShape::Tiled { tile, least })
-            .chain([ContractShape::Direct])
-            .collect();
+        let contract = tile::shapes(class, limits);
         let software = class == Class::Software;
         Shapes {
             workgroup: limits.invocations_per_workgroup.min(if class == Class::Discrete { 256 } else { 64 }),
             // Barriers are dear on a CPU, and its few threads are busy with few rows.
             serial_terms: if software { 1024 } else { 64 },
+            // Eight terms at a time by each of many invocations fill registers, of which a CPU has few.
+            row: if software { 0 } else { 1 << limits.invocations_per_workgroup.clamp(1, 256).ilog2() },
             blocks: if software || limits.invocations_per_workgroup < 256 { 1 } else { 8 },
             contract,
+            units: if class == Class::Discrete { 128 } else { 16 },
         }
     }
 }

@@ -126,10 +126,13 @@ Examples:
     /// Measure how long a run takes
     #[command(after_help = "\
 Without --runs: at least 10 runs, for about a second. The first is not counted.
+Of the device gpu it tells the time of each kernel too, by the GPU's own clock:
+float operations a second, and bytes that it must move at least a second.
 
 Examples:
   loomc bench net.loom
-  loomc bench net.loom --device gpu --runs 100 --json")]
+  loomc bench net.loom --device gpu --runs 100 --json
+  loomc bench net.json --device gpu --check --peak-tflops 33.5 --peak-gbs 3000")]
     Bench(Bench),
     /// Classify labelled samples: accuracy, confusions, a few samples drawn as text
     #[command(after_help = "\
@@ -415,6 +418,15 @@ pub struct Bench {
     /// How many runs are measured
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: Option<u32>,
+    /// The device's limit of arithmetic, in 10^12 float operations a second: kernels are told as shares of it
+    #[arg(long, value_name = "T", value_parser = positive)]
+    pub peak_tflops: Option<f64>,
+    /// The device's limit of memory, in 10^9 bytes a second: kernels are told as shares of it
+    #[arg(long, value_name = "G", value_parser = positive)]
+    pub peak_gbs: Option<f64>,
+    /// Compare the output with that of the device cpu, or of interp for the device cpu; exit with 1 if a bit differs
+    #[arg(long)]
+    pub check: bool,
     /// Print the times as JSON
     #[arg(long)]
     pub json: bool,
@@ -470,6 +482,11 @@ fn precision(text: &str) -> Result<(Option<String>, Precision), String> {
 fn rule(text: &str) -> Result<(String, Storage), String> {
     let (pattern, name) = text.rsplit_once('=').ok_or("a rule is PATTERN=TYPE")?;
     Ok((pattern.to_string(), storage(name)?))
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "not a number above 0".to_string())
 }
 
 fn device() -> impl TypedValueParser<Value = Device> {

@@ -22,6 +22,7 @@ mod progress;
 mod source;
 mod stdout;
 mod structure;
+mod traffic;
 
 fn main() -> ExitCode {
     model::start_clock();

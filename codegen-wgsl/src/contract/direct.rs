@@ -20,7 +20,7 @@ pub(super) fn generate(module: &mut Module<'_>, matrices: &Matrices, target: &Ta
         &mut module.text,
         "flat",
         &module.kernel.axes,
-        matrices.batch_axes.start..matrices.reduced_axes.start,
+        matrices.axes.batch.start..matrices.axes.reduced.start,
         &used,
     );
 
@@ -46,7 +46,7 @@ pub(super) fn generate(module: &mut Module<'_>, matrices: &Matrices, target: &Ta
 /// The nest of loops over the reduced axes that have more than one index.
 fn loops(module: &mut Module<'_>, matrices: &Matrices, target: &Target, chunked: bool) -> Result<(), Error> {
     let extents = &module.kernel.axes;
-    let mut axes: Vec<usize> = matrices.reduced_axes.clone().filter(|&axis| extents[axis] > 1).collect();
+    let mut axes: Vec<usize> = matrices.axes.reduced.clone().filter(|&axis| extents[axis] > 1).collect();
     let Some(last) = axes.pop() else {
         term(module, matrices, chunked);
         return Ok(());

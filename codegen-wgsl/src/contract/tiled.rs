@@ -1,41 +1,53 @@
 //! One workgroup a tile of the output.
 //!
 //! In steps of a few terms the workgroup brings a strip of each operand into workgroup memory, then every invocation
-//! adds the products of its own outputs, term by term in order. An invocation's rows and columns are interleaved with
-//! its neighbours': neighbours read neighbouring words, and write them. Outside of the matrices both operands are +0.0
-//! (never one alone: LN1 section 3); a step divides the chunk, so no step straddles two.
+//! adds the products of its own outputs, term by term in order. What the next step needs is fetched before the products
+//! of this one are computed, so that memory is waited for while there is something to do. An invocation's rows and
+//! columns are interleaved with its neighbours', one by one or four by four: neighbours read neighbouring words, and
+//! write them. Outside of the matrices both operands are +0.0 (never one alone: LN1 section 3); a step divides the
+//! chunk, so no step straddles two.
+//!
+//! Where there are few outputs of many terms, a workgroup has teams. In a round each team sums a chunk of its own, and
+//! then the chunks' sums are added in order. A chunk past the last sums to +0.0, which changes nothing.
 
-use std::ops::Range;
-
-use loom_ir::kernel::{Contract, Lambda};
 use loom_ir::types::DType;
 
+use super::strip::{Strip, Units};
 use super::{CHUNK, Matrices};
 use crate::error::Error;
 use crate::generate::{Grid, limit};
-use crate::index::{Place, unflatten};
-use crate::lambda::{Function, Module};
-use crate::target::{Target, Tile};
+use crate::index::unflatten;
+use crate::lambda::Module;
+use crate::target::Target;
+use crate::tile::Tile;
 
 pub(super) fn generate(
     module: &mut Module<'_>,
-    contract: &Contract,
     matrices: &Matrices,
+    units: [Units; 2],
     tile: Tile,
     target: &Target,
 ) -> Result<Grid, Error> {
     let storage = target.limits.workgroup_storage;
     limit(module.kernel, "bytes of workgroup memory", tile.storage().into(), storage.into())?;
-    assert_eq!(CHUNK % u64::from(tile.step), 0, "a step divides the chunk");
+    // With two buffers a chunk begins in the first.
+    assert_eq!(CHUNK % u64::from(tile.step * tile.buffers), 0, "steps divide the chunk");
+    assert_eq!(tile.step % tile.unrolled, 0, "the text repeats whole terms of a step");
     let tiles_down = matrices.rows.div_ceil(tile.height().into());
     let tiles_across = matrices.columns.div_ceil(tile.width().into());
     let grid = Grid::new(module.kernel, matrices.batches * tiles_down * tiles_across, tile.invocations(), target)?;
 
+    let strips = Strip::both(module, matrices, units, tile);
+    for strip in &strips {
+        strip.define(module, matrices, tile);
+    }
     let store = store_function(module, matrices);
-    let dtype = module.dtype(DType::F32);
-    module.text.line(format!("var<workgroup> lhs_tile: array<{dtype}, {}>;", tile.height() * tile.step));
-    module.text.line(format!("var<workgroup> rhs_tile: array<{dtype}, {}>;", tile.width() * tile.step));
-    module.text.line("");
+
+    if tile.teams > 1 {
+        let (dtype, sums) = (module.dtype(DType::F32), tile.teams * tile.outputs());
+        module.text.line(format!("var<workgroup> sums: array<{dtype}, {sums}>;"));
+        module.text.line("");
+    }
 
     grid.over_workgroups(module, "number");
     let text = &mut module.text;
@@ -44,60 +56,138 @@ pub(super) fn generate(
     text.line(format!("let batch = number / {}u;", tiles_across * tiles_down));
     let batched = matrices.output_axes(module).into_iter();
     let batched = batched.chain(matrices.lhs.axes.iter().copied()).chain(matrices.rhs.axes.iter().copied()).collect();
-    unflatten(&mut module.text, "batch", &module.kernel.axes, matrices.batch_axes.clone(), &batched);
-    module.text.line(format!("let column = local % {}u;", tile.threads_columns));
-    module.text.line(format!("let row = local / {}u;", tile.threads_columns));
-    let chunked = matrices.terms > CHUNK;
+    unflatten(&mut module.text, "batch", &module.kernel.axes, matrices.axes.batch.clone(), &batched);
+    if tile.teams > 1 {
+        module.text.line(format!("let team = local / {}u;", tile.members()));
+        module.text.line(format!("let member = local % {}u;", tile.members()));
+    } else {
+        module.text.line("let member = local;");
+    }
+    module.text.line(format!("let column = member % {}u;", tile.threads_columns));
+    module.text.line(format!("let row = member / {}u;", tile.threads_columns));
+    let sums = Sums::of(matrices, tile);
     let zero = module.zero();
-    if chunked {
-        for (row, column) in outputs(tile) {
-            module.text.line(format!("var total_{row}_{column} = {zero};"));
-        }
-        module.text.open(format!("for (var chunk = 0u; chunk < {}u; chunk += {CHUNK}u)", matrices.terms));
+    for total in sums.totals(tile) {
+        module.text.line(format!("var {total} = {zero};"));
+    }
+    let first = if tile.teams > 1 { format!("team * {CHUNK}u") } else { "0u".to_string() };
+    strips.iter().for_each(|strip| strip.fetch(module, tile, &first, true));
+    if tile.buffers > 1 {
+        strips.iter().for_each(|strip| strip.keep(module, tile, "0u"));
+        module.text.line("workgroupBarrier();");
+    }
+    let round = CHUNK * u64::from(tile.teams);
+    if sums != Sums::Only {
+        module.text.open(format!("for (var round = 0u; round < {}u; round += {round}u)", matrices.terms));
     }
     for (row, column) in outputs(tile) {
         module.text.line(format!("var sum_{row}_{column} = {zero};"));
     }
-    if chunked {
-        module.text.line(format!("let end = min(chunk + {CHUNK}u, {}u);", matrices.terms));
-        module.text.open(format!("for (var step = chunk; step < end; step += {}u)", tile.step));
-    } else {
-        module.text.open(format!("for (var step = 0u; step < {}u; step += {}u)", matrices.terms, tile.step));
-    }
-    let lhs = Strip {
-        array: "lhs_tile",
-        first: "first_row",
-        function: &matrices.lhs,
-        axes: matrices.row_axes.clone(),
-        extent: matrices.rows,
-        lines: tile.height(),
-        along_terms: along_terms(module, matrices, &contract.lhs),
-    };
-    lhs.write(module, matrices, tile);
-    let rhs = Strip {
-        array: "rhs_tile",
-        first: "first_column",
-        function: &matrices.rhs,
-        axes: matrices.column_axes.clone(),
-        extent: matrices.columns,
-        lines: tile.width(),
-        along_terms: along_terms(module, matrices, &contract.rhs),
-    };
-    rhs.write(module, matrices, tile);
-    module.text.line("workgroupBarrier();");
-    products(module, tile);
-    module.text.line("workgroupBarrier();");
-    module.text.close();
-    if chunked {
-        for (row, column) in outputs(tile) {
-            let total = module.add(&format!("total_{row}_{column}"), &format!("sum_{row}_{column}"));
-            module.text.line(format!("total_{row}_{column} = {total};"));
+    let span = match sums {
+        Sums::Only => format!("{}u", matrices.terms),
+        // No team's chunk is longer than the first one's.
+        _ => {
+            module.text.line(format!("let span = min({CHUNK}u, {}u - round);", matrices.terms));
+            "span".to_string()
         }
-        module.text.close();
+    };
+    module.text.open(format!("for (var offset = 0u; offset < {span}; offset += {}u)", tile.step));
+    step(module, matrices, tile, &strips, sums);
+    module.text.close();
+    match sums {
+        Sums::Only => {}
+        Sums::Own => {
+            for (row, column) in outputs(tile) {
+                let total = module.add(&format!("total_{row}_{column}"), &format!("sum_{row}_{column}"));
+                module.text.line(format!("total_{row}_{column} = {total};"));
+            }
+            module.text.close();
+        }
+        Sums::Teams => {
+            gather(module, tile, &strips);
+            module.text.close();
+        }
     }
-    stores(module, matrices, tile, &store, if chunked { "total" } else { "sum" });
+    match sums {
+        Sums::Only => stores(module, matrices, tile, &strips, &store, "sum"),
+        Sums::Own => stores(module, matrices, tile, &strips, &store, "total"),
+        Sums::Teams => stores_of_teams(module, matrices, tile, &store),
+    }
     module.text.close();
     Ok(grid)
+}
+
+/// What becomes of a chunk's sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sums {
+    /// There is one chunk.
+    Only,
+    /// The invocation that made it adds it to a total of its own.
+    Own,
+    /// The workgroup adds those of all teams in order.
+    Teams,
+}
+
+impl Sums {
+    fn of(matrices: &Matrices, tile: Tile) -> Sums {
+        match tile.teams {
+            1 if matrices.terms <= CHUNK => Sums::Only,
+            1 => Sums::Own,
+            _ => Sums::Teams,
+        }
+    }
+
+    /// The names of an invocation's totals.
+    fn totals(self, tile: Tile) -> Vec<String> {
+        match self {
+            Sums::Only => Vec::new(),
+            Sums::Own => outputs(tile).map(|(row, column)| format!("total_{row}_{column}")).collect(),
+            Sums::Teams => shares(tile).map(|(share, _)| format!("total_{share}")).collect(),
+        }
+    }
+}
+
+/// The outputs that an invocation adds up where there are teams: every so many of the tile's, row-major, each with the
+/// condition under which there is one.
+fn shares(tile: Tile) -> impl Iterator<Item = (u32, String)> {
+    let (outputs, invocations) = (tile.outputs(), tile.invocations());
+    (0..outputs.div_ceil(invocations))
+        .map(move |share| (share, format!("if (local + {}u < {outputs}u)", share * invocations)))
+}
+
+/// Adds the sums of all teams to the totals, in the order of the chunks. A barrier before the next sums follows in every
+/// step.
+fn gather(module: &mut Module<'_>, tile: Tile, strips: &[Strip<'_>; 2]) {
+    let (width, all) = (tile.width(), tile.outputs());
+    for (row, column) in outputs(tile) {
+        let (down, across) = (strips[0].own_line(row), strips[1].own_line(column));
+        module.text.line(format!("sums[team * {all}u + ({down}) * {width}u + {across}] = sum_{row}_{column};"));
+    }
+    module.text.line("workgroupBarrier();");
+    for (share, condition) in shares(tile) {
+        let place = format!("local + {}u", share * tile.invocations());
+        module.text.open(condition);
+        module.text.open(format!("for (var other = 0u; other < {}u; other += 1u)", tile.teams));
+        let total = module.add(&format!("total_{share}"), &format!("sums[other * {all}u + {place}]"));
+        module.text.line(format!("total_{share} = {total};"));
+        module.text.close();
+        module.text.close();
+    }
+}
+
+/// Stores the totals of the outputs that lie inside the matrices, where there are teams.
+fn stores_of_teams(module: &mut Module<'_>, matrices: &Matrices, tile: Tile, store: &str) {
+    let text = &mut module.text;
+    for (share, condition) in shares(tile) {
+        let place = format!("local + {}u", share * tile.invocations());
+        text.open(condition);
+        text.line(format!("let row = first_row + ({place}) / {}u;", tile.width()));
+        text.line(format!("let column = first_column + ({place}) % {}u;", tile.width()));
+        text.open(format!("if ((row < {}u) & (column < {}u))", matrices.rows, matrices.columns));
+        text.line(format!("{store}row, column, total_{share});"));
+        text.close();
+        text.close();
+    }
 }
 
 /// The outputs of an invocation.
@@ -105,102 +195,72 @@ fn outputs(tile: Tile) -> impl Iterator<Item = (u32, u32)> {
     (0..tile.rows).flat_map(move |row| (0..tile.columns).map(move |column| (row, column)))
 }
 
-/// One operand's strip of a step.
-struct Strip<'a> {
-    /// Its array in workgroup memory.
-    array: &'static str,
-    /// The variable that names the tile's first row or column.
-    first: &'static str,
-    function: &'a Function,
-    /// The axes that its rows or columns count through, and their product.
-    axes: Range<usize>,
-    extent: u64,
-    /// Rows or columns of the tile.
-    lines: u32,
-    /// Whether neighbouring invocations fetch neighbouring terms rather than neighbouring rows or columns.
-    along_terms: bool,
-}
-
-impl Strip<'_> {
-    /// Brings the strip into workgroup memory, terms outermost.
-    fn write(&self, module: &mut Module<'_>, matrices: &Matrices, tile: Tile) {
-        let (lines, step) = (self.lines, tile.step);
-        let zero = module.zero();
-        let text = &mut module.text;
-        text.open(format!("for (var word = local; word < {}u; word += {}u)", lines * step, tile.invocations()));
-        let (own_line, own_term) = if self.along_terms {
-            (format!("word / {step}u"), format!("word % {step}u"))
-        } else {
-            (format!("word % {lines}u"), format!("word / {lines}u"))
-        };
-        text.line(format!("let own_line = {own_line};"));
-        text.line(format!("let own_term = {own_term};"));
-        text.line(format!("let line = {} + own_line;", self.first));
-        text.line("let k = step + own_term;");
-        let mut inside = Vec::new();
-        if !self.extent.is_multiple_of(u64::from(lines)) {
-            inside.push(format!("(line < {}u)", self.extent));
+/// One step: its strips are in workgroup memory, or with one buffer in registers, and those of the next step are there
+/// after it.
+fn step(module: &mut Module<'_>, matrices: &Matrices, tile: Tile, strips: &[Strip<'_>; 2], sums: Sums) {
+    let after = format!("offset + {}u", tile.step);
+    let (next, more) = match sums {
+        Sums::Only => (after.clone(), format!("{after} < {}u", matrices.terms)),
+        Sums::Own => (format!("round + {after}"), format!("round + {after} < {}u", matrices.terms)),
+        Sums::Teams => {
+            let others = CHUNK * u64::from(tile.teams - 1);
+            module.text.line(format!("let leap = select(0u, {others}u, {after} >= {CHUNK}u);"));
+            let more = format!("({after} < span) | (round + {}u < {}u)", CHUNK * u64::from(tile.teams), matrices.terms);
+            (format!("round + team * {CHUNK}u + leap + {after}"), more)
         }
-        if !matrices.terms.is_multiple_of(u64::from(step)) {
-            inside.push(format!("(k < {}u)", matrices.terms));
-        }
-        if !inside.is_empty() {
-            text.line(format!("var value = {zero};"));
-            text.open(format!("if ({})", inside.join(" & ")));
-        }
-        let used = &self.function.axes;
-        unflatten(text, "line", &module.kernel.axes, self.axes.clone(), used);
-        unflatten(text, "k", &module.kernel.axes, matrices.reduced_axes.clone(), used);
-        if inside.is_empty() {
-            text.line(format!("let value = {};", self.function.call()));
-        } else {
-            text.line(format!("value = {};", self.function.call()));
-            text.close();
-        }
-        text.line(format!("{}[own_term * {lines}u + own_line] = value;", self.array));
-        text.close();
+    };
+    module.text.line(format!("let more = {more};"));
+    let fetch = |module: &mut Module<'_>| {
+        module.text.open("if (more)");
+        strips.iter().for_each(|strip| strip.fetch(module, tile, &next, false));
+        module.text.close();
+    };
+    if tile.buffers > 1 {
+        module.text.line(format!("let now = offset / {}u % 2u;", tile.step));
+        fetch(module);
+        products(module, tile, strips, "now");
+        module.text.open("if (more)");
+        strips.iter().for_each(|strip| strip.keep(module, tile, "(1u - now)"));
+        module.text.close();
+    } else {
+        strips.iter().for_each(|strip| strip.keep(module, tile, "0u"));
+        module.text.line("workgroupBarrier();");
+        fetch(module);
+        products(module, tile, strips, "0u");
     }
-}
-
-/// Whether an operand's terms lie closer together in memory than its rows or columns: the last reduced axis moves its
-/// first load by one element.
-fn along_terms(module: &Module<'_>, matrices: &Matrices, lambda: &Lambda) -> bool {
-    let extents = &module.kernel.axes;
-    let first = lambda.loads().next().map(|load| Place::of(&module.kernel.loads[load as usize], extents));
-    let last = matrices.reduced_axes.clone().rev().find(|&axis| extents[axis] > 1);
-    matches!((first, last), (Some(place), Some(axis)) if place.coefficient(axis) == 1)
+    module.text.line("workgroupBarrier();");
 }
 
 /// The products of a step, for every output of the invocation.
-fn products(module: &mut Module<'_>, tile: Tile) {
-    let text = &mut module.text;
-    text.open(format!("for (var k = 0u; k < {}u; k += 1u)", tile.step));
-    for row in 0..tile.rows {
-        let place = format!("k * {}u + row + {}u", tile.height(), row * tile.threads_rows);
-        text.line(format!("let lhs_{row} = lhs_tile[{place}];"));
+fn products(module: &mut Module<'_>, tile: Tile, strips: &[Strip<'_>; 2], buffer: &str) {
+    for strip in strips {
+        strip.begin(module, tile, buffer);
     }
-    for column in 0..tile.columns {
-        let place = format!("k * {}u + column + {}u", tile.width(), column * tile.threads_columns);
-        text.line(format!("let rhs_{column} = rhs_tile[{place}];"));
-    }
-    for (row, column) in outputs(tile) {
-        let product = module.mul(&format!("lhs_{row}"), &format!("rhs_{column}"));
-        let sum = module.add(&format!("sum_{row}_{column}"), &product);
-        module.text.line(format!("sum_{row}_{column} = {sum};"));
+    module.text.open(format!("for (var k = 0u; k < {}u; k += {}u)", tile.step, tile.unrolled));
+    for term in 0..tile.unrolled {
+        for strip in strips {
+            strip.operands(module, term);
+        }
+        for (row, column) in outputs(tile) {
+            let [lhs, rhs] = [strips[0].operand(row, term), strips[1].operand(column, term)];
+            let product = module.mul(&lhs, &rhs);
+            let sum = module.add(&format!("sum_{row}_{column}"), &product);
+            module.text.line(format!("sum_{row}_{column} = {sum};"));
+        }
     }
     module.text.close();
 }
 
 /// Stores the totals of the outputs that lie inside the matrices.
-fn stores(module: &mut Module<'_>, matrices: &Matrices, tile: Tile, store: &str, total: &str) {
+fn stores(module: &mut Module<'_>, matrices: &Matrices, tile: Tile, strips: &[Strip<'_>; 2], store: &str, total: &str) {
     let text = &mut module.text;
     let ragged_rows = !matrices.rows.is_multiple_of(u64::from(tile.height()));
     let ragged_columns = !matrices.columns.is_multiple_of(u64::from(tile.width()));
     for row in 0..tile.rows {
-        text.line(format!("let row_{row} = first_row + row + {}u;", row * tile.threads_rows));
+        text.line(format!("let row_{row} = first_row + {};", strips[0].own_line(row)));
     }
     for column in 0..tile.columns {
-        text.line(format!("let column_{column} = first_column + column + {}u;", column * tile.threads_columns));
+        text.line(format!("let column_{column} = first_column + {};", strips[1].own_line(column)));
     }
     for (row, column) in outputs(tile) {
         let mut inside = Vec::new();
@@ -224,12 +284,12 @@ fn stores(module: &mut Module<'_>, matrices: &Matrices, tile: Tile, store: &str,
 /// Writes the function that stores one output; gives the beginning of a call, up to the row's number.
 fn store_function(module: &mut Module<'_>, matrices: &Matrices) -> String {
     let used = matrices.output_axes(module);
-    let batch: Vec<usize> = matrices.batch_axes.clone().filter(|axis| used.contains(axis)).collect();
+    let batch: Vec<usize> = matrices.axes.batch.clone().filter(|axis| used.contains(axis)).collect();
     let params: String = batch.iter().map(|axis| format!("i{axis}: u32, ")).collect();
     let dtype = module.dtype(DType::F32);
     module.text.open(format!("fn store({params}row: u32, column: u32, r0: {dtype})"));
-    unflatten(&mut module.text, "row", &module.kernel.axes, matrices.row_axes.clone(), &used);
-    unflatten(&mut module.text, "column", &module.kernel.axes, matrices.column_axes.clone(), &used);
+    unflatten(&mut module.text, "row", &module.kernel.axes, matrices.axes.rows.clone(), &used);
+    unflatten(&mut module.text, "column", &module.kernel.axes, matrices.axes.columns.clone(), &used);
     module.store(&matrices.epilogue.call(), matrices.epilogue.result);
     module.text.close();
     module.text.line("");

@@ -89,13 +89,6 @@ impl Rows {
     }
 }
 
-impl StageFunction {
-    /// The array in workgroup memory, one for all stages of a type.
-    fn lanes(&self, module: &Module<'_>) -> String {
-        format!("lanes_{}", module.dtype(self.input.result))
-    }
-}
-
 struct Team<'a> {
     rows: &'a Rows,
     /// Blocks at a time.
@@ -160,7 +153,7 @@ impl Team<'_> {
         module.text.close();
         // The lanes of this level; invocations past them hold +0.0, in places that no fold of team 0 reads.
         module.text.line(format!("{lanes}[local] = {sum};"));
-        self.fold(module, stage, LANES);
+        stage.fold(module, self.lane(), LANES);
     }
 
     /// Sums terms `first .. end` of each team's block into the team's first lane.
@@ -174,7 +167,7 @@ impl Team<'_> {
         module.text.close();
         let lanes = stage.lanes(module);
         module.text.line(format!("{lanes}[local] = sum1;"));
-        self.fold(module, stage, LANES);
+        stage.fold(module, self.lane(), LANES);
     }
 
     /// Reduces integers, in any order, into the first lane.
@@ -189,20 +182,6 @@ impl Team<'_> {
         module.text.line(format!("all = {combined};"));
         module.text.close();
         module.text.line(format!("{lanes}[local] = all;"));
-        self.fold(module, stage, size);
-    }
-
-    /// Folds by halves within groups of `width` lanes.
-    fn fold(&self, module: &mut Module<'_>, stage: &StageFunction, width: u32) {
-        let name = stage.lanes(module);
-        let lane = if width == LANES { self.lane() } else { "local" };
-        module.text.line("workgroupBarrier();");
-        module.text.open(format!("for (var width = {}u; width > 0u; width = width >> 1u)", width / 2));
-        module.text.open(format!("if ({lane} < width)"));
-        let folded = stage.combine(module, &format!("{name}[local]"), &format!("{name}[local + width]"));
-        module.text.line(format!("{name}[local] = {folded};"));
-        module.text.close();
-        module.text.line("workgroupBarrier();");
-        module.text.close();
+        stage.fold(module, "local", size);
     }
 }

@@ -205,7 +205,7 @@ fn large_matrices_are_tiled_where_it_pays() {
     };
     let discrete = Target::new(Class::Discrete, Limits::PORTABLE);
     assert!(tiled(programs::contract(300, 300, 1000), &discrete));
-    assert!(!tiled(programs::contract(300, 3, 1000), &discrete));
+    assert!(!tiled(programs::contract(300, 300, 3), &discrete));
     assert!(!tiled(programs::contract(300, 300, 1000), &Target::new(Class::Software, Limits::PORTABLE)));
     let small = Limits { workgroup_storage: 1024, ..Limits::PORTABLE };
     assert!(!tiled(programs::contract(300, 300, 1000), &Target::new(Class::Discrete, small)));

@@ -58,10 +58,6 @@ pub fn gpu_runners(contracts: bool) -> Vec<Runner> {
     let runner = |name: String, target: Target| Runner::Gpu { name, target: Box::new(target) };
     if contracts {
         let template = |&shape: &ContractShape| {
-            let shape = match shape {
-                ContractShape::Direct => shape,
-                ContractShape::Tiled { tile, .. } => ContractShape::Tiled { tile, least: 0 },
-            };
             let mut target = discrete.clone();
             target.shapes.contract = vec![shape];
             runner(format!("gpu, {shape:?}"), target)

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use loom_ir::kernel::Program;
 
 use super::tier::Tier;
-use super::{ExecuteError, Executor};
+use super::{ExecuteError, Executor, Profile};
 
 /// Which bit is wrong: the lowest one of an element of a kernel's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,10 @@ impl Executor for FlipExecutor {
             outputs[output][self.element] ^= 1;
         }
         Ok(())
+    }
+
+    fn profile(&mut self, inputs: &[&[u32]]) -> Result<Option<Profile>, ExecuteError> {
+        self.inner.profile(inputs)
     }
 
     fn trace(

@@ -1,8 +1,9 @@
 //! What a device does with a program: one implementation a device.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
-use loom_ir::kernel::Program;
+use loom_ir::kernel::{Program, Step};
 
 use self::tier::Tier;
 
@@ -33,6 +34,12 @@ pub trait Executor: Send {
     /// Runs every kernel. `inputs` and `outputs` have the program's lengths.
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError>;
 
+    /// Runs once and gives how long each step took by the device's own clock; `None` where it has none.
+    fn profile(&mut self, inputs: &[&[u32]]) -> Result<Option<Profile>, ExecuteError> {
+        let _ = inputs;
+        Ok(None)
+    }
+
     /// Runs step by step and shows the output of each kernel, by its number, until `observe` breaks. Kernels of a loop are
     /// shown when it has ended.
     fn trace(
@@ -40,6 +47,16 @@ pub trait Executor: Send {
         inputs: &[&[u32]],
         observe: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
     ) -> Result<(), ExecuteError>;
+}
+
+/// How long the steps of one run took on a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// From handing the device nothing to do to hearing that it is done: what every run takes at least, by this
+    /// machine's clock.
+    pub empty: Duration,
+    /// The program's steps, and the time of each by the device's clock.
+    pub steps: Vec<(Step, Duration)>,
 }
 
 /// The elements of a program's weights, in the program's order. Behind it lies a mapped file or memory.

@@ -18,9 +18,9 @@ use loom_ir::types::Shape;
 
 use crate::artifact::Artifact;
 use crate::digest::canonicalise;
-use crate::executor::Executor;
 use crate::executor::flip::{Flip, FlipExecutor};
 use crate::executor::tier::Tier;
+use crate::executor::{Executor, Profile};
 use crate::tensors::Tensor;
 
 mod error;
@@ -292,6 +292,12 @@ impl Session {
     ) -> Result<(), RunError> {
         self.check(inputs, None)?;
         Ok(self.executor.trace(inputs, observe)?)
+    }
+
+    /// Runs exactly one batch and gives how long each step took by the device's own clock; `None` where it has none.
+    pub fn profile(&mut self, inputs: &[&[u32]]) -> Result<Option<Profile>, RunError> {
+        self.check(inputs, None)?;
+        Ok(self.executor.profile(inputs)?)
     }
 
     /// Lets inputs name rows that a table does not have. Where an input is what a kernel of a network computed, that is no

@@ -10,7 +10,7 @@ use loom_ir::kernel::{
 };
 use loom_ir::types::{DType, Shape};
 use loom_runtime::executor::Executor;
-use loom_runtime::executor::gpu::{Arithmetic, Class, ContractShape, GpuExecutor, Quirks, Target, Tile};
+use loom_runtime::executor::gpu::{Arithmetic, Class, ContractShape, Cost, GpuExecutor, Quirks, Target, Tile};
 
 use crate::device;
 
@@ -178,14 +178,23 @@ pub fn targets() -> Vec<(&'static str, Target)> {
     teams.shapes.serial_terms = 0;
     teams.shapes.blocks = 4;
     teams.shapes.contract = vec![tiled(4, 4, 2, 2, 16)];
+    // Rows by workgroups of several sizes.
+    tiny.shapes.row = 32;
+    let mut rows = teams.clone();
+    rows.shapes.row = 256;
+    teams.shapes.row = 0;
     let mut alone = teams.clone();
     alone.shapes.blocks = 1;
-    alone.shapes.contract = vec![ContractShape::Direct];
-    vec![("own", own), ("tiny", tiny), ("teams", teams), ("alone", alone)]
+    alone.shapes.contract = vec![ContractShape::Direct { cost: COST }];
+    vec![("own", own), ("tiny", tiny), ("rows", rows), ("teams", teams), ("alone", alone)]
 }
 
+/// Where there is one shape, what it costs is nothing.
+pub const COST: Cost = Cost { product: 0, output: 0 };
+
 pub fn tiled(threads_rows: u32, threads_columns: u32, rows: u32, columns: u32, step: u32) -> ContractShape {
-    ContractShape::Tiled { tile: Tile { threads_rows, threads_columns, rows, columns, step }, least: 0 }
+    let tile = Tile { teams: 1, threads_rows, threads_columns, rows, columns, step, unrolled: 1, buffers: 1 };
+    ContractShape::Tiled { tile, cost: COST }
 }
 
 /// Runs a program for every target and kind of data and compares every kernel's output with the interpreter's.
@@ -211,7 +220,8 @@ pub fn check_on(build: &Build, data: Data, name: &str, target: &Target) {
     }
 }
 
-fn run(build: &Build, data: Data, name: &str, target: &Target) {
+/// The same in the target's arithmetic alone.
+pub fn run(build: &Build, data: Data, name: &str, target: &Target) {
     let program = verify(build.program.clone()).unwrap_or_else(|error| panic!("{error}"));
     let mut memory = Memory::new(&program);
     for (id, buffer) in program.buffers_where(|kind| !kind.is_written()) {

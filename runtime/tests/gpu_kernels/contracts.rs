@@ -4,8 +4,9 @@ use loom_ir::kernel::scalar::CompareOp;
 use loom_ir::kernel::{Arg, Body, Contract, Lambda};
 use loom_ir::numerics::reduction::ContractSpec;
 use loom_ir::types::DType;
+use loom_runtime::executor::gpu::{ContractShape, Tile};
 
-use crate::build::{Build, Data, check, check_on, guarded, lambda, target, tiled};
+use crate::build::{Build, COST, Data, check, check_on, guarded, lambda, run, target, tiled};
 
 /// A batched product of matrices, the right one transposed or not.
 pub fn matrices(batch: u64, rows: u64, columns: u64, terms: u64, transposed: bool) -> Build {
@@ -61,6 +62,78 @@ fn the_tiles_of_gpus() {
     for shape in [tiled(16, 16, 2, 2, 32), tiled(16, 16, 4, 4, 16)] {
         target.shapes.contract = vec![shape];
         check_on(&build, Data::Small, "tiled", &target);
+    }
+}
+
+/// Tiles of every kind: numbers and vectors, one buffer and two, terms repeated in the text, teams.
+fn tiles() -> Vec<Tile> {
+    let tile = |teams, threads: [u32; 2], own: [u32; 2], step, unrolled, buffers| Tile {
+        teams,
+        threads_rows: threads[0],
+        threads_columns: threads[1],
+        rows: own[0],
+        columns: own[1],
+        step,
+        unrolled,
+        buffers,
+    };
+    vec![
+        tile(1, [4, 4], [4, 4], 16, 1, 1),
+        tile(1, [2, 4], [4, 8], 8, 2, 2),
+        tile(1, [4, 2], [1, 4], 4, 4, 2),
+        tile(4, [2, 4], [4, 4], 16, 1, 1),
+        tile(3, [2, 2], [3, 5], 2, 1, 2),
+        tile(16, [1, 16], [1, 1], 16, 1, 1),
+        tile(16, [16, 1], [1, 4], 16, 1, 1),
+    ]
+}
+
+#[test]
+fn tiles_of_every_kind() {
+    // Whole vectors or not, a last chunk that is whole, short or one term, chunks past the last, a transposed operand.
+    let shapes = [(1, 64, 64, 512, true), (2, 17, 20, 516, true), (1, 20, 24, 257, false), (3, 5, 36, 64, false)];
+    for tile in tiles() {
+        for (batch, rows, columns, terms, transposed) in shapes {
+            check_tile(&matrices(batch, rows, columns, terms, transposed), tile);
+        }
+        check_tile(&convolution(true), tile);
+    }
+}
+
+/// Checks a tile in native arithmetic, which alone has vectors; in the others too where compilers bear with it.
+fn check_tile(build: &Build, tile: Tile) {
+    let mut target = target();
+    target.shapes.contract = vec![ContractShape::Tiled { tile, cost: COST }];
+    let name = format!("{tile:?}");
+    run(build, Data::Small, &name, &target);
+    run(build, Data::Special, &name, &target);
+    if tile.rows * tile.columns == 1 {
+        check_on(build, Data::Special, &name, &target);
+    }
+}
+
+#[test]
+fn a_matrix_with_itself() {
+    // One buffer for both operands, in vectors of terms and, where the epilogue reads it too, in numbers.
+    for epilogue_reads in [false, true] {
+        let mut build = Build::new();
+        let a = build.input(DType::F32, &[20, 260]);
+        let y = build.output(DType::F32, &[20, 20]);
+        let lhs = build.access(a, &[(0, &[1, 0, 0]), (0, &[0, 0, 1])]);
+        let rhs = build.access(a, &[(0, &[0, 1, 0]), (0, &[0, 0, 1])]);
+        let own = build.access(a, &[(0, &[1, 0, 0]), (0, &[0, 1, 0])]);
+        let output = build.identity(y, 3);
+        let plain = |load| Lambda::identity(Arg::Load(load), DType::F32);
+        let epilogue = if epilogue_reads {
+            lambda(&[(Arg::Reduced(0), DType::F32), (Arg::Load(2), DType::F32)], |f, v| f.add(v[0], v[1]))
+        } else {
+            Lambda::identity(Arg::Reduced(0), DType::F32)
+        };
+        let (lhs_fn, rhs_fn, spec) = (plain(0), plain(1), ContractSpec::default());
+        let body = Body::Contract(Contract { batch: 0, rows: 1, columns: 1, lhs: lhs_fn, rhs: rhs_fn, spec, epilogue });
+        let loads = if epilogue_reads { vec![lhs, rhs, own] } else { vec![lhs, rhs] };
+        build.kernel(&[20, 20, 260], loads, body, output);
+        tiles().into_iter().for_each(|tile| check_tile(&build, tile));
     }
 }
 

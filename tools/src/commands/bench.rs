@@ -1,13 +1,18 @@
 //! `loomc bench`.
 
+mod kernels;
+
 use std::time::{Duration, Instant};
 
+use loom_runtime::artifact::Artifact;
+use loom_runtime::compare::compare;
 use loom_runtime::executor::tier::Tier;
-use loom_runtime::session::Session;
+use loom_runtime::session::{Device, Session, SessionOptions};
 use loom_runtime::tensors::Tensor;
 use serde::Serialize;
 
-use crate::cli::Bench;
+use self::kernels::{KernelTime, Peaks, kernel_times};
+use crate::cli::{Bench, DeviceArgs};
 use crate::failure::Failure;
 use crate::model::{self, Model, Seconds};
 use crate::progress::Progress;
@@ -35,8 +40,20 @@ struct Report<'a> {
     samples_per_second: f64,
     /// Float operations over the median.
     flops_per_second: f64,
+    /// Of a device with a clock: what a submission of nothing takes, by this machine's clock.
+    empty_seconds: Option<f64>,
+    /// Of a device with a clock: the kernels of one batch, in their order.
+    kernels: Option<Vec<KernelTime<'a>>>,
+    /// With --check: the device whose bits the output has, and whether it has them.
+    checked: Option<Check>,
     /// How long the parts before took; `run` is all runs together.
     seconds: Seconds,
+}
+
+#[derive(Serialize)]
+struct Check {
+    device: &'static str,
+    same: bool,
 }
 
 pub fn bench(args: &Bench) -> Result<(), Failure> {
@@ -49,37 +66,71 @@ pub fn bench(args: &Bench) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut times = measure(&mut session, &input, args.runs)?;
     model.times.run = begun.elapsed();
+    let peaks = Peaks { tflops: args.peak_tflops, gbs: args.peak_gbs };
+    let profiled = kernel_times(&mut session, model.artifact.program(), &slices, peaks)?;
     times.sort();
     let median = times[times.len() / 2];
     let min = times[0];
     let flops = flops::of_program(session.program()).saturating_mul(batches) as f64;
+    let (device, tier) = (session.device(), session.tier());
+    let checked = if args.check { Some(check(&model.artifact, session, &input, &args.device)?) } else { None };
+    let (empty, kernels) = profiled.unzip();
     let report = Report {
         network: &model.artifact.program().name,
-        device: session.device().name(),
-        tier: session.tier().map(Tier::name),
+        device: device.name(),
+        tier: tier.map(Tier::name),
         samples,
         runs: times.len(),
         median_seconds: median.as_secs_f64(),
         min_seconds: min.as_secs_f64(),
         samples_per_second: samples as f64 / median.as_secs_f64(),
         flops_per_second: flops / median.as_secs_f64(),
+        empty_seconds: empty.as_ref().map(Duration::as_secs_f64),
+        kernels,
+        checked,
         seconds: model.times.into(),
     };
+    let same = report.checked.as_ref().is_none_or(|check| check.same);
     if args.json {
-        return stdout::json("bench", &report);
+        stdout::json("bench", &report)?;
+    } else {
+        let mut text = format!(
+            "{} on {}: median {}, fastest {} of {} of {}\n{}samples/s, {}flop/s; code made in {}\n",
+            if report.network.is_empty() { "network" } else { report.network },
+            model::device_name(device, tier),
+            format::time(median),
+            format::time(min),
+            format::counted(report.runs as u64, "run"),
+            format::counted(samples, "sample"),
+            format::rate(report.samples_per_second),
+            format::rate(report.flops_per_second),
+            format::time(model.times.codegen),
+        );
+        if let Some(kernels) = &report.kernels {
+            text.push_str(&kernels::table(kernels));
+        }
+        if let Some(empty) = empty {
+            text.push_str(&format!("an empty submission: {}\n", format::time(empty)));
+        }
+        if let Some(Check { device, same }) = &report.checked {
+            let verdict = if *same { "the same bits as" } else { "OTHER BITS than" };
+            text.push_str(&format!("{verdict} the device {device}\n"));
+        }
+        stdout::print(&text)?;
     }
-    stdout::print(&format!(
-        "{} on {}: median {}, fastest {} of {} of {}\n{}samples/s, {}flop/s; code made in {}\n",
-        if report.network.is_empty() { "network" } else { report.network },
-        model::device_name(session.device(), session.tier()),
-        format::time(median),
-        format::time(min),
-        format::counted(report.runs as u64, "run"),
-        format::counted(samples, "sample"),
-        format::rate(report.samples_per_second),
-        format::rate(report.flops_per_second),
-        format::time(model.times.codegen),
-    ))
+    if same { Ok(()) } else { Err(Failure::No) }
+}
+
+/// Whether another device gives the same bits for all samples.
+fn check(artifact: &Artifact, session: Session, input: &[Tensor], args: &DeviceArgs) -> Result<Check, Failure> {
+    let device = match (session.device(), Device::default()) {
+        (Device::Cpu, _) => Device::Interp,
+        (_, device) => device,
+    };
+    let options = model::with_details(SessionOptions::on(device), &args.details);
+    let reference = Session::new(artifact, options)?;
+    let comparison = compare(&mut [reference, session], input, &mut |_, _| {})?;
+    Ok(Check { device: device.name(), same: comparison.difference.is_none() })
 }
 
 /// The times of repeated runs, the first left out; at least one.

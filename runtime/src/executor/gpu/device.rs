@@ -43,8 +43,9 @@ impl Context {
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("loom"),
-            // The tier strict needs them, the others do without.
-            required_features: adapter.features() & wgpu::Features::PASSTHROUGH_SHADERS,
+            // The tier strict needs the first and profiles the second; all else does without.
+            required_features: adapter.features()
+                & (wgpu::Features::PASSTHROUGH_SHADERS | wgpu::Features::TIMESTAMP_QUERY),
             required_limits: limits.clone(),
             ..wgpu::DeviceDescriptor::default()
         };

@@ -14,7 +14,7 @@ use super::memory::{Memory, Place};
 use super::open::GpuDevice;
 use super::trial::Trials;
 use crate::executor::tier::Tier;
-use crate::executor::{ExecuteError, Executor, WeightBits};
+use crate::executor::{ExecuteError, Executor, Profile, WeightBits};
 use crate::fp_env::FpEnv;
 
 /// A program made ready on a GPU: pipelines, weights, memory and staging buffers are made once.
@@ -73,6 +73,10 @@ impl Executor for GpuExecutor {
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
         // A software device may compute on this thread.
         FpEnv::run(|| self.ready.run(&self.device.context, inputs, outputs))
+    }
+
+    fn profile(&mut self, inputs: &[&[u32]]) -> Result<Option<Profile>, ExecuteError> {
+        FpEnv::run(|| self.ready.profile(&self.device.context, inputs))
     }
 
     fn trace(
@@ -163,7 +167,7 @@ impl Ready {
         context.scoped(|| {
             let mut encoder = encoder(context);
             self.encode_uploads(&mut encoder);
-            self.encode(&mut encoder, self.program.steps());
+            self.encode(&mut compute_pass(&mut encoder, None), self.program.steps());
             for download in &self.downloads {
                 let Staging { buffer, place, .. } = download;
                 encoder.copy_buffer_to_buffer(&place.buffer, place.offset, buffer, 0, place.bytes);
@@ -200,7 +204,7 @@ impl Ready {
             FpEnv::run(|| {
                 context.scoped(|| {
                     let mut encoder = encoder(context);
-                    self.encode(&mut encoder, [step.clone()]);
+                    self.encode(&mut compute_pass(&mut encoder, None), [step.clone()]);
                     context.queue.submit([encoder.finish()]);
                 })
             })?;
@@ -216,7 +220,7 @@ impl Ready {
     }
 
     /// Puts the inputs where the device will fetch them.
-    fn write_inputs(&mut self, context: &Context, inputs: &[&[u32]]) -> Result<(), ExecuteError> {
+    pub fn write_inputs(&mut self, context: &Context, inputs: &[&[u32]]) -> Result<(), ExecuteError> {
         let lengths = inputs.iter().map(|input| input.len());
         check_lengths("input", lengths, self.program.inputs().map(|(_, buffer)| buffer.shape.elements()))?;
         context.check()?;
@@ -233,10 +237,13 @@ impl Ready {
         Ok(())
     }
 
-    /// Encodes dispatches as one pass; wgpu puts the barriers between them.
-    fn encode(&self, encoder: &mut wgpu::CommandEncoder, steps: impl IntoIterator<Item = Step>) {
-        let mut pass = compute_pass(encoder);
-        let mut dispatch = |kernel: usize, index: u64| self.dispatches[kernel].encode(&mut pass, index);
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Encodes dispatches into a pass; wgpu puts the barriers between them.
+    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, steps: impl IntoIterator<Item = Step>) {
+        let mut dispatch = |kernel: usize, index: u64| self.dispatches[kernel].encode(pass, index);
         for step in steps {
             match step {
                 Step::Kernel(kernel) => dispatch(kernel, 0),
@@ -249,7 +256,7 @@ impl Ready {
         }
     }
 
-    fn encode_uploads(&self, encoder: &mut wgpu::CommandEncoder) {
+    pub fn encode_uploads(&self, encoder: &mut wgpu::CommandEncoder) {
         for Staging { buffer, place, .. } in &self.uploads {
             encoder.copy_buffer_to_buffer(buffer, 0, &place.buffer, place.offset, place.bytes);
         }
@@ -284,7 +291,7 @@ fn make_turns(context: &Context, program: &Program) -> Result<wgpu::Buffer, Exec
 }
 
 /// What lies in a place.
-fn fetch(context: &Context, place: &Place, bits: &mut Vec<u32>) -> Result<(), ExecuteError> {
+pub(super) fn fetch(context: &Context, place: &Place, bits: &mut Vec<u32>) -> Result<(), ExecuteError> {
     bits.clear();
     if place.bytes == 0 {
         return Ok(());
@@ -311,7 +318,7 @@ pub(super) fn run_alone(
 ) -> Result<(), ExecuteError> {
     context.scoped(|| {
         let mut encoder = encoder(context);
-        dispatch.encode(&mut compute_pass(&mut encoder), index);
+        dispatch.encode(&mut compute_pass(&mut encoder, None), index);
         context.queue.submit([encoder.finish()]);
     })?;
     fetch(context, place, bits)
@@ -387,11 +394,15 @@ pub(super) fn make_dispatches(
     Ok(dispatches)
 }
 
-fn compute_pass(encoder: &mut wgpu::CommandEncoder) -> wgpu::ComputePass<'_> {
-    encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("loom"), timestamp_writes: None })
+/// A compute pass, with timestamps before and after it where they are asked for.
+pub(super) fn compute_pass<'a>(
+    encoder: &'a mut wgpu::CommandEncoder,
+    timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
+) -> wgpu::ComputePass<'a> {
+    encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("loom"), timestamp_writes })
 }
 
-fn encoder(context: &Context) -> wgpu::CommandEncoder {
+pub(super) fn encoder(context: &Context) -> wgpu::CommandEncoder {
     context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("loom") })
 }
 

@@ -18,12 +18,13 @@ mod ladder;
 mod memory;
 mod open;
 mod probe;
+mod profile;
 mod trial;
 
 pub use super::tier::Tier;
 pub use adapter::{AdapterInfo, list_adapters};
 pub use executor::GpuExecutor;
 pub use ladder::{Refusal, TierReport};
-pub use loom_codegen_wgsl::{Arithmetic, Class, ContractShape, Limits, Quirks, Shapes, Target, Tile};
+pub use loom_codegen_wgsl::{Arithmetic, Class, ContractShape, Cost, Limits, Quirks, Shapes, Target, Tile};
 pub use open::{DeviceInfo, Examination, GpuDevice, GpuOptions, OpenError, Refused, examine};
 pub use probe::{Difference, Probe};

@@ -1,0 +1,208 @@
+//! One workgroup a row of at most one block, which stays in registers from stage to stage.
+//!
+//! An invocation has every so many terms of the row. What more than one function loads of them is loaded once, by all
+//! invocations together, and handed to the functions. Terms of an ordered sum go to workgroup memory, from where the
+//! 32 lanes add them in order; where the workgroup is the lanes, each has its own already.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use loom_ir::kernel::{Lambda, Reduce};
+use loom_ir::types::DType;
+
+use super::{BLOCK, LANES, Rows, StageFunction};
+use crate::error::Error;
+use crate::generate::Grid;
+use crate::index::unflatten;
+use crate::lambda::{Function, Module};
+use crate::target::Target;
+
+/// Terms that an invocation has, at best: enough loads at a time to wait for memory once.
+const TERMS: u64 = 8;
+/// Terms that an invocation has, at most: what it keeps of them must fit its registers.
+const MOST_TERMS: u64 = 16;
+/// Terms that a lane loads before it adds them.
+const AHEAD: u64 = 8;
+
+/// The invocations of a workgroup for rows of so many terms; `None` where this template does not do them.
+pub(super) fn size(terms: u64, target: &Target) -> Option<u32> {
+    let most = target.shapes.row;
+    if most < LANES || terms > BLOCK {
+        return None;
+    }
+    let size = terms.div_ceil(TERMS).next_power_of_two().clamp(LANES.into(), most.into()) as u32;
+    // The terms, and lanes of each of the three types.
+    let storage = 4 * (terms + 3 * u64::from(size));
+    let fits = terms.div_ceil(size.into()) <= MOST_TERMS && storage <= target.limits.workgroup_storage.into();
+    fits.then_some(size)
+}
+
+/// The loads along the row that more than one of a reduction's functions use.
+pub(super) fn shared_loads(reduce: &Reduce) -> BTreeSet<u32> {
+    let result = reduce.per_element.then_some(&reduce.result);
+    let mut uses: BTreeMap<u32, usize> = BTreeMap::new();
+    for lambda in reduce.stages.iter().map(|stage| &stage.input).chain(result) {
+        for load in lambda.loads().collect::<BTreeSet<u32>>() {
+            *uses.entry(load).or_default() += 1;
+        }
+    }
+    // What only the result of a whole row loads has no term to belong to.
+    let alone = |lambda: &Lambda| lambda.loads().collect::<BTreeSet<u32>>();
+    let outside = if reduce.per_element { BTreeSet::new() } else { alone(&reduce.result) };
+    uses.into_iter().filter(|(load, uses)| *uses > 1 && !outside.contains(load)).map(|(load, _)| load).collect()
+}
+
+pub(super) fn generate(
+    module: &mut Module<'_>,
+    rows: &Rows,
+    kept: &[(u32, Function)],
+    size: u32,
+    target: &Target,
+) -> Result<Grid, Error> {
+    let types: BTreeSet<DType> = rows.stages.iter().map(|stage| module.dtype(stage.input.result)).collect();
+    for dtype in &types {
+        module.text.line(format!("var<workgroup> lanes_{dtype}: array<{dtype}, {size}>;"));
+    }
+    let row = Row { rows, size };
+    if rows.stages.iter().any(|stage| row.is_staged(stage)) {
+        let dtype = module.dtype(DType::F32);
+        module.text.line(format!("var<workgroup> terms: array<{dtype}, {}>;", rows.terms));
+    }
+    module.text.line("");
+
+    let grid = Grid::new(module.kernel, rows.count(module.kernel), size, target)?;
+    grid.over_workgroups(module, "row");
+    let mut used: BTreeSet<usize> = kept.iter().flat_map(|(_, function)| function.axes.iter().copied()).collect();
+    used.extend(rows.used_axes(module));
+    unflatten(&mut module.text, "row", &module.kernel.axes, rows.row_axes.clone(), &used);
+    for (load, function) in kept {
+        let dtype = module.dtype(function.result);
+        for own in 0..row.own() {
+            module.text.line(format!("var l{load}_{own}: {dtype};"));
+        }
+    }
+    if !kept.is_empty() {
+        row.each(module, &kept.iter().map(|(_, function)| function).collect::<Vec<_>>(), &[], |module, own| {
+            for (load, function) in kept {
+                module.text.line(format!("l{load}_{own} = {};", function.call()));
+            }
+        });
+    }
+    for (number, stage) in rows.stages.iter().enumerate() {
+        module.text.open_scope();
+        row.stage(module, stage, kept);
+        module.text.close();
+        let lanes = stage.lanes(module);
+        module.text.line(format!("let r{number} = {lanes}[0];"));
+        // All have read the result before the next stage writes there.
+        if number + 1 < rows.stages.len() {
+            module.text.line("workgroupBarrier();");
+        }
+    }
+    if rows.per_element {
+        row.each(module, &[&rows.result], kept, |module, _| module.store(&rows.result.call(), rows.result.result));
+    } else {
+        module.text.open("if (local == 0u)");
+        rows.store(module, "0u", 1);
+        module.text.close();
+    }
+    module.text.close();
+    Ok(grid)
+}
+
+struct Row<'a> {
+    rows: &'a Rows,
+    /// Invocations of the workgroup.
+    size: u32,
+}
+
+impl Row<'_> {
+    /// How many terms an invocation has, at most.
+    fn own(&self) -> u32 {
+        self.rows.terms.div_ceil(self.size.into()) as u32
+    }
+
+    /// Whether the terms of a stage go through workgroup memory.
+    fn is_staged(&self, stage: &StageFunction) -> bool {
+        stage.is_ordered() && self.size > LANES
+    }
+
+    /// Writes statements for each of the invocation's terms, with the indices that functions need of it and what is
+    /// kept of it.
+    fn each(
+        &self,
+        module: &mut Module<'_>,
+        functions: &[&Function],
+        kept: &[(u32, Function)],
+        mut statements: impl FnMut(&mut Module<'_>, u32),
+    ) {
+        let terms = self.rows.terms;
+        let mut used: BTreeSet<usize> = functions.iter().flat_map(|function| function.axes.iter().copied()).collect();
+        used.extend(module.output_axes());
+        for own in 0..self.own() {
+            let first = own * self.size;
+            if u64::from(first + self.size) > terms {
+                module.text.open(format!("if (local + {first}u < {terms}u)"));
+            } else {
+                module.text.open_scope();
+            }
+            module.text.line(format!("let k = local + {first}u;"));
+            unflatten(&mut module.text, "k", &module.kernel.axes, self.rows.reduced_axes.clone(), &used);
+            for (load, _) in kept.iter().filter(|(load, _)| functions.iter().any(|function| function.takes(*load))) {
+                module.text.line(format!("let l{load} = l{load}_{own};"));
+            }
+            statements(module, own);
+            module.text.close();
+        }
+    }
+
+    /// Reduces the terms of a stage into the first lane.
+    fn stage(&self, module: &mut Module<'_>, stage: &StageFunction, kept: &[(u32, Function)]) {
+        let lanes = stage.lanes(module);
+        if self.is_staged(stage) {
+            self.each(module, &[&stage.input], kept, |module, _| {
+                module.text.line(format!("terms[k] = {};", stage.input.call()));
+            });
+            module.text.line("workgroupBarrier();");
+            module.text.open(format!("if (local < {LANES}u)"));
+            self.lane(module);
+            module.text.line(format!("{lanes}[local] = sum;"));
+            module.text.close();
+            stage.fold(module, "local", LANES);
+            return;
+        }
+        let empty = stage.empty(module);
+        let combined = stage.combine(module, "all", "term");
+        module.text.line(format!("var all = {empty};"));
+        self.each(module, &[&stage.input], kept, |module, _| {
+            module.text.line(format!("let term = {};", stage.input.call()));
+            module.text.line(format!("all = {combined};"));
+        });
+        module.text.line(format!("{lanes}[local] = all;"));
+        stage.fold(module, "local", self.size);
+    }
+
+    /// Adds a lane's terms into `sum`.
+    fn lane(&self, module: &mut Module<'_>) {
+        let terms = self.rows.terms;
+        let lanes = u64::from(LANES);
+        let whole = terms - terms % (lanes * AHEAD);
+        module.text.line(format!("var sum = {};", module.zero()));
+        if whole > 0 {
+            module.text.open(format!("for (var k = local; k < {whole}u; k += {}u)", lanes * AHEAD));
+            for ahead in 0..AHEAD {
+                module.text.line(format!("let term_{ahead} = terms[k + {}u];", ahead * lanes));
+            }
+            for ahead in 0..AHEAD {
+                let sum = module.add("sum", &format!("term_{ahead}"));
+                module.text.line(format!("sum = {sum};"));
+            }
+            module.text.close();
+        }
+        if whole < terms {
+            module.text.open(format!("for (var k = {whole}u + local; k < {terms}u; k += {LANES}u)"));
+            let sum = module.add("sum", "terms[k]");
+            module.text.line(format!("sum = {sum};"));
+            module.text.close();
+        }
+    }
+}
