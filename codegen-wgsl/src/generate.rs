@@ -126,6 +126,39 @@ impl Grid {
         }
     }
 
+    /// The grid whose invocations cover `items`, several each, and the statements that open `main`; `body` writes those
+    /// for one item, `flat` its number. An invocation's items are a workgroup apart: neighbours have neighbouring ones.
+    pub fn over_several_items(
+        module: &mut Module<'_>,
+        items: u64,
+        target: &Target,
+        mut body: impl FnMut(&mut Module<'_>),
+    ) -> Result<Grid, Error> {
+        let (size, several) = (target.shapes.workgroup, target.shapes.elements);
+        if several == 1 {
+            let grid = Grid::over_items(module, items, target)?;
+            body(module);
+            module.text.close();
+            return Ok(grid);
+        }
+        let grid = Grid::new(module.kernel, items.div_ceil((size * several).into()), size, target)?;
+        grid.over_workgroups(module, "number");
+        module.text.line(format!("let first = number * {}u + local;", size * several));
+        for item in 0..several {
+            let number = format!("first + {}u", item * size);
+            if items.is_multiple_of((size * several).into()) {
+                module.text.open_scope();
+            } else {
+                module.text.open(format!("if ({number} < {items}u)"));
+            }
+            module.text.line(format!("let flat = {number};"));
+            body(module);
+            module.text.close();
+        }
+        module.text.close();
+        Ok(grid)
+    }
+
     fn number(&self) -> String {
         if self.y > 1 { format!("(group.y * {}u + group.x)", self.x) } else { "group.x".to_string() }
     }

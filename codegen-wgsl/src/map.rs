@@ -1,4 +1,4 @@
-//! Maps: one invocation an element.
+//! Maps: an invocation has one element, or several.
 
 use loom_ir::kernel::Lambda;
 
@@ -12,10 +12,10 @@ pub(crate) fn generate(module: &mut Module<'_>, lambda: &Lambda, target: &Target
     let function = module.function("element", lambda, &[])?;
     let extents = &module.kernel.axes;
     let covered = module.covered(0..extents.len());
-    let grid = Grid::over_items(module, product(&extents[covered.clone()]), target)?;
     let used = module.output_axes().into_iter().chain(function.axes.iter().copied()).collect();
-    unflatten(&mut module.text, "flat", extents, covered, &used);
-    module.store(&function.call(), function.result);
-    module.text.close();
-    Ok(grid)
+    let items = product(&extents[covered.clone()]);
+    Grid::over_several_items(module, items, target, |module| {
+        unflatten(&mut module.text, "flat", extents, covered.clone(), &used);
+        module.store(&function.call(), function.result);
+    })
 }

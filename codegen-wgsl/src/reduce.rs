@@ -11,6 +11,7 @@
 //! Templates: [`serial`] gives a short row to one invocation, [`row`] one of up to a block to a workgroup, [`team`] any
 //! to a workgroup.
 
+mod hoist;
 mod row;
 mod serial;
 mod team;
@@ -18,7 +19,7 @@ mod team;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use loom_ir::kernel::{Kernel, Reduce, ReduceOp};
+use loom_ir::kernel::{Kernel, Lambda, Reduce, ReduceOp};
 use loom_ir::types::DType;
 
 use crate::error::Error;
@@ -26,6 +27,8 @@ use crate::generate::{Grid, product};
 use crate::index::unflatten;
 use crate::lambda::{Function, Module};
 use crate::target::Target;
+
+use self::hoist::{Hoisted, hoist};
 
 /// Terms of a block: the only spec that the verifier lets through.
 const BLOCK: u64 = 4096;
@@ -35,6 +38,8 @@ const LANES: u32 = 32;
 /// A reduction with its functions written.
 struct Rows {
     stages: Vec<StageFunction>,
+    /// What is computed before the elements of a row's result.
+    once: Vec<Once>,
     result: Function,
     per_element: bool,
     /// The axes of the rows.
@@ -46,8 +51,38 @@ struct Rows {
 }
 
 struct StageFunction {
+    /// What is computed before the terms of a row.
+    once: Vec<Once>,
     input: Function,
     op: ReduceOp,
+}
+
+/// A value that is the same for all terms of a row.
+struct Once {
+    /// It is called like a stage's result, by a number that no stage has.
+    number: usize,
+    function: Function,
+}
+
+/// Takes apart what a lambda computes once a row, writes the functions for it, and gives the rest. `types` are those of
+/// all stages' results and of what was taken apart before.
+fn once_a_row(module: &mut Module<'_>, lambda: &Lambda, types: &mut Vec<DType>) -> Result<(Vec<Once>, Lambda), Error> {
+    let Hoisted { parts, rest } = hoist(lambda, types.len() as u32)?;
+    let mut once = Vec::new();
+    for (part, dtype) in parts {
+        let number = types.len();
+        let function = module.function(&format!("once{number}"), &part, types)?;
+        types.push(dtype);
+        once.push(Once { number, function });
+    }
+    Ok((once, rest))
+}
+
+/// Declares what is computed once a row.
+fn declare(module: &mut Module<'_>, once: &[Once]) {
+    for Once { number, function } in once {
+        module.text.line(format!("let r{number} = {};", function.call()));
+    }
 }
 
 pub(crate) fn generate(module: &mut Module<'_>, reduce: &Reduce, target: &Target) -> Result<Grid, Error> {
@@ -62,16 +97,25 @@ pub(crate) fn generate(module: &mut Module<'_>, reduce: &Reduce, target: &Target
             kept.push((load, module.keep_load(load)?));
         }
     }
-    let mut stages: Vec<StageFunction> = Vec::new();
-    let mut reduced = Vec::new();
-    for (number, stage) in reduce.stages.iter().enumerate() {
-        let input = module.function(&format!("term{number}"), &stage.input, &reduced)?;
-        reduced.push(input.result);
-        stages.push(StageFunction { input, op: stage.op });
+    let mut types = Vec::new();
+    for stage in &reduce.stages {
+        types.push(stage.input.function.result_type().map_err(|error| Error::Invalid(error.to_string()))?);
     }
-    let result = module.function(if reduce.per_element { "element" } else { "result" }, &reduce.result, &reduced)?;
+    let mut stages: Vec<StageFunction> = Vec::new();
+    for (number, stage) in reduce.stages.iter().enumerate() {
+        let (once, rest) = once_a_row(module, &stage.input, &mut types)?;
+        let input = module.function(&format!("term{number}"), &rest, &types)?;
+        stages.push(StageFunction { once, input, op: stage.op });
+    }
+    let (once, result) = if reduce.per_element {
+        let (once, rest) = once_a_row(module, &reduce.result, &mut types)?;
+        (once, module.function("element", &rest, &types)?)
+    } else {
+        (Vec::new(), module.function("result", &reduce.result, &types)?)
+    };
     let rows = Rows {
         stages,
+        once,
         result,
         per_element: reduce.per_element,
         row_axes: module.covered(0..rows),
@@ -115,6 +159,7 @@ impl Rows {
 
     /// Stores the row's result, or its elements: those from `first` in steps of `step`.
     fn store(&self, module: &mut Module<'_>, first: &str, step: u32) {
+        declare(module, &self.once);
         if self.per_element {
             let terms = self.terms;
             module.text.open(format!("for (var k = {first}; k < {terms}u; k += {step}u)"));

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use loom_ir::kernel::{Lambda, Reduce};
 use loom_ir::types::DType;
 
-use super::{BLOCK, LANES, Rows, StageFunction};
+use super::{BLOCK, LANES, Rows, StageFunction, declare};
 use crate::error::Error;
 use crate::generate::Grid;
 use crate::index::unflatten;
@@ -89,6 +89,7 @@ pub(super) fn generate(
     }
     for (number, stage) in rows.stages.iter().enumerate() {
         module.text.open_scope();
+        declare(module, &stage.once);
         row.stage(module, stage, kept);
         module.text.close();
         let lanes = stage.lanes(module);
@@ -99,6 +100,7 @@ pub(super) fn generate(
         }
     }
     if rows.per_element {
+        declare(module, &rows.once);
         row.each(module, &[&rows.result], kept, |module, _| module.store(&rows.result.call(), rows.result.result));
     } else {
         module.text.open("if (local == 0u)");

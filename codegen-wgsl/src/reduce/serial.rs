@@ -1,6 +1,6 @@
 //! One invocation a row: for rows of at most one block.
 
-use super::{LANES, Rows, StageFunction};
+use super::{LANES, Rows, StageFunction, declare};
 use crate::error::Error;
 use crate::generate::Grid;
 use crate::lambda::Module;
@@ -10,6 +10,7 @@ pub(super) fn generate(module: &mut Module<'_>, rows: &Rows, target: &Target) ->
     let grid = Grid::over_items(module, rows.count(module.kernel), target)?;
     rows.row_indices(module, "flat");
     for (number, stage) in rows.stages.iter().enumerate() {
+        declare(module, &stage.once);
         if rows.terms == 0 {
             let empty = stage.empty(module);
             module.text.line(format!("let r{number} = {empty};"));

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use loom_ir::types::DType;
 
-use super::{BLOCK, LANES, Rows, StageFunction};
+use super::{BLOCK, LANES, Rows, StageFunction, declare};
 use crate::error::Error;
 use crate::generate::{Grid, limit};
 use crate::lambda::Module;
@@ -42,6 +42,7 @@ pub(super) fn generate(module: &mut Module<'_>, rows: &Rows, target: &Target) ->
     }
     for (number, stage) in rows.stages.iter().enumerate() {
         module.text.open_scope();
+        declare(module, &stage.once);
         if stage.is_ordered() {
             // How often sums must be made of sums until one is left.
             let mut level = 1;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use loom_codegen_wgsl::{
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::adapter::AdapterInfo;
 use super::ladder::Form;
+use super::pipelines::Pipelines;
 use crate::digest::hex;
 use crate::executor::ExecuteError;
 
@@ -24,6 +26,8 @@ pub(super) struct Context {
     pub limits: wgpu::Limits,
     /// What SPIR-V asks for.
     controls: Controls,
+    /// What the driver keeps of pipelines.
+    pipelines: Option<Pipelines>,
     /// The first fault that no error scope saw: the device is lost, or wgpu failed between two calls.
     fault: Arc<Mutex<Option<String>>>,
 }
@@ -38,14 +42,16 @@ pub(super) struct Pipeline {
 }
 
 impl Context {
-    /// Opens an adapter, in no tier yet.
-    pub fn open(adapter: &wgpu::Adapter, info: &AdapterInfo) -> Result<Context, String> {
+    /// Opens an adapter, in no tier yet. What the driver keeps of pipelines goes to a folder of the user's.
+    pub fn open(adapter: &wgpu::Adapter, info: &AdapterInfo, cache: Option<&Path>) -> Result<Context, String> {
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("loom"),
-            // The tier strict needs the first and profiles the second; all else does without.
+            // The tier strict needs the first, profiles the second, quick starts the third; all else does without.
             required_features: adapter.features()
-                & (wgpu::Features::PASSTHROUGH_SHADERS | wgpu::Features::TIMESTAMP_QUERY),
+                & (wgpu::Features::PASSTHROUGH_SHADERS
+                    | wgpu::Features::TIMESTAMP_QUERY
+                    | wgpu::Features::PIPELINE_CACHE),
             required_limits: limits.clone(),
             ..wgpu::DeviceDescriptor::default()
         };
@@ -77,7 +83,15 @@ impl Context {
                 storage_buffers: limits.max_storage_buffers_per_shader_stage,
             },
         );
-        Ok(Context { device, queue, target, limits, controls: Controls::ALL, fault })
+        let pipelines = Pipelines::open(&device, info, cache);
+        Ok(Context { device, queue, target, limits, controls: Controls::ALL, pipelines, fault })
+    }
+
+    /// Keeps what the driver has of pipelines for other processes.
+    pub fn keep_pipelines(&self) {
+        if let Some(pipelines) = &self.pipelines {
+            pipelines.keep();
+        }
     }
 
     /// From now on shaders are made in this form.
@@ -213,7 +227,7 @@ impl Context {
                     zero_initialize_workgroup_memory: false,
                     ..wgpu::PipelineCompilationOptions::default()
                 },
-                cache: None,
+                cache: self.pipelines.as_ref().map(Pipelines::cache),
             });
             Pipeline { pipeline, layout, turn }
         })

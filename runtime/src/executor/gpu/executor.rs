@@ -6,12 +6,13 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use loom_codegen_wgsl::{Arithmetic, Target, WgslKernel, generate};
+use loom_codegen_wgsl::{Arithmetic, Binding, Target, WgslKernel, generate};
 use loom_ir::kernel::{BufferKind, Program, Step, Verified};
 
 use super::device::{Context, Pipeline, Shader, check_limit, codegen_error};
 use super::memory::{Memory, Place};
 use super::open::GpuDevice;
+use super::parallel;
 use super::trial::Trials;
 use crate::executor::tier::Tier;
 use crate::executor::{ExecuteError, Executor, Profile, WeightBits};
@@ -133,6 +134,7 @@ impl Ready {
         let kernels = generate(&program, target).map_err(codegen_error)?;
         let memory = Memory::new(context, &program)?;
         let dispatches = make_dispatches(context, &program, &memory, &kernels, target.arithmetic)?;
+        context.keep_pipelines();
         if let Some(trials) = trials {
             trials.run(context, &program, &memory, &dispatches)?;
         }
@@ -338,7 +340,7 @@ impl Dispatch {
     }
 }
 
-/// Makes the pipelines, one for kernels whose shaders are the same, and binds the buffers.
+/// Makes the pipelines, one for kernels whose shaders are the same, and binds the buffers. All processors take part.
 pub(super) fn make_dispatches(
     context: &Context,
     program: &Program,
@@ -347,27 +349,30 @@ pub(super) fn make_dispatches(
     arithmetic: Arithmetic,
 ) -> Result<Vec<Dispatch>, ExecuteError> {
     let turns = make_turns(context, program)?;
-    let mut pipelines: BTreeMap<(Shader, Vec<bool>), Pipeline> = BTreeMap::new();
+    let shaders = parallel::each(kernels, |kernel| context.shader(kernel, arithmetic))?;
+    // Temporary buffers are ranges of an arena that the same kernel may write: see the code generator's documentation of
+    // memory.
+    let read_only = |kernel: &WgslKernel| -> Vec<bool> {
+        let temporary = |binding: &Binding| program.buffer(binding.buffer).kind == BufferKind::Temp;
+        kernel.bindings.iter().map(|binding| binding.read_only && !temporary(binding)).collect()
+    };
+    let keys: Vec<(Shader, Vec<bool>)> =
+        shaders.into_iter().zip(kernels).map(|(shader, kernel)| (shader, read_only(kernel))).collect();
+    let mut distinct: BTreeMap<&(Shader, Vec<bool>), &WgslKernel> = BTreeMap::new();
+    for (key, kernel) in keys.iter().zip(kernels) {
+        distinct.entry(key).or_insert(kernel);
+    }
+    let distinct: Vec<_> = distinct.into_iter().collect();
+    let made = parallel::each(&distinct, |((shader, read_only), kernel)| {
+        let begun = Instant::now();
+        let pipeline = context.pipeline(kernel, shader, read_only)?;
+        tracing::debug!(kernel = kernel.name, time = ?begun.elapsed(), "pipeline");
+        Ok(pipeline)
+    })?;
+    let pipelines: BTreeMap<_, _> = distinct.iter().map(|(key, _)| *key).zip(&made).collect();
     let mut dispatches = Vec::with_capacity(kernels.len());
-    for kernel in kernels {
-        // Temporary buffers are ranges of an arena that the same kernel may write: see the code generator's
-        // documentation of memory.
-        let read_only: Vec<bool> = kernel
-            .bindings
-            .iter()
-            .map(|binding| binding.read_only && program.buffer(binding.buffer).kind != BufferKind::Temp)
-            .collect();
-        let key = (context.shader(kernel, arithmetic)?, read_only);
-        let digest = key.0.digest();
-        let Pipeline { pipeline, layout, turn } = match pipelines.get(&key) {
-            Some(pipeline) => pipeline.clone(),
-            None => {
-                let begin = Instant::now();
-                let pipeline = context.pipeline(kernel, &key.0, &key.1)?;
-                tracing::debug!(kernel = kernel.name, time = ?begin.elapsed(), "pipeline");
-                pipelines.entry(key).or_insert(pipeline).clone()
-            }
-        };
+    for (kernel, key) in kernels.iter().zip(&keys) {
+        let Pipeline { pipeline, layout, turn } = pipelines[key];
         let entries: Vec<wgpu::BindGroupEntry<'_>> = kernel
             .bindings
             .iter()
@@ -377,9 +382,9 @@ pub(super) fn make_dispatches(
                 resource: memory.place(binding.buffer).binding(),
             })
             .collect();
-        let descriptor = wgpu::BindGroupDescriptor { label: Some(&kernel.name), layout: &layout, entries: &entries };
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(&kernel.name), layout, entries: &entries };
         let bindings = context.scoped(|| context.device.create_bind_group(&descriptor))?;
-        let turn = match &turn {
+        let turn = match turn {
             None => None,
             Some(layout) => {
                 let index = wgpu::BufferBinding { buffer: &turns, offset: 0, size: wgpu::BufferSize::new(16) };
@@ -389,6 +394,7 @@ pub(super) fn make_dispatches(
                 Some(context.scoped(|| context.device.create_bind_group(&descriptor))?)
             }
         };
+        let (pipeline, digest) = (pipeline.clone(), key.0.digest());
         dispatches.push(Dispatch { pipeline, bindings, workgroups: kernel.workgroups, turn, digest });
     }
     Ok(dispatches)

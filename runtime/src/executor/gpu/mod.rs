@@ -17,6 +17,8 @@ mod float_controls;
 mod ladder;
 mod memory;
 mod open;
+mod parallel;
+mod pipelines;
 mod probe;
 mod profile;
 mod trial;

@@ -28,7 +28,8 @@ pub struct GpuOptions {
     pub adapter: Option<String>,
     /// The tier; left out, the first of [`Tier::ALL`] that holds.
     pub tier: Option<Tier>,
-    /// The folder in which certificates are kept, so that a device is not probed every time; left out, it is.
+    /// The folder in which certificates and pipelines are kept, so that a device is not probed every time and kernels are
+    /// not compiled again; left out, they are.
     pub cache: Option<PathBuf>,
 }
 
@@ -81,7 +82,7 @@ impl GpuDevice {
         for adapter in adapter::adapters(options.adapter.as_deref()) {
             let info = adapter::describe(&adapter);
             let name = info.name.clone();
-            let climbed = Opened::new(&adapter, info).map(|mut opened| {
+            let climbed = Opened::new(&adapter, info, options).map(|mut opened| {
                 let reports = climb(&mut opened, &options.tiers(), &certificates);
                 (opened, reports)
             });
@@ -196,7 +197,7 @@ fn examine_all(options: &GpuOptions) -> Vec<Examination> {
     let adapters = adapter::adapters(options.adapter.as_deref());
     let one = |adapter: &wgpu::Adapter| {
         let info = adapter::describe(adapter);
-        let tiers = Opened::new(adapter, info.clone()).map(|mut opened| {
+        let tiers = Opened::new(adapter, info.clone(), options).map(|mut opened| {
             let report = |tier| stand(&mut opened, tier, &certificates, Ask::Afresh);
             options.tiers().into_iter().map(report).collect()
         });
@@ -212,8 +213,8 @@ struct Opened {
 }
 
 impl Opened {
-    fn new(adapter: &wgpu::Adapter, info: AdapterInfo) -> Result<Opened, String> {
-        Ok(Opened { context: Context::open(adapter, &info)?, info })
+    fn new(adapter: &wgpu::Adapter, info: AdapterInfo, options: &GpuOptions) -> Result<Opened, String> {
+        Ok(Opened { context: Context::open(adapter, &info, options.cache.as_deref())?, info })
     }
 }
 
