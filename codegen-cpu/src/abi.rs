@@ -41,6 +41,8 @@ pub struct Microkernel {
     pub mr: u32,
     /// Columns of a tile: elements of a wide panel for each `k`.
     pub nr: u32,
+    /// Elements of one of its vectors.
+    pub lanes: u32,
     /// The code.
     pub code: MicrokernelFn,
 }

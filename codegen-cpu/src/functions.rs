@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cranelift_codegen::ir::{
-    AbiParam, ExtFuncData, ExternalName, FuncRef, Function, InstBuilder, Signature, UserExternalName, UserFuncName,
-    Value, types,
-};
+use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, UserFuncName, Value, types};
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use loom_ir::kernel::{Body, Kernel, Program};
@@ -15,8 +12,10 @@ use crate::emit::contract::{ContractPlan, Functions, Side};
 use crate::emit::gather::GatherPlan;
 use crate::emit::map::MapPlan;
 use crate::emit::reduce::ReducePlan;
+use crate::emit::wide::WideFunctions;
 use crate::emit::{Gen, flags, micro};
 use crate::error::Error;
+use crate::wide::{Isa, Pool};
 
 /// How a kernel will be computed.
 #[derive(Debug)]
@@ -28,13 +27,18 @@ enum KernelPlan {
 }
 
 impl KernelPlan {
-    fn new(program: &Program, kernel: &Kernel, microkernels: &[Microkernel]) -> Result<KernelPlan, Error> {
+    fn new(
+        program: &Program,
+        kernel: &Kernel,
+        microkernels: &[Microkernel],
+        wide: &mut Pool,
+    ) -> Result<KernelPlan, Error> {
         Ok(match &kernel.body {
-            Body::Map(lambda) => KernelPlan::Map(MapPlan::new(program, kernel, lambda)?),
-            Body::Reduce(reduce) => KernelPlan::Reduce(ReducePlan::new(program, kernel, reduce)?),
+            Body::Map(lambda) => KernelPlan::Map(MapPlan::new(program, kernel, lambda, wide)?),
+            Body::Reduce(reduce) => KernelPlan::Reduce(ReducePlan::new(program, kernel, reduce, wide)?),
             Body::Gather(gather) => KernelPlan::Gather(GatherPlan::new(program, kernel, gather)?),
             Body::Contract(contract) => {
-                KernelPlan::Contract(Box::new(ContractPlan::new(program, kernel, contract, microkernels)?))
+                KernelPlan::Contract(Box::new(ContractPlan::new(program, kernel, contract, microkernels, wide)?))
             }
         })
     }
@@ -67,8 +71,10 @@ pub(crate) struct Unit {
     /// What it's for, in the words of the program.
     pub comment: String,
     pub visibility: Visibility,
-    /// For an imported function, only the signature is meant.
+    /// For an imported function, and for one with code of its own, only the signature is meant.
     pub function: Function,
+    /// Code that isn't Cranelift's.
+    pub code: Option<Vec<u8>>,
 }
 
 /// Where a kernel's functions stand in the list.
@@ -86,16 +92,24 @@ pub(crate) struct Module {
     pub kernels: Vec<KernelUnits>,
 }
 
+/// What functions may use besides Cranelift's instructions. Without any of it they run anywhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Extras<'a> {
+    pub microkernels: &'a [Microkernel],
+    pub wide: Option<Isa>,
+}
+
 /// Generates all functions of a program.
 pub(crate) fn generate(
     program: &Program,
-    microkernels: &[Microkernel],
+    Extras { microkernels, wide }: Extras<'_>,
     config: TargetFrontendConfig,
     colocated: bool,
 ) -> Result<Module, Error> {
+    let mut wide = Pool::new(wide);
     let mut plans = Vec::new();
     for kernel in &program.kernels {
-        plans.push(KernelPlan::new(program, kernel, microkernels)?);
+        plans.push(KernelPlan::new(program, kernel, microkernels, &mut wide)?);
     }
     let mut shapes: BTreeSet<(u64, u64)> = BTreeSet::new();
     let mut count = 0;
@@ -106,7 +120,8 @@ pub(crate) fn generate(
             count += 2;
         }
     }
-    let mut writer = Writer { context: FunctionBuilderContext::new(), config, colocated };
+    let first_wide = count + shapes.len();
+    let mut writer = Writer { context: FunctionBuilderContext::new(), config, colocated, first_wide };
     let (mut units, mut kernels) = (Vec::new(), Vec::new());
     for (number, (kernel, plan)) in program.kernels.iter().zip(&plans).enumerate() {
         let name = format!("loom_kernel_{number}");
@@ -121,19 +136,25 @@ pub(crate) fn generate(
                 let by_side = |side| if side == Side::Narrow { narrow } else { wide };
                 pack = Some(by_side(plan.panels));
                 let function = writer.contract_kernel(&name, kernel, plan, &layout, by_side(plan.other()), micro);
-                units.push(Unit { name: name.clone(), comment, visibility: Visibility::Exported, function });
+                units.push(Unit {
+                    name: name.clone(),
+                    comment,
+                    visibility: Visibility::Exported,
+                    function,
+                    code: None,
+                });
                 for (side, word) in [(Side::Narrow, "narrow"), (Side::Wide, "wide")] {
                     let is_panels = plan.panels == side;
                     let name = format!("{name}_pack_{word}");
                     let function = writer.pack(&name, kernel, plan, side);
                     let comment = format!("kernel \"{}\" {word} operand", kernel.name);
                     let visibility = if is_panels { Visibility::Exported } else { Visibility::Local };
-                    units.push(Unit { name, comment, visibility, function });
+                    units.push(Unit { name, comment, visibility, function, code: None });
                 }
             }
             KernelPlan::Map(_) | KernelPlan::Reduce(_) | KernelPlan::Gather(_) => {
                 let function = writer.kernel(&name, kernel, plan, &layout);
-                units.push(Unit { name, comment, visibility: Visibility::Exported, function });
+                units.push(Unit { name, comment, visibility: Visibility::Exported, function, code: None });
             }
         }
         kernels.push(KernelUnits { layout, entry, pack });
@@ -143,7 +164,13 @@ pub(crate) fn generate(
         let name = format!("loom_micro_{mr}x{nr}");
         let function = writer.microkernel(&name, (mr, nr));
         let visibility = external.map_or(Visibility::Local, Visibility::Imported);
-        units.push(Unit { name, comment: "microkernel".to_string(), visibility, function });
+        units.push(Unit { name, comment: "microkernel".to_string(), visibility, function, code: None });
+    }
+    for (number, code) in wide.into_codes().enumerate() {
+        let name = format!("loom_wide_{number}");
+        let function = Function::with_name_signature(UserFuncName::testcase(&name), wide_signature());
+        let (comment, visibility) = ("wide function".to_string(), Visibility::Local);
+        units.push(Unit { name, comment, visibility, function, code: Some(code) });
     }
     Ok(Module { units, kernels })
 }
@@ -152,6 +179,15 @@ struct Writer {
     context: FunctionBuilderContext,
     config: TargetFrontendConfig,
     colocated: bool,
+    /// The number of the first wide function.
+    first_wide: usize,
+}
+
+/// See [`crate::wide`].
+pub(crate) fn wide_signature() -> Signature {
+    let mut signature = Signature::new(CallConv::SystemV);
+    signature.params.extend([AbiParam::new(types::I64); 4]);
+    signature
 }
 
 impl Writer {
@@ -171,7 +207,8 @@ impl Writer {
         b.seal_block(entry);
         let params = b.block_params(entry);
         let params = [params[0], params[1], params[2], params[3]];
-        let mut g = Gen { b, buffers: Vec::new() };
+        let wide = WideFunctions { first: self.first_wide, colocated: self.colocated };
+        let mut g = Gen { b, buffers: Vec::new(), wide };
         for slot in 0..slots {
             // The table is the caller's and doesn't change during the call.
             let address = g.b.ins().load(types::I64, flags().with_readonly(), params[0], slot as i32 * 8);
@@ -210,11 +247,7 @@ impl Writer {
                 return;
             }
             let signature = g.b.import_signature(signature);
-            let mut import = |unit: usize| -> FuncRef {
-                let name = UserExternalName { namespace: 0, index: unit as u32 };
-                let name = ExternalName::user(g.b.func.declare_imported_user_function(name));
-                g.b.import_function(ExtFuncData { name, signature, colocated, patchable: false })
-            };
+            let mut import = |unit: usize| g.import(unit, signature, colocated);
             let functions = Functions { pack: import(pack), microkernel: import(microkernel) };
             let panels = g.buffers[slots];
             plan.emit(g, (table, panels), (begin, end), scratch, functions);

@@ -3,25 +3,30 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::wide::Isa;
+
 /// Instructions that code keeps to. No level changes a bit: tests run each that the processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// What every supported processor of the architecture has: see [`Target::Triple`](crate::Target::Triple). All code
     /// comes from Cranelift.
     Portable,
-    /// x86-64-v3, with microkernels in AVX2.
+    /// x86-64-v3, with microkernels and elementwise code in AVX2.
     Avx2,
+    /// x86-64-v4, with microkernels and elementwise code in AVX-512.
+    Avx512,
 }
 
 impl Level {
     /// Every level, the least first.
-    pub const ALL: [Level; 2] = [Level::Portable, Level::Avx2];
+    pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
 
     /// The name that users give.
     pub const fn name(self) -> &'static str {
         match self {
             Level::Portable => "portable",
             Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
         }
     }
 
@@ -30,7 +35,22 @@ impl Level {
         match self {
             Level::Portable => true,
             Level::Avx2 => has_x86_64_v3(),
+            Level::Avx512 => has_x86_64_v3() && has_avx512(),
         }
+    }
+
+    /// The vectors of elementwise code of our own, beyond Cranelift's.
+    pub(crate) fn wide(self) -> Option<Isa> {
+        match self {
+            Level::Portable => None,
+            Level::Avx2 => Some(Isa::Avx2),
+            Level::Avx512 => Some(Isa::Avx512),
+        }
+    }
+
+    /// The highest level that this processor has.
+    pub fn best() -> Level {
+        Level::ALL.into_iter().rfind(|level| level.is_available()).unwrap_or(Level::Portable)
     }
 }
 
@@ -42,8 +62,20 @@ fn has_x86_64_v3() -> bool {
     vectors && integers
 }
 
+/// What x86-64-v4 adds.
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl")
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 fn has_x86_64_v3() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512() -> bool {
     false
 }
 
@@ -55,7 +87,7 @@ impl fmt::Display for Level {
 
 /// Not the name of a level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no level `{0}`, only `portable` and `avx2`")]
+#[error("there is no level `{0}`, only `portable`, `avx2` and `avx512`")]
 pub struct UnknownLevel(pub String);
 
 impl FromStr for Level {

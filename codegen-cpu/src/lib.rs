@@ -8,6 +8,9 @@
 //! - Cranelift never fuses a product and a sum, and floats are converted and compared by instructions that are LN1's for
 //!   all operands;
 //! - the order of every sum is LN1's (`emit::sum`, `emit::micro`);
+//! - code in memory has wider vectors than Cranelift's where the processor has them: microkernels of contractions
+//!   ([`simd`]), and functions over neighbouring elements from a small compiler of our own (`wide`). Each scalar operation is
+//!   one IEEE or integer instruction there too, or a short exact sequence;
 //! - memory is touched only where guards hold, which with the verifier's proof makes bounds checks unnecessary.
 
 pub mod abi;
@@ -20,6 +23,7 @@ pub mod simd;
 mod target;
 mod text;
 mod view;
+mod wide;
 
 pub use error::Error;
 pub use jit::{JitProgram, KernelCode, Options, compile};
@@ -31,6 +35,6 @@ use loom_ir::kernel::Verified;
 
 /// What callers of each kernel of [`emit_object`]'s file must know.
 pub fn layouts(program: &Verified) -> Result<Vec<abi::KernelLayout>, Error> {
-    let module = functions::generate(program, &[], functions::neutral_config(), true)?;
+    let module = functions::generate(program, functions::Extras::default(), functions::neutral_config(), true)?;
     Ok(module.kernels.into_iter().map(|kernel| kernel.layout).collect())
 }

@@ -1,90 +1,138 @@
 //! Microkernels with wider vectors than Cranelift has, written with `std::arch` and chosen when a program is loaded.
 //!
 //! They read the same panels as the generated microkernel and give the same bits: each lane is one element of the tile,
-//! and its products and sums are rounded one by one in the same order. See [`Microkernel`] for the contract.
+//! and its products and sums are rounded one by one in the same order. See [`Microkernel`] for the contract. Which of a
+//! level's shapes a contraction takes is decided in `emit::contract`.
 
 use crate::abi::Microkernel;
+use crate::level::Level;
 
-/// The microkernels that this processor can run, the best first; none where the generated one is the best there is.
-pub fn microkernels() -> Vec<Microkernel> {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        return vec![Microkernel { mr: x86::MR as u32, nr: x86::NR as u32, code: x86::avx2_4x16 }];
+/// The microkernels of a level; none where the generated one is the best there is.
+pub fn microkernels(level: Level) -> Vec<Microkernel> {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 if level.is_available() => avx2::microkernels(),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 if level.is_available() => avx512::microkernels(),
+        _ => Vec::new(),
     }
-    Vec::new()
 }
 
+/// The microkernels over one kind of vector.
 #[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{
-        __m256, _mm256_add_ps, _mm256_broadcast_ss, _mm256_loadu_ps, _mm256_mul_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+macro_rules! microkernels_over {
+    (
+        $module:ident: $vector:ident of $lanes:literal with $feature:literal,
+        $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $mul:ident,
+        shapes $(($mr:literal, $vectors:literal)),+
+    ) => {
+        mod $module {
+            use std::arch::x86_64::{$add, $load, $mul, $splat, $store, $vector, $zero};
+
+            use crate::abi::Microkernel;
+
+            const LANES: usize = $lanes;
+            /// LN1's chunk.
+            const CHUNK: usize = 256;
+
+            pub fn microkernels() -> Vec<Microkernel> {
+                vec![$(Microkernel {
+                    mr: $mr,
+                    nr: $vectors * $lanes,
+                    lanes: $lanes,
+                    code: tile::<$mr, $vectors>,
+                }),+]
+            }
+
+            /// # Safety
+            /// The processor has the feature; `narrow` leads to `length · MR` floats, `wide` to `length · V · LANES`, and
+            /// `tile` to `MR · V · LANES` that nobody else uses.
+            #[target_feature(enable = $feature)]
+            unsafe extern "C" fn tile<const MR: usize, const V: usize>(
+                length: u64,
+                narrow: *const f32,
+                wide: *const f32,
+                tile: *mut f32,
+            ) {
+                let length = length as usize;
+                let mut begin = 0;
+                loop {
+                    let end = length.min(begin + CHUNK);
+                    let mut sums = [[$zero(); V]; MR];
+                    for k in begin..end {
+                        // SAFETY: k < length.
+                        unsafe { step(&mut sums, narrow.add(k * MR), wide.add(k * V * LANES)) };
+                    }
+                    // SAFETY: the caller's tile. The first chunk's sums are the tile, also where there's no term at all.
+                    unsafe { finish(&sums, tile, begin == 0) };
+                    begin = end;
+                    if begin >= length {
+                        return;
+                    }
+                }
+            }
+
+            /// `sums + narrow · wide`, product and sum rounded: Rust never fuses them.
+            ///
+            /// # Safety
+            /// The pointers lead to `MR` and `V · LANES` floats.
+            #[target_feature(enable = $feature)]
+            #[inline]
+            unsafe fn step<const MR: usize, const V: usize>(
+                sums: &mut [[$vector; V]; MR],
+                narrow: *const f32,
+                wide: *const f32,
+            ) {
+                let mut vectors = [$zero(); V];
+                for (j, vector) in vectors.iter_mut().enumerate() {
+                    // SAFETY: j < V, the caller's promise.
+                    *vector = unsafe { $load(wide.add(j * LANES)) };
+                }
+                for (i, row) in sums.iter_mut().enumerate() {
+                    // SAFETY: i < MR, the caller's promise.
+                    let factor = $splat(unsafe { *narrow.add(i) });
+                    for (sum, vector) in row.iter_mut().zip(vectors) {
+                        *sum = $add(*sum, $mul(factor, vector));
+                    }
+                }
+            }
+
+            /// # Safety
+            /// The tile has `MR · V · LANES` floats.
+            #[target_feature(enable = $feature)]
+            #[inline]
+            unsafe fn finish<const MR: usize, const V: usize>(
+                sums: &[[$vector; V]; MR],
+                tile: *mut f32,
+                first: bool,
+            ) {
+                for (i, &sum) in sums.iter().flatten().enumerate() {
+                    // SAFETY: i < MR · V, the caller's promise.
+                    unsafe {
+                        let place = tile.add(i * LANES);
+                        let total = if first { sum } else { $add($load(place), sum) };
+                        $store(place, total);
+                    }
+                }
+            }
+        }
     };
-
-    pub const MR: usize = 4;
-    pub const NR: usize = 16;
-    /// Vectors in a row of the tile.
-    const VECTORS: usize = NR / 8;
-    /// LN1's chunk.
-    const CHUNK: usize = 256;
-
-    /// 8 accumulators: with the latency of an addition at 4 cycles and two additions a cycle, enough to never wait.
-    ///
-    /// # Safety
-    /// The processor has AVX2; `narrow` leads to `length · 4` floats, `wide` to `length · 16`, and `tile` to 64 that
-    /// nobody else uses.
-    #[target_feature(enable = "avx2")]
-    pub unsafe extern "C" fn avx2_4x16(length: u64, narrow: *const f32, wide: *const f32, tile: *mut f32) {
-        let length = length as usize;
-        let mut begin = 0;
-        loop {
-            let end = length.min(begin + CHUNK);
-            let mut sums = [[_mm256_setzero_ps(); VECTORS]; MR];
-            for k in begin..end {
-                // SAFETY: k < length.
-                unsafe { step(&mut sums, narrow.add(k * MR), wide.add(k * NR)) };
-            }
-            // SAFETY: the tile's 64 floats. The first chunk's sums are the tile, also where there's no term at all.
-            unsafe { finish(&sums, tile, begin == 0) };
-            begin = end;
-            if begin >= length {
-                return;
-            }
-        }
-    }
-
-    /// `sums + narrow · wide`, product and sum rounded: there's no fused operation in AVX2, and Rust never makes one.
-    ///
-    /// # Safety
-    /// The pointers lead to 4 and 16 floats.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    unsafe fn step(sums: &mut [[__m256; VECTORS]; MR], narrow: *const f32, wide: *const f32) {
-        // SAFETY: the caller's promise.
-        let vectors = unsafe { [_mm256_loadu_ps(wide), _mm256_loadu_ps(wide.add(8))] };
-        for (i, row) in sums.iter_mut().enumerate() {
-            // SAFETY: i < 4.
-            let factor = _mm256_broadcast_ss(unsafe { &*narrow.add(i) });
-            for (sum, vector) in row.iter_mut().zip(vectors) {
-                *sum = _mm256_add_ps(*sum, _mm256_mul_ps(factor, vector));
-            }
-        }
-    }
-
-    /// # Safety
-    /// The tile has 64 floats.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    unsafe fn finish(sums: &[[__m256; VECTORS]; MR], tile: *mut f32, first: bool) {
-        for (i, &sum) in sums.iter().flatten().enumerate() {
-            // SAFETY: the place is i · 8 < 64, the caller's promise.
-            unsafe {
-                let place = tile.add(i * 8);
-                let total = if first { sum } else { _mm256_add_ps(_mm256_loadu_ps(place), sum) };
-                _mm256_storeu_ps(place, total);
-            }
-        }
-    }
 }
+
+// The largest shape keeps its sums, one row of the wide panel and a product in the 16 registers of AVX2, or the 32 of
+// AVX-512, and has enough sums to hide the latency of an addition.
+#[cfg(target_arch = "x86_64")]
+microkernels_over!(
+    avx2: __m256 of 8 with "avx2",
+    _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_mul_ps,
+    shapes (4, 2), (4, 1), (2, 4), (2, 1), (1, 8), (1, 4), (1, 2), (1, 1)
+);
+#[cfg(target_arch = "x86_64")]
+microkernels_over!(
+    avx512: __m512 of 16 with "avx512f",
+    _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_mul_ps,
+    shapes (8, 2), (8, 1), (4, 4), (4, 2), (4, 1), (2, 4), (2, 2), (2, 1), (1, 8), (1, 4), (1, 2), (1, 1)
+);
 
 #[cfg(test)]
 mod tests {
@@ -103,7 +151,7 @@ mod tests {
                 _ => f32::from_bits((state & 0x807f_ffff) | (120 + (state >> 24) % 12) << 23),
             }
         };
-        for kernel in microkernels() {
+        for kernel in Level::ALL.into_iter().flat_map(microkernels) {
             let (mr, nr) = (kernel.mr as usize, kernel.nr as usize);
             for length in [0, 1, 2, 5, 255, 256, 257, 512, 600] {
                 let narrow: Vec<f32> = (0..length * mr).map(|_| random()).collect();
@@ -116,7 +164,7 @@ mod tests {
                     let pairs = (0..length).map(|k| (narrow[k * mr + i], wide[k * nr + j]));
                     let expected = contract(pairs, ContractSpec::default());
                     let same = found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
-                    assert!(same, "{i} {j} of length {length}: {found}, not {expected}");
+                    assert!(same, "{mr}x{nr}, {i} {j} of length {length}: {found}, not {expected}");
                 }
             }
         }

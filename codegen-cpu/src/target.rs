@@ -42,6 +42,7 @@ pub(crate) fn isa_of_level(triple: &str, level: Level, form: Form) -> Result<Own
         Level::Portable if triple.starts_with("x86_64") => Some("x86-64-v2"),
         Level::Portable => None,
         Level::Avx2 => Some("x86-64-v3"),
+        Level::Avx512 => Some("x86-64-v4"),
     };
     if let Some(preset) = preset {
         builder.enable(preset).map_err(|error| fail(&error))?;

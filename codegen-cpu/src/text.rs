@@ -9,13 +9,13 @@ use loom_fp_env::FpEnv;
 use loom_ir::kernel::Verified;
 
 use crate::error::Error;
-use crate::functions::{self, Visibility};
+use crate::functions::{self, Extras, Visibility};
 use crate::jit::{define, internal, libcall_name};
 use crate::target::{Form, Target, isa};
 
 /// All functions of a program in Cranelift's IR, before its optimiser. The text depends on the program alone.
 pub fn emit_clif(program: &Verified) -> Result<String, Error> {
-    let module = functions::generate(program, &[], functions::neutral_config(), true)?;
+    let module = functions::generate(program, Extras::default(), functions::neutral_config(), true)?;
     let mut text = String::new();
     for (number, unit) in module.units.iter().enumerate() {
         let gap = if number > 0 { "\n" } else { "" };
@@ -34,7 +34,7 @@ pub fn emit_asm(program: &Verified, target: &Target) -> Result<String, Error> {
 
 fn assembly(program: &Verified, target: &Target) -> Result<String, Error> {
     let isa = isa(target, Form::Object)?;
-    let module = functions::generate(program, &[], isa.frontend_config(), true)?;
+    let module = functions::generate(program, Extras::default(), isa.frontend_config(), true)?;
     let mut text = format!("; {}\n", isa.triple());
     for (number, unit) in module.units.iter().enumerate() {
         let _ = writeln!(text, "\n; u0:{number} {}\n{}:", unit.comment, unit.name);
@@ -57,7 +57,7 @@ pub fn emit_object(program: &Verified, target: &Target) -> Result<Vec<u8>, Error
 
 fn object(program: &Verified, target: &Target) -> Result<Vec<u8>, Error> {
     let isa = isa(target, Form::Object)?;
-    let module = functions::generate(program, &[], isa.frontend_config(), true)?;
+    let module = functions::generate(program, Extras::default(), isa.frontend_config(), true)?;
     debug_assert!(module.units.iter().all(|unit| !matches!(unit.visibility, Visibility::Imported(_))));
     let builder =
         ObjectBuilder::new(isa, "loom", Box::new(libcall_name)).map_err(|error| internal("(module)", &error))?;

@@ -126,6 +126,11 @@ impl<'a> Module<'a> {
         if let Some(prologue) = self.operations.prologue() {
             self.text.line(prologue);
         }
+        self.turn();
+    }
+
+    /// Says, in a function that was begun, which index of its loop the kernel is at: axis 0 is no dispatch's to cover.
+    pub fn turn(&mut self) {
         if self.kernel.in_loop.is_some() && self.kernel.axes[0] > 1 {
             self.text.line("let i0 = turn.x;");
         }

@@ -3,6 +3,8 @@
 pub mod bits;
 pub mod lit;
 pub mod network;
+pub mod predecessor;
 pub mod stages;
+pub mod vectors;
 
 pub use loom_testing::values;

@@ -1,6 +1,8 @@
 //! Random network configs: every layer type and option of this release, sizes that are small and odd.
 
 mod composite;
+mod elements;
+mod sequence;
 mod softmax;
 
 use crate::values::Random;
@@ -34,8 +36,12 @@ pub fn random_network(seed: u64, depth: u64, batch_size: u64) -> String {
     }
     layers.extend((0..count).map(|_| g.layer(2)));
     let layers = layers.join(",\n    ");
+    let dtype = match g.random.below(6) {
+        0 => format!("\"dtype\": {}, ", g.dtype()),
+        _ => String::new(),
+    };
     format!(
-        "{{\n  \"batch_size\": {batch_size}, \"seed\": {seed}, \"input_shape\": {input_shape},\n  \"layers\": [\n    {layers}\n  ]\n}}\n"
+        "{{\n  {dtype}\"batch_size\": {batch_size}, \"seed\": {seed}, \"input_shape\": {input_shape},\n  \"layers\": [\n    {layers}\n  ]\n}}\n"
     )
 }
 
@@ -52,12 +58,15 @@ impl Generator {
         let entered = self.shape.clone();
         let text = self.any_layer(nesting);
         self.entered.push(entered);
-        text
+        match self.random.below(12) {
+            0 => text.replacen('{', &format!("{{\"dtype\": {}, ", self.dtype()), 1),
+            _ => text,
+        }
     }
 
     fn any_layer(&mut self, nesting: u64) -> String {
         loop {
-            let made = match self.random.below(21) {
+            let made = match self.random.below(25) {
                 0 | 1 => Some(self.dense()),
                 2 | 3 => self.convolution(),
                 4 | 5 => self.pooling(),
@@ -73,12 +82,18 @@ impl Generator {
                 16 | 17 if nesting > 0 => Some(self.parallel(nesting - 1)),
                 18 if nesting > 0 => Some(self.kmeans(nesting - 1)),
                 19 => self.attention(),
+                20 | 21 => Some(self.recurrent()),
+                22 | 23 => self.elementwise(),
                 _ => Some(format!(r#"{{"type": "activation", "activation": {}}}"#, self.activation())),
             };
             if let Some(text) = made {
                 return text;
             }
         }
+    }
+
+    fn dtype(&mut self) -> &'static str {
+        ["\"float32\"", "\"float16\"", "\"bfloat16\"", "\"float8\"", "\"float4\""][self.random.below(5) as usize]
     }
 
     fn embedding(&mut self) -> String {
@@ -129,23 +144,22 @@ impl Generator {
     }
 
     fn pooling(&mut self) -> Option<String> {
-        if self.shape.len() != 3 {
-            return None;
-        }
+        let spatial = self.shape.len().checked_sub(1).filter(|&spatial| spatial > 0)?;
         let kernel = 1 + self.random.below(3);
         let (stride, padding) = (1 + self.random.below(3), self.random.below(kernel / 2 + 1));
+        let dilation = 1 + self.random.below(2);
+        let (kind, reach, more) = match self.random.below(3) {
+            0 => ("max", dilation * (kernel - 1) + 1, format!(r#", "dilation": {dilation}"#)),
+            1 => ("avg", kernel, String::new()),
+            _ => ("avg", kernel, r#", "count_include_pad": false"#.to_string()),
+        };
         let mut shape = vec![self.shape[0]];
         for &extent in &self.shape[1..] {
-            shape.push((extent + 2 * padding).checked_sub(kernel)? / stride + 1);
+            shape.push((extent + 2 * padding).checked_sub(reach)? / stride + 1);
         }
         self.shape = shape;
-        let (kind, more) = match self.random.below(3) {
-            0 => ("max", ""),
-            1 => ("avg", ""),
-            _ => ("avg", r#", "count_include_pad": false"#),
-        };
         Some(format!(
-            r#"{{"type": "{kind}_pool2d", "kernel_size": {kernel}, "stride": {stride}, "padding": {padding}{more}}}"#
+            r#"{{"type": "{kind}_pool{spatial}d", "kernel_size": {kernel}, "stride": {stride}, "padding": {padding}{more}}}"#
         ))
     }
 
@@ -165,28 +179,6 @@ impl Generator {
         let product = self.shape.drain(1..).product();
         self.shape.push(product);
         r#"{"type": "flatten", "start_axis": 1}"#.to_string()
-    }
-
-    fn attention(&mut self) -> Option<String> {
-        let &[length, _] = self.shape.as_slice() else { return None };
-        let (groups, kv_heads) = (1 + self.random.below(3), 1 + self.random.below(2));
-        let (heads, head_dim) = (groups * kv_heads, 2 * (1 + self.random.below(3)));
-        let [causal, rope, bias, output_bias] = [2, 3, 3, 2].map(|of| self.random.below(of) > 0);
-        let window = match self.random.below(3) {
-            0 => format!(r#", "sliding_window": {}"#, 1 + self.random.below(4)),
-            _ => String::new(),
-        };
-        let mask = match self.random.below(3) {
-            0 => {
-                let row = |g: &mut Generator| (0..length).map(|_| g.random.below(3) > 0).collect::<Vec<bool>>();
-                let rows: Vec<Vec<bool>> = (0..length).map(|_| row(self)).collect();
-                format!(r#", "attention_mask": {rows:?}"#)
-            }
-            _ => String::new(),
-        };
-        Some(format!(
-            r#"{{"type": "multi_head_attention", "num_heads": {heads}, "num_kv_heads": {kv_heads}, "head_dim": {head_dim}, "causal": {causal}, "rope": {rope}, "bias": {bias}, "output_bias": {output_bias}{window}{mask}}}"#
-        ))
     }
 
     /// A map of the last axis that sees no feature map.
@@ -220,5 +212,76 @@ impl Generator {
         let layers: Vec<String> = (0..count).map(|_| self.layer(nesting)).collect();
         self.entered = outer;
         format!(r#"{{"type": "sequential", "branches": [{}]}}"#, layers.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loom_ir::config::{ACTIVATIONS, LAYER_TYPES};
+
+    use super::random_network;
+
+    /// What a network says in another way, or not at all, because the shape tells it; and `kv_cache`, which all of a
+    /// network's attention layers have or none, and `tests/decoding.rs` is about.
+    const NOT_DRAWN: [&str; 19] = [
+        "kv_cache",
+        "width",
+        "height",
+        "input_height",
+        "output_height",
+        "input_width",
+        "output_width",
+        "input_channels",
+        "input_length",
+        "d_model",
+        "norm_size",
+        "num_features",
+        "cluster_dim",
+        "kmeans_learning_rate",
+        "end_axis",
+        "layers",
+        "name",
+        "output_size",
+        "input_size",
+    ];
+
+    #[test]
+    fn every_layer_and_option_occurs() {
+        let networks: String = (0..600).map(|seed| random_network(seed, 5, 2)).collect();
+        for row in LAYER_TYPES {
+            assert!(networks.contains(&format!(r#""type": "{}""#, row.name)), "no {}", row.name);
+            for key in row.keys.iter().filter(|key| !NOT_DRAWN.contains(&key.name)) {
+                assert!(networks.contains(&format!(r#""{}""#, key.name)), "no {} in a {}", key.name, row.name);
+            }
+        }
+        for row in ACTIVATIONS {
+            assert!(networks.contains(&format!(r#""activation": "{}""#, row.name)), "no {}", row.name);
+        }
+        let words = [
+            "squared_euclidean",
+            "euclidean",
+            "manhattan",
+            "cosine",
+            "features",
+            "probabilities",
+            "standard",
+            "sparse",
+            "entmax",
+            "add",
+            "multiply",
+            "average",
+            "concat",
+            "grid_scatter",
+            "filter",
+            "both",
+            "single",
+            "none",
+            "zeros",
+            "learned",
+        ];
+        for word in words {
+            assert!(networks.contains(&format!(r#""{word}""#)), "no {word}");
+        }
+        assert!(networks.contains(r#""attached_layer": {"type": "kmeans""#));
     }
 }

@@ -1,15 +1,17 @@
 //! Decoding step by step with kept keys and values gives the bits of one run over all positions: on every device, with
 //! every option of attention, for any number of positions a run and any room.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use loom_lit_tests::values::Random;
 use loom_passes::{PipelineOptions, compile};
 use loom_runtime::artifact::{Artifact, Target};
 use loom_runtime::compare;
+use loom_runtime::digest::digest;
 use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions};
 use loom_runtime::session::{Device, RunError, Session, SessionOptions};
-use loom_runtime::tensors::Tensor;
+use loom_runtime::tensors::{Tensor, read_tensor};
 use loom_runtime::weights::Weights;
 
 const BATCH: u64 = 2;
@@ -200,6 +202,20 @@ fn wrong_sequences_and_states_are_refused() {
         Session::new(&plain, SessionOptions::on(Device::Interp)).unwrap().start(),
         Err(RunError::NoStates)
     ));
+}
+
+/// The decoder among the examples, one token a run: the digest that is published for all tokens at once.
+#[test]
+fn the_example_decodes_to_its_digest() {
+    let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/decoder").join(name);
+    let source = std::fs::read_to_string(file("step.json")).unwrap();
+    let program = compile(&loom_ir::config::parse(&source).unwrap(), &PipelineOptions::default()).unwrap();
+    let weights = Weights::from_file(&file("weights.safetensors"), &program).unwrap();
+    let artifact = Artifact::new(Arc::new(program), weights, Target::Cpu, Vec::new());
+    let input = read_tensor(&file("sums.safetensors"), "input").unwrap();
+    let found = digest(&session(&artifact, Device::Cpu).run_tensors(&[input]).unwrap());
+    let published = std::fs::read_to_string(file("README.md")).unwrap();
+    assert!(published.contains(&found), "{found}");
 }
 
 /// `loomc verify` compares every kernel of every step, from the same states.

@@ -1,4 +1,5 @@
-//! Interpreter, processor and GPU give the same bits: random networks, special values, any number of threads.
+//! Interpreter, processor and GPU give the same bits: random networks, special values, any number of threads, every tier of
+//! GPUs that the device is fit for.
 //!
 //! A machine without a GPU adapter fails these tests; software Vulkan is enough.
 
@@ -10,7 +11,7 @@ use loom_lit_tests::network::random_network;
 use loom_lit_tests::values::Random;
 use loom_passes::{PipelineOptions, compile};
 use loom_runtime::artifact::{Artifact, Target};
-use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions};
+use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions, Tier};
 use loom_runtime::session::{Device, Session, SessionOptions};
 use loom_runtime::tensors::{Tensor, TensorFile};
 use loom_runtime::weights::Weights;
@@ -70,6 +71,13 @@ fn run(artifact: &Artifact, options: SessionOptions, input: &Tensor) -> Vec<u32>
     session.run_tensors(std::slice::from_ref(input)).unwrap()[0].bits().to_vec()
 }
 
+fn run_on(device: &Arc<GpuDevice>, artifact: &Artifact, input: &Tensor) -> Vec<u32> {
+    let (program, weights) = (Arc::clone(artifact.program()), artifact.weights().clone());
+    let executor = GpuExecutor::new(Arc::clone(device), program, weights).unwrap();
+    let mut session = Session::with_executor(artifact, Device::Gpu, Box::new(executor));
+    session.run_tensors(std::slice::from_ref(input)).unwrap()[0].bits().to_vec()
+}
+
 fn cases(default: u64) -> u64 {
     std::env::var("LOOM_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(default)
 }
@@ -94,6 +102,37 @@ fn every_device_gives_the_same_bits() {
             }
         }
     }
+}
+
+/// Networks that the test above has not, since what is slow here is to compile them.
+fn in_tier(device: &Arc<GpuDevice>, seeds: std::ops::Range<u64>, depth: u64) {
+    for seed in seeds {
+        let special = if seed % 2 == 0 { 0 } else { 7 };
+        let source = random_network(seed, depth, 2);
+        let artifact = artifact(&source, seed, special);
+        let input = input(&artifact, 2, seed, special);
+        let expected = run(&artifact, SessionOptions::on(Device::Interp), &input);
+        assert_eq!(run_on(device, &artifact, &input), expected, "tier {}, seed {seed}\n{source}", device.tier());
+    }
+}
+
+/// Nothing but integers: every device is fit for it.
+#[test]
+fn networks_in_integers() {
+    let device = GpuDevice::open(&GpuOptions { tier: Some(Tier::Soft), cache: None, ..GpuOptions::default() }).unwrap();
+    in_tier(&device, 1000..1000 + cases(12), 3);
+}
+
+/// Which devices are fit for the tier guarded, and why others are not, is a test of `runtime/tests/gpu_kernels`. A cache of
+/// its own keeps the kernels' trials in the test.
+#[test]
+fn networks_in_guarded_arithmetic() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Some(folder.path().to_path_buf());
+    let Ok(device) = GpuDevice::open(&GpuOptions { tier: Some(Tier::Guarded), cache, ..GpuOptions::default() }) else {
+        return;
+    };
+    in_tier(&device, 2000..2000 + cases(20), 4);
 }
 
 #[test]

@@ -83,6 +83,11 @@ fn config() {
 }
 
 #[test]
+fn dialect() {
+    check("dialect", 300);
+}
+
+#[test]
 fn graph() {
     check("graph", 100);
 }
@@ -115,7 +120,7 @@ fn differential() {
 #[test]
 fn every_target_has_a_test_and_a_fuzz_target() {
     let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["config", "graph", "safetensors", "artifact", "report", "program", "differential"]);
+    assert_eq!(names, ["config", "dialect", "graph", "safetensors", "artifact", "report", "program", "differential"]);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
     assert!(names.iter().all(|name| folder.join(name).with_extension("rs").is_file()));
 }

@@ -56,6 +56,32 @@ fn assert_close(found: &[f64], expected: &[f64]) {
     }
 }
 
+#[test]
+fn normalize() {
+    let run_one = |layer: &str| run(&[3, 4], layer);
+    let rows = |run: &Run, length: fn(&[f64]) -> f64| -> Vec<f64> {
+        run.input.chunks(4).flat_map(|row| row.iter().map(|x| x / length(row)).collect::<Vec<_>>()).collect()
+    };
+    let found = run_one(r#"{"type": "normalize"}"#);
+    assert_close(&found.output, &rows(&found, |row| row.iter().map(|x| x * x).sum::<f64>().sqrt()));
+    let found = run_one(r#"{"type": "normalize", "norm": "l1"}"#);
+    assert_close(&found.output, &rows(&found, |row| row.iter().map(|x| x.abs()).sum()));
+    // Along the other axis, and with a length that is less than what is divided by at least.
+    let found = run_one(r#"{"type": "normalize", "axis": 0, "epsilon": 100}"#);
+    assert_close(&found.output, &found.input.iter().map(|x| x / 100.0).collect::<Vec<_>>());
+}
+
+#[test]
+fn scaled_cut_and_repeated() {
+    let found = run(
+        &[3, 4],
+        r#"{"type": "scale", "factor": -2}, {"type": "slice", "axis": -1, "start": 1, "end": 2},
+        {"type": "broadcast", "shape": [2, 3, 5]}, {"type": "scale", "offset": 0.5}, {"type": "reshape", "shape": [30]}"#,
+    );
+    let sample = |sample: &[f64]| (0..30).map(|index| 0.5 - 2.0 * sample[index / 5 % 3 * 4 + 1]).collect::<Vec<_>>();
+    assert_close(&found.output, &found.input.chunks(12).flat_map(sample).collect::<Vec<_>>());
+}
+
 fn standard(z: &[f64]) -> Vec<f64> {
     let max = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let e: Vec<f64> = z.iter().map(|z| (z - max).exp()).collect();
@@ -202,6 +228,33 @@ fn channels() {
     assert_close(&found.output, &rows(&found.input, 10, max));
     let found = run(&[3, 5], r#"{"type": "dropout", "rate": 0.9}"#);
     assert_eq!(found.output, found.input);
+}
+
+#[test]
+fn windows_of_a_length() {
+    // (kernel, stride, padding, dilation)
+    for (kernel, stride, padding, dilation) in [(3, 3, 0, 1), (3, 2, 1, 1), (2, 1, 1, 3), (5, 4, 2, 2), (2, 3, 1, 14)] {
+        // What a window holds beside padding.
+        let windows = |x: &[f64]| -> Vec<Vec<f64>> {
+            let count = (x.len() + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
+            let place = |start: usize, tap: usize| (start + tap * dilation).checked_sub(padding);
+            let window = |start| (0..kernel).filter_map(|tap| x.get(place(start, tap)?).copied()).collect();
+            (0..count).map(|index| window(index * stride)).collect()
+        };
+        let keys = format!(r#""kernel_size": {kernel}, "stride": {stride}, "padding": {padding}"#);
+        let found = run(&[3, 13], &format!(r#"{{"type": "max_pool1d", {keys}, "dilation": {dilation}}}"#));
+        let max = |x: &[f64]| windows(x).iter().map(|w| w.iter().copied().fold(f64::NEG_INFINITY, f64::max)).collect();
+        assert_eq!(found.output, rows(&found.input, 13, max), "{keys}");
+        if dilation > 1 {
+            continue;
+        }
+        for (include, count) in [(true, Some(kernel)), (false, None)] {
+            let layer = format!(r#"{{"type": "avg_pool1d", {keys}, "count_include_pad": {include}}}"#);
+            let found = run(&[3, 13], &layer);
+            let mean = |w: &Vec<f64>| w.iter().sum::<f64>() / count.unwrap_or(w.len()) as f64;
+            assert_close(&found.output, &rows(&found.input, 13, |x| windows(x).iter().map(mean).collect()));
+        }
+    }
 }
 
 /// What `contract(x, weight) + bias` is in float64.

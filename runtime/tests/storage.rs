@@ -229,8 +229,10 @@ fn numbers_without_a_scale_are_refused() {
         "file: tensor `f` is bool: it has no numbers that could become f16"
     );
     let named = [floats("w", &[1, 1], &[1.0]), floats("w.scale", &[1], &[1.0])];
+    assert_eq!(refused(&named, &to(Storage::I8)), "file: `w.scale` would be taken for the scales of the new `w`");
+    let named = [floats("w", &[1, 1], &[1.0]), raw("w.zero_point", "I8", &[], vec![0])];
     assert!(
-        refused(&named, &to(Storage::I8)).contains("would be called `w.scale`, but there is a tensor of that name")
+        refused(&named, &Conversion { scaled: false, ..to(Storage::I8) }).contains("`w.zero_point` would be taken")
     );
 }
 

@@ -1,9 +1,10 @@
 //! The arguments.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use loom_ir::config::Precision;
 use loom_ir::numerics::formats::Storage;
 use loom_runtime::artifact::Target;
 use loom_runtime::executor::tier::Tier;
@@ -96,22 +97,31 @@ Examples:
   loomc inspect net.loom --json
   loomc inspect weights.safetensors          the tensors of any such file")]
     Inspect(Inspect),
-    /// Convert tensors from any number format to any other
+    /// Convert tensors to another number format, or a network of Loom 0.0.8 to one of this Loom
     #[command(after_help = "\
-Types: f64 f32 f16 bf16 f8 (e4m3) f4 (e2m1) i64 i32 i16 i8 i4 u64 u32 u16 u8,
-or int8, bfloat16 and the like. Floats are rounded to nearest, ties to even. A
-float that becomes an integer, f8 or f4 gets a scale, for each index of the
+Tensors: IN is a safetensors file. The types are f64 f32 f16 bf16 f8 (e4m3)
+f4 (e2m1) i64 i32 i16 i8 i4 u64 u32 u16 u8, or int8, bfloat16 and the like.
+Floats are rounded to nearest, ties to even. A float that becomes an integer, f8 or f4 gets a scale, for each index of the
 first axis unless --group-size or --per-tensor says otherwise; it stands in the
 tensor NAME.scale (and NAME.zero_point) of the new file. With --dtype only
 tensors of two axes and more become such; --layer takes any.
 
 A network takes weights in any float of up to 32 bits, and quantised ones.
 
+Networks: IN is a config or a bundle of Loom 0.0.8; its weights are what that
+saves as safetensors, or in the bundle. What was found is told on standard
+error: each quirk, which becomes ordinary layers, and what a file leaves open.
+docs/dialect.md lists them. The other commands do the same in memory with
+--dialect loom-0.0.8.
+
 Examples:
   loomc convert w.safetensors w8.safetensors --dtype int8
   loomc convert w.safetensors w4.safetensors --dtype f4 --group-size 32
   loomc convert w.safetensors w.half --dtype f16 --layer 'layers.0.*=f32'
-  loomc convert w8.safetensors w.safetensors --dtype f32")]
+  loomc convert w8.safetensors w.safetensors --dtype f32
+  loomc convert old.json --weights old.safetensors -o net.json --weights-out w.safetensors
+  loomc convert bundle.json --model digits -o net.json --weights-out w.safetensors
+  loomc convert old.json                     the config on the standard output")]
     Convert(Convert),
     /// Measure how long a run takes
     #[command(after_help = "\
@@ -149,6 +159,23 @@ pub struct ModelArgs {
     /// The weights of a config's network; without it they are drawn from its seed
     #[arg(long, value_name = "W.safetensors")]
     pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub dialect: DialectArgs,
+}
+
+/// What a config means.
+#[derive(Debug, Args)]
+pub struct DialectArgs {
+    /// The dialect of the config and its weights; without it, what the config says, or loom
+    #[arg(long, value_enum)]
+    pub dialect: Option<Dialect>,
+    /// Which model of a bundle of Loom 0.0.8, if there are several
+    #[arg(long, value_name = "ID")]
+    pub model: Option<String>,
+    /// The number format of weights and results: float32, float16, bfloat16, float8 or float4 of the whole network, or
+    /// PATTERN=TYPE of layers, such as 'layers.0.*=f16'; `*` stands for anything, the first that fits counts
+    #[arg(long, value_name = "[PATTERN=]TYPE", value_parser = precision)]
+    pub precision: Vec<(Option<String>, Precision)>,
 }
 
 /// Where to run.
@@ -202,9 +229,8 @@ pub struct Compile {
     /// Stop after a pass and print what it gives
     #[arg(long, value_name = "PASS")]
     pub stop_after: Option<String>,
-    /// The dialect of the config
-    #[arg(long, value_enum, default_value_t = Dialect::Loom)]
-    pub dialect: Dialect,
+    #[command(flatten)]
+    pub dialect: DialectArgs,
 }
 
 /// What `loomc compile` makes.
@@ -232,7 +258,7 @@ pub enum Dialect {
     /// This compiler's
     #[value(name = "loom")]
     Loom,
-    /// That of Loom 0.0.8
+    /// That of Loom 0.0.8: see `loomc convert --help`
     #[value(name = "loom-0.0.8")]
     Loom008,
 }
@@ -321,6 +347,8 @@ pub struct Inspect {
     /// A network's config, a compiled network or any safetensors file
     #[arg(value_name = "NET.json|X.loom|W.safetensors")]
     pub file: PathBuf,
+    #[command(flatten)]
+    pub dialect: DialectArgs,
     /// Print everything as JSON
     #[arg(long)]
     pub json: bool,
@@ -329,33 +357,52 @@ pub struct Inspect {
 /// `loomc convert`.
 #[derive(Debug, Args)]
 pub struct Convert {
-    /// A safetensors file
-    #[arg(value_name = "IN.safetensors")]
+    /// A safetensors file, or a config or a bundle of Loom 0.0.8
+    #[arg(value_name = "IN.safetensors|OLD.json")]
     pub input: PathBuf,
-    /// Where the converted one goes
-    #[arg(value_name = "OUT.safetensors")]
-    pub output: PathBuf,
-    /// The type of all tensors that no --layer names
+    /// Where the result goes: -o is the same
+    #[arg(value_name = "OUT", conflicts_with = "output")]
+    pub out: Option<PathBuf>,
+    /// Where the result goes; a config without it to the standard output
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Networks: the weights; those in a bundle are read without it
+    #[arg(long, value_name = "OLD.safetensors")]
+    pub weights: Option<PathBuf>,
+    /// Networks: which model of a bundle, if there are several
+    #[arg(long, value_name = "ID")]
+    pub model: Option<String>,
+    /// Networks: where to write the weights; without it they are not written
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights_out: Option<PathBuf>,
+    /// Tensors: the type of all tensors that no --layer names
     #[arg(long, value_name = "TYPE", value_parser = storage)]
     pub dtype: Option<Storage>,
-    /// The type of the tensors whose names are like this; `*` stands for anything, the first that fits counts
+    /// Tensors: the type of the tensors whose names are like this; `*` stands for anything, the first that fits counts
     #[arg(long = "layer", value_name = "PATTERN=TYPE", value_parser = rule)]
     pub layers: Vec<(String, Storage)>,
-    /// One scale for so many elements, at most, of an index of the first axis
+    /// Tensors: one scale for so many elements, at most, of an index of the first axis
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "per_tensor")]
     pub group_size: Option<u64>,
-    /// One scale a tensor
+    /// Tensors: one scale a tensor
     #[arg(long)]
     pub per_tensor: bool,
-    /// Integers with a zero point, so that least and greatest number become least and greatest code; unsigned always
+    /// Tensors: integers with a zero point, so that least and greatest number become least and greatest code; unsigned always
     #[arg(long)]
     pub affine: bool,
-    /// No scales: floats are cut off towards zero, or rounded to f8 and f4 as they are
+    /// Tensors: no scales: floats are cut off towards zero, or rounded to f8 and f4 as they are
     #[arg(long, conflicts_with_all = ["group_size", "per_tensor", "affine"])]
     pub no_scale: bool,
-    /// Print what was done as JSON
+    /// Tensors: print what was done as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl Convert {
+    /// Where the result goes.
+    pub fn output(&self) -> Option<&Path> {
+        self.out.as_deref().or(self.output.as_deref())
+    }
 }
 
 /// `loomc bench`.
@@ -418,6 +465,18 @@ fn storage(name: &str) -> Result<Storage, String> {
         let known: Vec<&str> = Storage::ALL.iter().map(|storage| storage.name()).collect();
         format!("there is no type `{name}`, only {}", known.join(", "))
     })
+}
+
+fn precision(text: &str) -> Result<(Option<String>, Precision), String> {
+    let (pattern, name) = match text.rsplit_once('=') {
+        Some((pattern, name)) => (Some(pattern.to_string()), name),
+        None => (None, text),
+    };
+    let precision = Precision::from_name(name).ok_or_else(|| {
+        let known = Precision::ALL.map(Precision::name).join(", ");
+        format!("a network computes in no type `{name}`, only {known}")
+    })?;
+    Ok((pattern, precision))
 }
 
 fn rule(text: &str) -> Result<(String, Storage), String> {

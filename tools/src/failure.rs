@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+pub use codespan_reporting::diagnostic::Severity;
 use codespan_reporting::diagnostic::{self, Label, LabelStyle};
 use codespan_reporting::term;
 use codespan_reporting::term::termcolor::{ColorChoice, StandardStream};
@@ -64,7 +65,7 @@ impl Failure {
             Failure::Config { path, text, diagnostics, left_out } => {
                 let text = printable(text);
                 for diagnostic in diagnostics {
-                    located(path, &text, diagnostic);
+                    located(path, &text, diagnostic, Severity::Error);
                 }
                 if *left_out > 0 {
                     plain(&format!("and {left_out} more mistakes"));
@@ -96,8 +97,13 @@ fn color() -> ColorChoice {
     if wanted { ColorChoice::Auto } else { ColorChoice::Never }
 }
 
-/// Shows a mistake in its place.
-fn located(path: &Path, text: &str, diagnostic: &Diagnostic) {
+/// Tells about something in a file that is no mistake: a note, or a warning.
+pub fn tell(path: &Path, text: &str, diagnostic: &Diagnostic, severity: Severity) {
+    located(path, &printable(text), diagnostic, severity);
+}
+
+/// Shows a message in its place.
+fn located(path: &Path, text: &str, diagnostic: &Diagnostic, severity: Severity) {
     // A place at the very end is shown as the last character: there is nothing after it to underline.
     let range = |span: Span| span.start.min(text.len())..span.end.min(text.len());
     let labels = || diagnostic.primary.iter().chain(&diagnostic.secondary);
@@ -112,7 +118,7 @@ fn located(path: &Path, text: &str, diagnostic: &Diagnostic) {
         let style = if index < first { LabelStyle::Primary } else { LabelStyle::Secondary };
         Label::new(style, (), excerpt.range(range(*span))).with_message(printable(words))
     };
-    let shown = diagnostic::Diagnostic::error()
+    let shown = diagnostic::Diagnostic::new(severity)
         .with_message(message)
         .with_labels(labels().enumerate().map(label).collect())
         .with_notes(diagnostic.help.iter().map(|help| format!("help: {}", printable(help))).collect());

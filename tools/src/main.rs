@@ -17,8 +17,11 @@ mod format;
 mod interrupt;
 mod model;
 mod pipeline;
+mod precision;
 mod progress;
+mod source;
 mod stdout;
+mod structure;
 mod traffic;
 
 fn main() -> ExitCode {

@@ -6,20 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use loom_ir::kernel::Verified;
 use loom_ir::kernel::states::States;
-use loom_ir::limits;
 use loom_passes::shapes::ShapedNetwork;
 use loom_runtime::artifact::{Artifact, Target};
 use loom_runtime::executor::tier::Tier;
 use loom_runtime::session::{Device, Session, SessionOptions, Slices};
 use loom_runtime::tensors::{Tensor, read_tensor};
-use loom_runtime::weights::{Weights, draw_inputs};
+use loom_runtime::weights::draw_inputs;
 use serde::Serialize;
 
-use crate::cli::{DeviceArgs, DeviceDetails, ModelArgs};
+use crate::cli::{DeviceArgs, DeviceDetails, DialectArgs, ModelArgs};
 use crate::failure::Failure;
-use crate::pipeline::{self, Hooks};
+use crate::pipeline::Hooks;
+use crate::source::Source;
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,34 +103,21 @@ pub fn file_kind(path: &Path) -> Result<FileKind, Failure> {
     Ok(if container { FileKind::Container } else { FileKind::Config })
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+pub fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::User(format!("{}: can't be read: {error}", path.display()))
-}
-
-/// The text of a config.
-pub fn read_config(path: &Path) -> Result<String, Failure> {
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    let mut bytes = Vec::new();
-    // One byte more than allowed, so that the parser sees that it is too much.
-    let most = limits::MAX_CONFIG_BYTES + 1;
-    file.take(most).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
-        Failure::User(format!("{}:{line}: not UTF-8 text (byte {at})", path.display()))
-    })
 }
 
 impl Model {
     /// Compiles a config or loads an artifact.
     pub fn load(args: &ModelArgs) -> Result<Model, Failure> {
         match file_kind(&args.network)? {
-            FileKind::Config => Model::compile(&args.network, args.weights.as_deref()),
+            FileKind::Config => Model::compile(&Source::open(&args.network, args.weights.as_deref(), &args.dialect)?),
             FileKind::Container if args.weights.is_some() => Err(Failure::User(format!(
                 "{}: a compiled network has its weights inside; --weights goes with a config",
                 args.network.display()
             ))),
             FileKind::Container => {
+                no_dialect(&args.network, &args.dialect)?;
                 let begun = Instant::now();
                 let artifact = Artifact::load(&args.network)?;
                 let times = Times { load: begun.elapsed(), ..Times::default() };
@@ -141,20 +127,18 @@ impl Model {
     }
 
     /// Compiles a config.
-    pub fn compile(path: &Path, weights: Option<&Path>) -> Result<Model, Failure> {
-        let begun = Instant::now();
-        let text = read_config(path)?;
-        let network = pipeline::parse(path, &text)?;
-        let mut times = Times { parse: begun.elapsed(), ..Times::default() };
-        let compiled = pipeline::compile(path, &text, &network, &Hooks::default())?;
+    pub fn compile(source: &Source) -> Result<Model, Failure> {
+        let mut times = Times { parse: source.time, ..Times::default() };
+        let compiled = source.compile(&Hooks::default())?;
         times.passes = compiled.time;
         let Some(program) = compiled.program else {
             return Err(Failure::Internal("the passes gave no program".to_string()));
         };
         let begun = Instant::now();
-        let weights = load_weights(&program, weights, network.seed)?;
+        let weights = source.weights(&program)?;
         times.load = begun.elapsed();
-        let artifact = Artifact::new(Arc::new(program), weights, Target::Cpu, Vec::new()).with_seed(network.seed);
+        let seed = source.network.seed;
+        let artifact = Artifact::new(Arc::new(program), weights, Target::Cpu, Vec::new()).with_seed(seed);
         Ok(Model { artifact, shaped: compiled.shaped, times })
     }
 
@@ -210,12 +194,12 @@ pub fn keep_sources(output: &Path, sources: &[Option<&Path>]) -> Result<(), Fail
     Ok(())
 }
 
-/// Weights from a file or from a seed.
-pub fn load_weights(program: &Verified, path: Option<&Path>, seed: u64) -> Result<Weights, Failure> {
-    Ok(match path {
-        Some(path) => Weights::from_file(path, program)?,
-        None => Weights::initialise(program, seed)?,
-    })
+/// A compiled network means what it does in no dialect, is one model, and has its number formats.
+pub fn no_dialect(path: &Path, args: &DialectArgs) -> Result<(), Failure> {
+    if args.dialect.is_none() && args.model.is_none() && args.precision.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::User(format!("{}: --dialect, --model and --precision go with a config", path.display())))
 }
 
 /// The options of a session on one device.

@@ -114,7 +114,9 @@ fn usage() {
     let folder = Folder::new();
     assert!(folder.loomc(&["--help"]).fine().contains("Exit codes"));
     assert!(folder.loomc(&["--version"]).fine().starts_with("loomc "));
-    for command in ["compile", "run", "verify", "replay", "devices", "inspect", "bench", "eval", "completions"] {
+    for command in
+        ["compile", "run", "verify", "replay", "devices", "inspect", "bench", "eval", "convert", "completions"]
+    {
         assert!(folder.loomc(&[command, "--help"]).fine().contains("Usage: loomc"));
     }
     assert_eq!(folder.loomc(&[]).code, 2);
@@ -158,7 +160,10 @@ fn levels_of_the_processor_change_no_bit() {
     assert_eq!(run("portable").fine(), digest);
     assert_eq!(run("").fine(), digest);
     let error = run("avx1024").refused(3);
-    assert!(error.contains("LOOM_CPU=avx1024: there is no level `avx1024`, only `portable` and `avx2`"), "{error}");
+    assert!(
+        error.contains("LOOM_CPU=avx1024: there is no level `avx1024`, only `portable`, `avx2` and `avx512`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -250,7 +255,7 @@ fn stages() {
     assert!(printed.err.contains("// after infer-shapes") && printed.err.contains("// after plan"));
     assert!(folder.loomc(&["compile", "net.json", "--stop-after", "lowr"]).refused(2).contains("no pass `lowr`"));
     assert!(folder.loomc(&["compile", "net.json", "--print-ir-after", "lowr"]).refused(2).contains("no pass `lowr`"));
-    assert!(folder.loomc(&["compile", "net.json", "--dialect", "loom-0.0.8"]).refused(2).contains("loom-0.0.8"));
+    assert!(folder.loomc(&["compile", "net.json", "--dialect", "loom-0.0.8"]).refused(2).contains("grid_rows"));
     assert_eq!(folder.names(), ["net.json", "program.txt"]);
 }
 
@@ -506,7 +511,17 @@ fn inspect_tells_what_is_inside() {
     assert_eq!(report["parameters"], 8 * 6 + 6 + 6 * 4 + 4);
     assert_eq!(report["layers"][1]["output"], serde_json::json!([3, 4]));
     assert_eq!(report["layers"][1]["parameters"], 28);
-    assert_eq!(report["memory"]["weights"], 82 * 4);
+    let memory = &report["memory"];
+    assert_eq!(memory["weights"], 82 * 4);
+    // What the two dense layers give is alive together, and each takes the least that the arena deals in.
+    let (arena, input, output) = (2 * 256, 3 * 8 * 4, 3 * 4 * 4);
+    assert_eq!((&memory["arena"], &memory["peak"]), (&arena.into(), &(arena + input + output).into()));
+    assert_eq!((&memory["largest_live_set"], &memory["ratio"]), (&memory["peak"], &1.0.into()));
+    let text = folder.loomc(&["inspect", "net.json"]).fine();
+    assert!(
+        text.ends_with("peak beside weights and constants: 656 bytes, 1.00 times the largest live set, 656 bytes\n"),
+        "{text}"
+    );
     folder.loomc(&["compile", "net.json", "--target", "cpu"]).fine();
     let compiled = json(&folder.loomc(&["inspect", "net.loom", "--json"]).fine());
     assert_eq!((&compiled["kind"], &compiled["kernels"]), (&"artifact".into(), &report["kernels"]));
@@ -516,6 +531,76 @@ fn inspect_tells_what_is_inside() {
     for name in ["net.json", "net.loom", "in.safetensors"] {
         assert!(!folder.loomc(&["inspect", name]).fine().is_empty());
     }
+}
+
+/// Weights in other formats: converted, looked at, run, and what can't be done.
+#[test]
+fn weights_of_fewer_bits() {
+    let folder = Folder::new();
+    let values: Vec<f32> = (0..48).map(|index| (index as f32 * 0.7).sin()).collect();
+    let tensors: [(&str, &[usize], &[f32]); 4] = [
+        ("layers.0.weight", &[6, 8], &values),
+        ("layers.0.bias", &[6], &values[..6]),
+        ("layers.1.weight", &[4, 6], &values[..24]),
+        ("layers.1.bias", &[4], &values[..4]),
+    ];
+    write_tensors(&folder.path("w"), &tensors);
+    let said = folder.loomc(&["convert", "w", "w8", "--dtype", "int8"]).fine();
+    assert!(said.contains("layers.1.weight  f32  ->  i8"), "{said}");
+    assert!(said.contains("2 tensors converted, 2 kept"), "{said}");
+    let inspected = folder.loomc(&["inspect", "w8"]).fine();
+    assert!(inspected.contains("scales [6]") && inspected.contains("dense {"), "{inspected}");
+    // Spelled out as f32 it's the same network.
+    folder.loomc(&["convert", "w8", "w32", "--dtype", "f32"]).fine();
+    let run = |weights: &str| folder.loomc(&["run", "net.json", "--weights", weights, "--digest"]).fine();
+    assert_eq!(run("w8"), run("w32"));
+    assert_ne!(run("w8"), run("w"));
+    folder
+        .loomc(&["convert", "w", "mixed", "--layer", "*.0.*=f16", "--layer", "layers.1.weight=f4", "--group-size", "3"])
+        .fine();
+    let report = json(&folder.loomc(&["inspect", "mixed", "--json"]).fine());
+    let types: Vec<&str> =
+        report["tensors"].as_array().unwrap().iter().map(|tensor| tensor["dtype"].as_str().unwrap()).collect();
+    assert_eq!(types, ["f16", "f16", "f32", "f4"]);
+    assert_eq!(report["tensors"][3]["scales"], serde_json::json!([4, 2]));
+
+    folder.loomc(&["convert", "w", "w64", "--dtype", "f64"]).fine();
+    let text = folder.loomc(&["run", "net.json", "--weights", "w64"]).refused(2);
+    assert!(
+        text.contains("`layers.0.bias` is f64, the network needs f32 (`loomc convert --dtype f32` rounds it)"),
+        "{text}"
+    );
+    assert!(
+        folder.loomc(&["convert", "w", "x", "--dtype", "int5"]).err.contains("there is no type `int5`, only f64, f32")
+    );
+    assert!(folder.loomc(&["convert", "w", "x"]).refused(2).contains("nothing to convert"));
+    assert!(folder.loomc(&["convert", "w", "w", "--dtype", "i8"]).refused(2).contains("would replace a file"));
+    assert!(folder.loomc(&["convert", "w", "x", "--layer", "y*=i8"]).refused(2).contains("no tensor is called `y*`"));
+    assert!(!folder.path("x").exists());
+}
+
+/// Number formats of layers, by config and by option.
+#[test]
+fn precision() {
+    let folder = Folder::new();
+    let run = |args: &[&str]| folder.loomc(&[&["run", "net.json", "--digest"], args].concat()).fine();
+    let plain = run(&[]);
+    assert_eq!(run(&["--precision", "f32"]), plain);
+    let half = run(&["--precision", "bf16"]);
+    assert_ne!(half, plain);
+    folder.write("half.json", NET.replacen('{', r#"{"dtype": "bfloat16", "#, 1));
+    assert_eq!(folder.loomc(&["run", "half.json", "--digest"]).fine(), half);
+    assert_eq!(folder.loomc(&["run", "half.json", "--digest", "--precision", "layers.*=f32"]).fine(), plain);
+    assert_eq!(run(&["--precision", "layers.*=bf16"]), half);
+    let graph = folder.loomc(&["compile", "net.json", "--emit", "graph", "--precision", "layers.1=f8"]).fine();
+    assert_eq!(graph.matches("round_f8").count(), 3, "weight, bias, result: {graph}");
+    let text = folder.loomc(&["run", "net.json", "--precision", "nothing*=f8"]).refused(2);
+    assert!(text.contains("no layer is called `nothing*`"), "{text}");
+    assert!(
+        folder.loomc(&["run", "net.json", "--precision", "int8"]).err.contains("a network computes in no type `int8`")
+    );
+    folder.loomc(&["compile", "net.json", "--precision", "f16"]).fine();
+    assert!(folder.loomc(&["run", "net.loom", "--precision", "f16"]).refused(2).contains("go with a config"));
 }
 
 #[test]

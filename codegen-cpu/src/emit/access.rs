@@ -46,17 +46,24 @@ impl<'a> At<'a> {
 impl Gen<'_> {
     /// A function's result at an index. `reduced` holds earlier results, of the lanes of `at`.
     pub(crate) fn apply(&mut self, view: &View, function: &Function, at: At<'_>, reduced: &[Value]) -> Value {
-        let args: Vec<Value> = function
-            .operands
-            .iter()
-            .map(|&operand| match operand {
-                Operand::Place(place) => self.load(&view.places[place], at),
-                Operand::Index(axis) => self.index_value(axis, at),
-                Operand::Zero => self.constant(DType::U32, 0, at.lanes),
-                Operand::Reduced(stage) => reduced[stage],
-            })
-            .collect();
+        let args: Vec<Value> =
+            function.operands.iter().map(|&operand| self.operand(view, operand, at, reduced)).collect();
         self.scalar_fn(&function.body, &args, at.lanes)
+    }
+
+    pub(crate) fn operand(&mut self, view: &View, operand: Operand, at: At<'_>, reduced: &[Value]) -> Value {
+        match operand {
+            Operand::Place(place) => self.load(&view.places[place], at),
+            Operand::Index(axis) => self.index_value(axis, at),
+            Operand::Zero => self.constant(DType::U32, 0, at.lanes),
+            Operand::Reduced(stage) => reduced[stage],
+        }
+    }
+
+    /// The address of the element that an access without guards reads or writes.
+    pub(crate) fn address(&mut self, place: &Place, axes: &[Value]) -> Value {
+        let number = self.affine(&place.linear, axes);
+        self.element(self.buffers[place.slot], number, 4)
     }
 
     fn index_value(&mut self, axis: usize, at: At<'_>) -> Value {
@@ -94,7 +101,7 @@ impl Gen<'_> {
     }
 
     /// Whether all guards hold.
-    fn guards<'g>(&mut self, guards: impl Iterator<Item = &'g Guard>, axes: &[Value]) -> Option<Value> {
+    pub(crate) fn guards<'g>(&mut self, guards: impl Iterator<Item = &'g Guard>, axes: &[Value]) -> Option<Value> {
         let mut all: Option<Value> = None;
         for guard in guards {
             let value = self.affine(&guard.expr, axes);

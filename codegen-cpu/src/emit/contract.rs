@@ -15,16 +15,18 @@ use loom_ir::kernel::{BufferKind, Contract, Kernel, Lambda, Program};
 use super::access::At;
 use super::pack::Pack;
 use super::scalar::Lanes;
+use super::wide::{Reduced, WideLoop};
 use super::{Gen, flags};
 use crate::abi::{KernelLayout, Microkernel, PackTime, PanelsLayout};
 use crate::error::Error;
 use crate::view::{View, by_output_stride};
+use crate::wide::Pool;
 
 /// Bytes of stream tiles that an item packs at once, so that a panel read from memory serves several tiles while both
 /// stay in the second-level cache.
-const STREAM_BYTES: u64 = 64 << 10;
+const STREAM_BYTES: u64 = 256 << 10;
 /// Most stream tiles of an item.
-const STREAM_TILES: u64 = 8;
+const STREAM_TILES: u64 = 16;
 /// Multiplications worth an item of their own.
 const ITEM_WORK: u64 = 1 << 16;
 
@@ -52,6 +54,8 @@ pub(crate) struct ContractPlan {
     stream_tiles: u64,
     panel_stretch: u64,
     slices: u64,
+    /// The epilogue of a tile's row.
+    wide_rows: Option<WideLoop>,
 }
 
 impl ContractPlan {
@@ -60,6 +64,7 @@ impl ContractPlan {
         kernel: &Kernel,
         contract: &Contract,
         microkernels: &[Microkernel],
+        pool: &mut Pool,
     ) -> Result<ContractPlan, Error> {
         let rows = contract.batch..contract.batch + contract.rows;
         let columns = rows.end..rows.end + contract.columns;
@@ -93,10 +98,10 @@ impl ContractPlan {
         let panel_batch: Vec<usize> = batch.iter().copied().filter(|&axis| depends(axis)).collect();
 
         let (mr, nr) = tile(product(&narrow), product(&wide), microkernels);
-        let pack = |side: Side, axes: &[usize], lambda: &Lambda, width: u64| -> Result<Pack, Error> {
+        let mut pack = |side: Side, axes: &[usize], lambda: &Lambda, width: u64| -> Result<Pack, Error> {
             let batch = if side == panels { panel_batch.clone() } else { batch.clone() };
             let groups = [batch, axes.to_vec(), reduced.clone()];
-            Ok(Pack { view: View::new(program, kernel, &groups, &[lambda], false)?, width })
+            Ok(Pack::new(View::new(program, kernel, &groups, &[lambda], false)?, width, pool))
         };
         let epilogue_groups = [batch.clone(), narrow.clone(), wide.clone()];
         let mut plan = ContractPlan {
@@ -111,15 +116,25 @@ impl ContractPlan {
             stream_tiles: 1,
             panel_stretch: 1,
             slices: super::slices(kernel),
+            wide_rows: None,
         };
+        plan.wide_rows = plan.wide_epilogue(pool);
         let stream = plan.side(plan.other());
         let tile_work = (mr * nr * plan.length).max(1);
         let by_cache = (STREAM_BYTES / stream.panel_bytes().max(1)).clamp(1, STREAM_TILES);
         // Enough items for the threads come before the cache.
-        plan.stream_tiles = by_cache.min(stream.tiles().div_ceil(8)).max(1);
+        plan.stream_tiles = by_cache.min(stream.tiles().div_ceil(4)).max(1);
         plan.panel_stretch = (ITEM_WORK / (tile_work * plan.stream_tiles)).max(1);
         plan.check_memory(kernel)?;
         Ok(plan)
+    }
+
+    fn wide_epilogue(&self, pool: &mut Pool) -> Option<WideLoop> {
+        let view = &self.epilogue;
+        let [extent] = view.groups[2][..] else { return None };
+        let axis = view.groups[0].len() + view.groups[1].len();
+        let along = (axis, extent.min(self.wide.width));
+        WideLoop::plan_writes(view, &view.functions[0], along, true, pool)
     }
 
     /// The shape of tiles.
@@ -291,6 +306,12 @@ impl ContractPlan {
             let row = g.b.ins().iadd(first_row, i);
             let row = g.decode(row, &self.epilogue.groups[1]);
             let totals = g.element(tile, i, nr * 4);
+            if let Some(wide) = &self.wide_rows {
+                let axes = [batch, &row, &[first_column]].concat();
+                let function = &self.epilogue.functions[0];
+                wide.write(g, (&self.epilogue, function), &axes, Reduced::Row(totals), columns);
+                return;
+            }
             g.walk(zero, columns, |g, j| {
                 let column = g.b.ins().iadd(first_column, j);
                 let column = g.decode(column, extents);
@@ -353,22 +374,35 @@ fn wide_is_rows(kernel: &Kernel, rows: &[usize], columns: &[usize]) -> bool {
     rows.iter().any(adjacent)
 }
 
-/// The shape of tiles for an output of `narrow` by `wide`: 8 vectors of 4 where the sides are long enough, which leaves
-/// half of the 16 registers of x86-64 for operands.
+/// The shape of tiles for an output of `narrow` by `wide`: that of the microkernel which takes the least time for all of
+/// them; of equals, the one whose panels have the least padding, then the first.
 fn tile(narrow: u64, wide: u64, microkernels: &[Microkernel]) -> (u64, u64) {
+    let padded = |(mr, nr): (u64, u64)| (narrow.next_multiple_of(mr), wide.next_multiple_of(nr));
+    let shapes =
+        microkernels.iter().map(|kernel| (u64::from(kernel.mr), u64::from(kernel.nr), u64::from(kernel.lanes)));
+    let best = shapes.min_by_key(|&(mr, nr, lanes)| {
+        let (rows, columns) = padded((mr, nr));
+        let tiles = (rows / mr).saturating_mul(columns / nr);
+        (tiles.saturating_mul(step_cycles(mr, nr / lanes)), rows.saturating_add(columns))
+    });
+    if let Some((mr, nr, _)) = best {
+        return (mr, nr);
+    }
+    // The generated microkernel: 8 vectors of 4 where the sides are long enough, which leaves half of the 16 registers of
+    // x86-64 for operands.
     let (mr, nr) = match narrow {
         0 | 1 => (1, 32),
         2 => (2, 16),
         _ => (4, 8),
     };
-    // A faster kernel stands in for the general shape; very narrow outputs keep theirs.
-    if mr == 4
-        && wide > nr
-        && let Some(kernel) = microkernels.iter().find(|kernel| kernel.mr > 2 && kernel.nr >= 8)
-    {
-        return (u64::from(kernel.mr), u64::from(kernel.nr));
-    }
     (mr, nr.min(wide.next_multiple_of(4)).max(4))
+}
+
+/// About how many half cycles a microkernel of `mr` rows of `vectors` vectors takes for a step of `k`, on a processor that
+/// does two operations and two loads in a cycle, and takes four for an addition.
+fn step_cycles(mr: u64, vectors: u64) -> u64 {
+    let (arithmetic, loads, latency) = (2 * mr * vectors, mr + vectors, 8);
+    arithmetic.max(loads).max(latency)
 }
 
 fn depends_on_weights_alone(program: &Program, kernel: &Kernel, lambda: &Lambda) -> bool {

@@ -1,7 +1,8 @@
 //! Loop nests as CLIF.
 //!
 //! One file a kernel kind, over the shared pieces: control flow here, loads and stores in [`access`], scalar functions
-//! in [`scalar`], the order of sums in [`sum`].
+//! in [`scalar`], the order of sums in [`sum`], calls of wide functions, which take the place of the innermost loops, in
+//! [`wide`].
 
 pub(crate) mod access;
 pub(crate) mod contract;
@@ -12,9 +13,13 @@ pub(crate) mod pack;
 pub(crate) mod reduce;
 pub(crate) mod scalar;
 pub(crate) mod sum;
+pub(crate) mod terms;
+pub(crate) mod wide;
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{BlockArg, InstBuilder, MemFlagsData, Value, types};
+use cranelift_codegen::ir::{
+    BlockArg, ExtFuncData, ExternalName, FuncRef, InstBuilder, MemFlagsData, SigRef, UserExternalName, Value, types,
+};
 use cranelift_frontend::FunctionBuilder;
 use loom_ir::kernel::Kernel;
 
@@ -25,9 +30,18 @@ pub(crate) struct Gen<'a> {
     pub b: FunctionBuilder<'a>,
     /// The address of each buffer in the kernel's table.
     pub buffers: Vec<Value>,
+    /// Where the module's wide functions are.
+    pub wide: wide::WideFunctions,
 }
 
 impl Gen<'_> {
+    /// A function of the module, by its position there.
+    pub(crate) fn import(&mut self, unit: usize, signature: SigRef, colocated: bool) -> FuncRef {
+        let name = UserExternalName { namespace: 0, index: unit as u32 };
+        let name = ExternalName::user(self.b.func.declare_imported_user_function(name));
+        self.b.import_function(ExtFuncData { name, signature, colocated, patchable: false })
+    }
+
     pub(crate) fn index(&mut self, value: u64) -> Value {
         self.b.ins().iconst(types::I64, value as i64)
     }

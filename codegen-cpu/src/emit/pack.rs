@@ -10,8 +10,13 @@ use loom_ir::types::DType;
 
 use super::access::At;
 use super::scalar::Lanes;
+use super::wide::{Reduced, WideLoop};
 use super::{Gen, flags};
-use crate::view::View;
+use crate::view::{Place, View};
+use crate::wide::{Pool, Purpose};
+
+/// Functions of at most this cost are written once for each four rows of a panel.
+const LIGHT: u64 = 8;
 
 /// One operand and the shape of its panels.
 #[derive(Debug)]
@@ -20,9 +25,20 @@ pub(crate) struct Pack {
     pub view: View,
     /// Rows in a panel.
     pub width: u64,
+    /// Panels of one row are one stretch of memory.
+    pub wide: Option<WideLoop>,
 }
 
 impl Pack {
+    pub fn new(view: View, width: u64, pool: &mut Pool) -> Pack {
+        let extent = view.groups[2].last().copied().unwrap_or(1);
+        let axis = view.groups.iter().map(Vec::len).sum::<usize>().wrapping_sub(1);
+        let along = !view.groups[2].is_empty() && width == 1;
+        let mut plan = || WideLoop::plan(&view, &view.functions[0], (axis, extent), Purpose::Map, false, pool);
+        let wide = if along { plan() } else { None };
+        Pack { view, width, wide }
+    }
+
     /// Panels of one batch.
     pub fn tiles(&self) -> u64 {
         self.view.count(1).div_ceil(self.width)
@@ -54,33 +70,31 @@ impl Pack {
     }
 
     fn panel(&self, g: &mut Gen<'_>, batch: &[Value], tile: Value, target: Value) {
-        let rows = &self.view.groups[1];
         let first = g.b.ins().imul_imm_u(tile, self.width as i64);
         let count = g.index(self.view.count(1));
         let left = g.b.ins().isub(count, first);
         let width = g.index(self.width);
         let valid = g.least(left, width);
-        let zero = g.index(0);
-        g.walk(zero, valid, |g, lane| {
-            let row = g.b.ins().iadd(first, lane);
-            let row = g.decode(row, rows);
-            let place = g.element(target, lane, 4);
-            let next_four = g.b.ins().iadd_imm_u(lane, 4);
-            let next_one = g.b.ins().iadd_imm_u(lane, 1);
-            let one = |g: &mut Gen<'_>| {
-                self.terms(g, batch, &row, Lanes::One, place);
-                vec![next_one]
+        if self.is_side_by_side() {
+            // Full panels are read row by row of memory, in which neighbours share cache lines.
+            let full = g.b.ins().icmp(IntCC::Equal, valid, width);
+            let row = [first];
+            let together = |g: &mut Gen<'_>| {
+                self.terms(g, batch, &row, Lanes::Four, self.width / 4, target);
+                Vec::new()
             };
-            if self.width < 4 || rows.last().is_none_or(|&extent| extent < 4) {
-                return one(g)[0];
+            let rest = |g: &mut Gen<'_>| {
+                self.lanes(g, batch, (first, valid), target);
+                Vec::new()
+            };
+            if self.view.count(1).is_multiple_of(self.width) {
+                together(g);
+            } else {
+                g.branch(full, together, rest);
             }
-            let together = g.four_together(&row, rows, (next_four, valid));
-            let four = |g: &mut Gen<'_>| {
-                self.terms(g, batch, &row, Lanes::Four, place);
-                vec![next_four]
-            };
-            g.branch(together, four, one)[0]
-        });
+        } else {
+            self.lanes(g, batch, (first, valid), target);
+        }
         if !self.view.count(1).is_multiple_of(self.width) {
             g.count_up((valid, width), 1, &[], |g, lane, _| {
                 let place = g.element(target, lane, 4);
@@ -95,8 +109,45 @@ impl Pack {
         }
     }
 
-    /// All terms of one row, or of four rows along the innermost row axis.
-    fn terms(&self, g: &mut Gen<'_>, batch: &[Value], row: &[Value], lanes: Lanes, target: Value) {
+    /// Whether the rows of a panel are neighbours in memory, wherever it begins.
+    fn is_side_by_side(&self) -> bool {
+        let view = &self.view;
+        let ([_], axis) = (&view.groups[1][..], view.groups[0].len()) else { return false };
+        let adjacent = |place: &Place| place.never || place.guards.is_empty() && place.linear.coefficients[axis] == 1;
+        self.width > 4
+            && self.width.is_multiple_of(4)
+            && view.functions[0].cost() <= LIGHT
+            && view.functions[0].places().all(|place| adjacent(&view.places[place]))
+    }
+
+    /// The `valid` rows of a panel from number `first` on, a few at a time.
+    fn lanes(&self, g: &mut Gen<'_>, batch: &[Value], (first, valid): (Value, Value), target: Value) {
+        let rows = &self.view.groups[1];
+        let zero = g.index(0);
+        g.walk(zero, valid, |g, lane| {
+            let row = g.b.ins().iadd(first, lane);
+            let row = g.decode(row, rows);
+            let place = g.element(target, lane, 4);
+            let next_four = g.b.ins().iadd_imm_u(lane, 4);
+            let next_one = g.b.ins().iadd_imm_u(lane, 1);
+            let one = |g: &mut Gen<'_>| {
+                self.terms(g, batch, &row, Lanes::One, 1, place);
+                vec![next_one]
+            };
+            if self.width < 4 || rows.last().is_none_or(|&extent| extent < 4) {
+                return one(g)[0];
+            }
+            let together = g.four_together(&row, rows, (next_four, valid));
+            let four = |g: &mut Gen<'_>| {
+                self.terms(g, batch, &row, Lanes::Four, 1, place);
+                vec![next_four]
+            };
+            g.branch(together, four, one)[0]
+        });
+    }
+
+    /// All terms of one row, or of `fours` times four rows along the innermost row axis.
+    fn terms(&self, g: &mut Gen<'_>, batch: &[Value], row: &[Value], lanes: Lanes, fours: u64, target: Value) {
         let view = &self.view;
         let (outer, inner) = match view.groups[2].split_last() {
             Some((&inner, outer)) => (outer, inner),
@@ -109,15 +160,28 @@ impl Pack {
         start.push(target);
         g.count_up((zero, count), 1, &start, |g, _, carried| {
             let (index, target) = carried.split_at(outer.len());
+            let mut next = g.advance(index, outer);
+            if let Some(wide) = &self.wide {
+                let axes = [batch, row, index, &[zero]].concat();
+                let count = g.index(inner);
+                let nothing = Reduced::Values(&[]);
+                wide.call(g, (view, &view.functions[0]), &axes, nothing, (target[0], count, None));
+                next.push(g.b.ins().iadd_imm_u(target[0], inner as i64 * 4));
+                return next;
+            }
             let inner = g.index(inner);
             let (_, target) = g.count_up((zero, inner), 1, target, |g, k, target| {
                 let innermost = if has_inner { &[k][..] } else { &[] };
-                let axes = [batch, row, index, innermost].concat();
-                let value = g.apply(view, &view.functions[0], At::new(&axes, lane_axis, lanes), &[]);
-                g.b.ins().store(flags(), value, target[0], 0);
+                let mut axes = [batch, row, index, innermost].concat();
+                for number in 0..fours {
+                    if number > 0 {
+                        axes[lane_axis] = g.b.ins().iadd_imm_u(axes[lane_axis], 4);
+                    }
+                    let value = g.apply(view, &view.functions[0], At::new(&axes, lane_axis, lanes), &[]);
+                    g.b.ins().store(flags(), value, target[0], number as i32 * 16);
+                }
                 vec![g.b.ins().iadd_imm_u(target[0], self.width as i64 * 4)]
             });
-            let mut next = g.advance(index, outer);
             next.extend(target);
             next
         });

@@ -1,6 +1,6 @@
 //! Reductions of rows, stage by stage, then the result.
 //!
-//! A row is read *along* itself, four terms at a time, where it is one stretch of memory; else *across*: term by term,
+//! A row is read *along* itself, by wide functions or four terms at a time, where it is one stretch of memory; else *across*: term by term,
 //! with four rows side by side where the rows' innermost axis allows it (pooling, sums over leading axes). A work item is
 //! a row, or four rows side by side.
 
@@ -12,9 +12,12 @@ use super::Gen;
 use super::access::At;
 use super::scalar::Lanes;
 use super::sum;
+use super::terms::of_terms;
+use super::wide::{Reduced, WideLoop};
 use crate::abi::KernelLayout;
 use crate::error::Error;
 use crate::view::{Function, View, by_output_stride};
+use crate::wide::{Pool, Purpose};
 
 /// Rows shorter than this gain nothing from vectors along them.
 const SHORTEST_ALONG: u64 = 8;
@@ -31,6 +34,31 @@ pub(crate) struct ReducePlan {
     per_element: bool,
     reading: Reading,
     slices: u64,
+    /// By function: the wide one that takes the place of its loop along a row.
+    wide: Vec<Option<WideLoop>>,
+    reuse: Option<Reuse>,
+}
+
+/// A result that is made of a stage's terms: these are kept where the results will be.
+#[derive(Debug)]
+struct Reuse {
+    stage: usize,
+    /// The result's function, with the terms as an operand.
+    result: Function,
+}
+
+impl Reuse {
+    fn find(view: &View, ops: &[ReduceOp], reading: Reading) -> Option<Reuse> {
+        let output = view.output.filter(|&output| view.places[output].dtype == DType::F32)?;
+        // What is read along memory is kept along memory.
+        if reading == Reading::Along && view.places[output].linear.coefficients[view.groups[0].len()] != 1 {
+            return None;
+        }
+        let stages = ops.iter().zip(&view.functions).enumerate();
+        let mut sums = stages.filter(|(_, (op, terms))| matches!(op, ReduceOp::Sum(_)) && terms.result == DType::F32);
+        let result = &view.functions[ops.len()];
+        sums.find_map(|(stage, (_, terms))| Some(Reuse { stage, result: of_terms(result, terms, output)? }))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +68,54 @@ enum Reading {
 }
 
 impl ReducePlan {
-    pub(crate) fn new(program: &Program, kernel: &Kernel, reduce: &Reduce) -> Result<ReducePlan, Error> {
+    pub(crate) fn new(
+        program: &Program,
+        kernel: &Kernel,
+        reduce: &Reduce,
+        pool: &mut Pool,
+    ) -> Result<ReducePlan, Error> {
         let rows = kernel.axes.len() - reduce.reduced;
         let groups = [by_output_stride(kernel, 0..rows), (rows..kernel.axes.len()).collect()];
         let view = View::new(program, kernel, &groups, &kernel.lambdas(), true)?;
-        let ops = reduce.stages.iter().map(|stage| stage.op).collect();
+        let ops: Vec<ReduceOp> = reduce.stages.iter().map(|stage| stage.op).collect();
         let reading = choose_reading(&view, kernel.in_loop.is_some());
-        Ok(ReducePlan { view, ops, per_element: reduce.per_element, reading, slices: super::slices(kernel) })
+        let (per_element, slices) = (reduce.per_element, super::slices(kernel));
+        let reuse = if per_element { Reuse::find(&view, &ops, reading) } else { None };
+        let mut plan = ReducePlan { view, ops, per_element, reading, slices, wide: Vec::new(), reuse };
+        plan.widen(pool);
+        Ok(plan)
+    }
+
+    /// Chooses wide functions for the loops along a row.
+    fn widen(&mut self, pool: &mut Pool) {
+        let view = &self.view;
+        if self.reading != Reading::Along {
+            return;
+        }
+        let along = (view.groups[0].len(), view.count(1));
+        let stages = self.ops.iter().zip(&view.functions).enumerate().map(|(stage, (&op, function))| {
+            let purpose = match op {
+                ReduceOp::Sum(_) if function.result == DType::F32 => Purpose::Sum { keep: self.keeps(stage) },
+                _ => Purpose::Integers(op, function.result, identity(op, function.result)),
+            };
+            WideLoop::plan(view, function, along, purpose, false, pool)
+        });
+        let mut wide: Vec<Option<WideLoop>> = stages.collect();
+        let result = self.per_element.then(|| WideLoop::plan_writes(view, self.result(), along, false, pool));
+        wide.push(result.flatten());
+        self.wide = wide;
+    }
+
+    /// Whether a stage's terms are kept where the results will be.
+    fn keeps(&self, stage: usize) -> bool {
+        self.reuse.as_ref().is_some_and(|reuse| reuse.stage == stage)
+    }
+
+    /// Keeps the terms of a stage at an index.
+    fn keep(&self, g: &mut Gen<'_>, at: At<'_>, terms: Value) {
+        if let Some(output) = self.view.output {
+            g.store(&self.view.places[output], at, terms);
+        }
     }
 
     fn items(&self) -> Vec<u64> {
@@ -109,7 +178,7 @@ impl ReducePlan {
     }
 
     fn result(&self) -> &Function {
-        &self.view.functions[self.ops.len()]
+        self.reuse.as_ref().map_or(&self.view.functions[self.ops.len()], |reuse| &reuse.result)
     }
 
     fn row_along(&self, g: &mut Gen<'_>, row: &[Value], scratch: Value) {
@@ -117,14 +186,30 @@ impl ReducePlan {
         let n = view.count(1);
         let mut reduced: Vec<Value> = Vec::new();
         let mut splat: Vec<Value> = Vec::new();
-        for (op, function) in self.ops.iter().zip(&view.functions) {
+        for (stage, (op, function)) in self.ops.iter().zip(&view.functions).enumerate() {
             let mut term = |g: &mut Gen<'_>, k: Value, lanes: Lanes| {
                 let axes = [row, &[k]].concat();
                 let earlier = if lanes == Lanes::One { &reduced } else { &splat };
-                g.apply(view, function, At::new(&axes, row.len(), lanes), earlier)
+                let at = At::new(&axes, row.len(), lanes);
+                let terms = g.apply(view, function, at, earlier);
+                if self.keeps(stage) {
+                    self.keep(g, at, terms);
+                }
+                terms
             };
-            let value = match op {
-                ReduceOp::Sum(_) if function.result == DType::F32 => {
+            let run_wide = |g: &mut Gen<'_>, wide: &WideLoop, (begin, end): (Value, Value)| {
+                let count = g.b.ins().isub(end, begin);
+                wide.reduce(g, (view, function), &[row, &[begin]].concat(), &reduced, (count, self.keeps(stage)))
+            };
+            let value = match (op, &self.wide[stage]) {
+                (ReduceOp::Sum(_), Some(wide)) if function.result == DType::F32 => {
+                    g.sum_blocks(n, scratch, &mut |g, range| run_wide(g, wide, range))
+                }
+                (_, Some(wide)) => {
+                    let all = (g.index(0), g.index(n));
+                    run_wide(g, wide, all)
+                }
+                (ReduceOp::Sum(_), None) if function.result == DType::F32 => {
                     g.sum_along(n, scratch, function.cost() <= LIGHT, &mut term)
                 }
                 _ => integers_along(g, *op, function.result, n, &mut term),
@@ -138,6 +223,11 @@ impl ReducePlan {
             return;
         }
         let (zero, end) = (g.index(0), g.index(n));
+        if let Some(wide) = &self.wide[self.ops.len()] {
+            let axes = [row, &[zero]].concat();
+            wide.write(g, (view, self.result()), &axes, Reduced::Values(&reduced), end);
+            return;
+        }
         let (next, _) = g.count_up((zero, end), 4, &[], |g, k, _| {
             let axes = [row, &[k]].concat();
             self.write(g, At::four(&axes, row.len()), &splat);
@@ -159,10 +249,15 @@ impl ReducePlan {
         let n = view.count(1);
         let lane_axis = row.len().wrapping_sub(1);
         let mut reduced: Vec<Value> = Vec::new();
-        for (op, function) in self.ops.iter().zip(&view.functions) {
+        for (stage, (op, function)) in self.ops.iter().zip(&view.functions).enumerate() {
             let mut term = |g: &mut Gen<'_>, _: Value, index: &[Value]| {
                 let axes = [row, index].concat();
-                g.apply(view, function, At::new(&axes, lane_axis, lanes), &reduced)
+                let at = At::new(&axes, lane_axis, lanes);
+                let terms = g.apply(view, function, at, &reduced);
+                if self.keeps(stage) {
+                    self.keep(g, at, terms);
+                }
+                terms
             };
             let value = match op {
                 ReduceOp::Sum(_) if function.result == DType::F32 => {

@@ -142,7 +142,11 @@ impl Gen<'_> {
             | UnaryOp::Sigmoid
             | UnaryOp::Erf
             | UnaryOp::Sin
-            | UnaryOp::Cos => unreachable!("library operations are expanded before"),
+            | UnaryOp::Cos
+            | UnaryOp::RoundF16
+            | UnaryOp::RoundBf16
+            | UnaryOp::RoundF8
+            | UnaryOp::RoundF4 => unreachable!("library operations are expanded before"),
         }
     }
 

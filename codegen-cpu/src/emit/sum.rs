@@ -43,6 +43,17 @@ pub(crate) type AlongTerm<'t> = &'t mut dyn FnMut(&mut Gen<'_>, Value, Lanes) ->
 pub(crate) type AcrossTerm<'t> = &'t mut dyn FnMut(&mut Gen<'_>, Value, &[Value]) -> Value;
 
 impl Gen<'_> {
+    /// The sum of `n` consecutive terms, given the sum of at most a block of them, from one number to another.
+    pub(crate) fn sum_blocks(
+        &mut self,
+        n: u64,
+        scratch: Value,
+        block: &mut dyn FnMut(&mut Self, (Value, Value)) -> Value,
+    ) -> Value {
+        let sums = self.b.ins().iadd_imm_u(scratch, LANE_BYTES as i64);
+        self.blocks_level(n, scratch, sums, block)
+    }
+
     /// The sum of `n` consecutive terms. `light` terms are cheap enough to be written eight times.
     pub(crate) fn sum_along(&mut self, n: u64, scratch: Value, light: bool, term: AlongTerm<'_>) -> Value {
         let sums = self.b.ins().iadd_imm_u(scratch, LANE_BYTES as i64);
@@ -50,21 +61,31 @@ impl Gen<'_> {
     }
 
     fn along_level(&mut self, n: u64, lanes: Value, sums: Value, light: bool, term: AlongTerm<'_>) -> Value {
+        self.blocks_level(n, lanes, sums, &mut |g, range| g.along_block(n, lanes, range, light, term))
+    }
+
+    fn blocks_level(
+        &mut self,
+        n: u64,
+        lanes: Value,
+        sums: Value,
+        block: &mut dyn FnMut(&mut Self, (Value, Value)) -> Value,
+    ) -> Value {
         let (zero, end) = (self.index(0), self.index(n));
         if n == 0 {
             return self.constant(DType::F32, 0, Lanes::One);
         }
         if n <= BLOCK {
-            return self.along_block(n, lanes, (zero, end), light, term);
+            return block(self, (zero, end));
         }
         let blocks = n.div_ceil(BLOCK);
         let count = self.index(blocks);
-        self.count_to(count, 1, |g, block| {
-            let first = g.element_number(block, BLOCK);
+        self.count_to(count, 1, |g, number| {
+            let first = g.element_number(number, BLOCK);
             let next = g.b.ins().iadd_imm_u(first, BLOCK as i64);
             let next = g.least(next, end);
-            let sum = g.along_block(n, lanes, (first, next), light, term);
-            let place = g.element(sums, block, 4);
+            let sum = block(g, (first, next));
+            let place = g.element(sums, number, 4);
             g.b.ins().store(flags(), sum, place, 0);
         });
         let upper = self.b.ins().iadd_imm_u(sums, level_bytes(blocks, Lanes::One) as i64);

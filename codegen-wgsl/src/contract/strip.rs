@@ -229,6 +229,7 @@ impl<'a> Strip<'a> {
         };
         let batch: String = self.batch.iter().map(|axis| format!("i{axis}: u32, ")).collect();
         module.text.open(format!("fn fetch_{name}({batch}unit: u32, first: u32, step: u32) -> {unit}"));
+        module.turn();
         module.text.line(format!("let line = first + {own_line};"));
         module.text.line(format!("let k = step + {own_term};"));
         let mut inside = Vec::new();

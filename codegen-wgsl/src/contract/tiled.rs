@@ -288,6 +288,7 @@ fn store_function(module: &mut Module<'_>, matrices: &Matrices) -> String {
     let params: String = batch.iter().map(|axis| format!("i{axis}: u32, ")).collect();
     let dtype = module.dtype(DType::F32);
     module.text.open(format!("fn store({params}row: u32, column: u32, r0: {dtype})"));
+    module.turn();
     unflatten(&mut module.text, "row", &module.kernel.axes, matrices.axes.rows.clone(), &used);
     unflatten(&mut module.text, "column", &module.kernel.axes, matrices.axes.columns.clone(), &used);
     module.store(&matrices.epilogue.call(), matrices.epilogue.result);

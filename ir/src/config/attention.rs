@@ -34,6 +34,8 @@ pub struct Attention {
     pub bias: bool,
     /// Whether the output has; default as `bias`.
     pub output_bias: bool,
+    /// Whether the heads are mapped to elements of a position, rather than given as they are; default true.
+    pub output_projection: bool,
 }
 
 pub(super) fn attention(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
@@ -49,7 +51,13 @@ pub(super) fn attention(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Report
     let rope = rope(fields);
     let bias = fields.optional_or(schema::BIAS, true, fields::boolean);
     let output_bias = fields.optional(schema::OUTPUT_BIAS, fields::boolean);
-    let bias = bias?.value;
+    let output_projection = fields.optional_or(schema::OUTPUT_PROJECTION, true, fields::boolean);
+    let (bias, output_bias, output_projection) = (bias?.value, output_bias?, output_projection?.value);
+    if let Some(given) = output_bias.filter(|given| given.value && !output_projection) {
+        let at = fields.object.at(Some(schema::OUTPUT_BIAS.name.to_owned()));
+        let rule = "without an output projection there is nothing to add a bias to";
+        return Err(fields.report(ConfigError::Rule { at, rule, span: given.span }));
+    }
     Ok(LayerKind::Attention(Attention {
         d_model: d_model?,
         seq_length: seq_length?,
@@ -62,7 +70,8 @@ pub(super) fn attention(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Report
         kv_cache: kv_cache?,
         rope: rope?,
         bias,
-        output_bias: output_bias?.map_or(bias, |given| given.value),
+        output_bias: output_bias.map_or(bias, |given| given.value),
+        output_projection,
     }))
 }
 

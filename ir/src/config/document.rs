@@ -5,10 +5,10 @@ use crate::diagnostics::Span;
 use crate::limits;
 
 /// Checks what can be checked without parsing. Nesting has to be: a parser recurses on it.
-pub(super) fn check(source: &str) -> Result<(), ConfigError> {
+pub(super) fn check(source: &str, most: u64) -> Result<(), ConfigError> {
     let bytes = source.len() as u64;
-    if bytes > limits::MAX_CONFIG_BYTES {
-        return Err(ConfigError::FileTooLarge { bytes });
+    if bytes > most {
+        return Err(ConfigError::FileTooLarge { bytes, most });
     }
     if source.starts_with('\u{feff}') {
         return Err(ConfigError::ByteOrderMark { span: Span::new(0, '\u{feff}'.len_utf8()) });

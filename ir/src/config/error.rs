@@ -13,10 +13,12 @@ use crate::limits;
 #[non_exhaustive]
 pub enum ConfigError {
     /// More than [`limits::MAX_CONFIG_BYTES`].
-    #[error("the file has {bytes} bytes, but a network may have at most {}", limits::MAX_CONFIG_BYTES)]
+    #[error("the file has {bytes} bytes, but a network may have at most {most}")]
     FileTooLarge {
         /// The file's size.
         bytes: u64,
+        /// The limit.
+        most: u64,
     },
     /// Nothing, or white space alone.
     #[error("the file is empty")]
@@ -168,6 +170,12 @@ pub enum ConfigError {
         name: Spanned<String>,
         /// What is supported.
         known: Vec<&'static str>,
+    },
+    /// A network in the predecessor's dialect, which is read by way of a translation.
+    #[error("the network is in the dialect `{}`", name.value)]
+    OtherDialect {
+        /// The dialect.
+        name: Spanned<String>,
     },
     /// A layer's name that another layer has.
     #[error("two layers are named `{}`", Shown(name))]
@@ -394,6 +402,9 @@ impl ConfigError {
             ConfigError::Unsupported { name, known, .. } => message
                 .at(name.span, "not supported yet")
                 .help(format!("supported: {}", listed(known.iter().copied(), "and"))),
+            ConfigError::OtherDialect { name } => message
+                .at(name.span, "read by way of a translation")
+                .help("`loomc convert` writes it as a network of this dialect"),
             ConfigError::OutsideGrid { span, .. } => message.at(*span, "outside the grid"),
             ConfigError::Rule { span, .. } => message.at(*span, "here"),
             ConfigError::DuplicateName { first, again, .. } => {

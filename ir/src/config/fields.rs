@@ -199,7 +199,7 @@ fn has(keys: &[Key], name: &str) -> bool {
 }
 
 /// Reads a value; the function says where it stands, if a message needs it.
-pub(super) type Read<T> = fn(Value<'_>, &dyn Fn() -> At) -> Result<T, ConfigError>;
+pub type Read<T> = fn(Value<'_>, &dyn Fn() -> At) -> Result<T, ConfigError>;
 
 pub(super) fn wrong_type(at: At, value: Value<'_>, expected: &'static str, found: &'static str) -> ConfigError {
     ConfigError::WrongType { at, expected, found, span: value.span() }
@@ -209,14 +209,16 @@ fn out_of_range(at: At, value: Value<'_>, rule: &'static str) -> ConfigError {
     ConfigError::NumberOutOfRange { at, rule, found: value.text().to_owned(), span: value.span() }
 }
 
-pub(super) fn boolean(value: Value<'_>, at: &dyn Fn() -> At) -> Result<bool, ConfigError> {
+/// `true` or `false`.
+pub fn boolean(value: Value<'_>, at: &dyn Fn() -> At) -> Result<bool, ConfigError> {
     match value.kind() {
         Kind::Boolean => Ok(value.text() == "true"),
         _ => Err(wrong_type(at(), value, "true or false", value.description())),
     }
 }
 
-pub(super) fn string(value: Value<'_>, at: &dyn Fn() -> At) -> Result<String, ConfigError> {
+/// A string.
+pub fn string(value: Value<'_>, at: &dyn Fn() -> At) -> Result<String, ConfigError> {
     match value.kind() {
         Kind::String => Ok(value.characters()?.into_owned()),
         _ => Err(wrong_type(at(), value, "a string", value.description())),
@@ -266,22 +268,22 @@ struct Rules<N> {
 const BELOW_2_64: &str = "less than 2^64";
 
 /// An integer that may be 0.
-pub(super) fn count(value: Value<'_>, at: &dyn Fn() -> At) -> Result<u64, ConfigError> {
+pub fn count(value: Value<'_>, at: &dyn Fn() -> At) -> Result<u64, ConfigError> {
     integer(value, at, Rules { least: 0, too_small: "at least 0", too_large: BELOW_2_64 })
 }
 
 /// An integer that may not be 0.
-pub(super) fn size(value: Value<'_>, at: &dyn Fn() -> At) -> Result<u64, ConfigError> {
+pub fn size(value: Value<'_>, at: &dyn Fn() -> At) -> Result<u64, ConfigError> {
     integer(value, at, Rules { least: 1, too_small: "at least 1", too_large: BELOW_2_64 })
 }
 
 /// An integer that may be negative.
-pub(super) fn signed(value: Value<'_>, at: &dyn Fn() -> At) -> Result<i64, ConfigError> {
+pub fn signed(value: Value<'_>, at: &dyn Fn() -> At) -> Result<i64, ConfigError> {
     integer(value, at, Rules { least: i64::MIN, too_small: "at least -2^63", too_large: "less than 2^63" })
 }
 
 /// A number that a 64-bit float has.
-pub(super) fn float(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
+pub fn float(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
     if value.kind() != Kind::Number {
         return Err(wrong_type(at(), value, "a number", value.description()));
     }
@@ -297,10 +299,34 @@ pub(super) fn float(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, Config
     }
 }
 
-/// A number that isn't negative, where 0 stands for a default.
-pub(super) fn positive_or_zero(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
+/// A number that isn't negative, where 0 stands for a default. As a network computes with it as a 32-bit float, it must
+/// be more than 0 and finite as one.
+pub fn positive_or_zero(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
     match float(value, at)? {
-        number if number >= 0.0 => Ok(number),
+        number if number < 0.0 => Err(out_of_range(at(), value, "more than 0")),
+        number if number == 0.0 || is_positive_f32(number) => Ok(number),
+        _ => Err(out_of_range(at(), value, "within the range of a 32-bit float")),
+    }
+}
+
+/// The same for a width, of which a network takes twice the square.
+pub(super) fn width_or_zero(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
+    match positive_or_zero(value, at)? {
+        number if number == 0.0 || is_positive_f32(2.0 * number * number) => Ok(number),
+        _ => Err(out_of_range(at(), value, "so that twice its square is within the range of a 32-bit float")),
+    }
+}
+
+/// Whether a number, rounded to 32 bits, is more than 0 and finite.
+fn is_positive_f32(number: f64) -> bool {
+    let rounded = number as f32;
+    rounded > 0.0 && rounded.is_finite()
+}
+
+/// A number that is more than 0, also as a 32-bit float.
+pub(super) fn positive(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
+    match positive_or_zero(value, at)? {
+        number if number > 0.0 => Ok(number),
         _ => Err(out_of_range(at(), value, "more than 0")),
     }
 }
@@ -360,7 +386,7 @@ pub(super) fn at_least_zero(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64
 }
 
 /// A list of at least one size, and of no more than leave room for the batch axis.
-pub(super) fn sample_shape(value: Value<'_>, at: &dyn Fn() -> At) -> Result<Vec<u64>, ConfigError> {
+pub fn sample_shape(value: Value<'_>, at: &dyn Fn() -> At) -> Result<Vec<u64>, ConfigError> {
     const { assert!(limits::MAX_RANK == 8) };
     if value.kind() != Kind::List {
         return Err(wrong_type(at(), value, "a list of integers", value.description()));

@@ -69,7 +69,7 @@ pub(super) fn kmeans(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported>
     let attached = layers::inner(fields, schema::ATTACHED_LAYER, |path| path.attached());
     let output = fields::read_choice(fields, schema::KMEANS_OUTPUT_MODE, "output mode", OUTPUTS);
     let metric = fields::read_choice(fields, schema::DISTANCE_METRIC, "distance metric", METRICS);
-    let temperature = layers::or_default(fields, schema::KMEANS_TEMPERATURE, 1.0);
+    let temperature = layers::or_default_by(fields, schema::KMEANS_TEMPERATURE, 1.0, fields::width_or_zero);
     let learning_rate = layers::or_default(fields, schema::KMEANS_LEARNING_RATE, 0.01);
     Ok(LayerKind::Kmeans(Kmeans {
         num_clusters: num_clusters?,

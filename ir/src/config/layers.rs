@@ -8,12 +8,12 @@ use super::context::{Context, Reported};
 use super::error::{At, ConfigError, Owner};
 use super::fields::{self, Choice, Fields, Object, Read, wrong_type};
 use super::network::{
-    AvgPool2d, BatchNorm, Conv1d, Conv2d, Dense, Dropout, Embedding, Flatten, Layer, LayerKind, LayerPath, MaxPool2d,
-    Norm, Pair, Residual, ResidualFrom, Sequential, Stitch, Swiglu,
+    BatchNorm, Conv1d, Conv2d, Dense, Dropout, Embedding, Flatten, Layer, LayerKind, LayerPath, Norm, Pair, Residual,
+    ResidualFrom, Sequential, Stitch, Swiglu,
 };
 use super::schema::{self, Key, LayerType};
 use super::spanned::{Kind, Spanned, Value};
-use super::{parallel, softmax};
+use super::{parallel, precision, softmax};
 use crate::limits;
 
 /// Reads the layers in `list`: the network's own, or those inside the layer at `parent`.
@@ -46,8 +46,10 @@ fn read_layer(context: &mut Context, path: LayerPath, value: Value<'_>) -> Resul
         return Err(context.report(missing));
     };
     let type_span = type_name.span;
+    let owner = Owner::Layer { path: path.clone(), type_name: None, choice: None };
+    let precision = precision::read(&mut Fields { context, object: &object, owner, anchor: type_span });
     let kind = read_kind(context, &path, &object, type_name);
-    Ok(Layer { path, name: name?, kind: kind?, span: value.span(), type_span })
+    Ok(Layer { path, name: name?, precision: precision?, kind: kind?, span: value.span(), type_span })
 }
 
 fn read_name(context: &mut Context, object: &Object<'_>) -> Result<Option<Spanned<String>>, Reported> {
@@ -205,48 +207,14 @@ pub(super) fn conv2d(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported>
     }))
 }
 
-pub(super) fn max_pool2d(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
-    let image = image(fields);
-    let window = window(fields);
-    let stride = fields.optional(schema::STRIDE, fields::size_pair);
-    let dilation = dilation(fields);
-    let (image, window) = (image?, window?);
-    Ok(LayerKind::MaxPool2d(MaxPool2d {
-        input_height: image.height,
-        input_width: image.width,
-        input_channels: image.channels,
-        kernel_size: window.kernel_size,
-        stride: stride?.unwrap_or(window.kernel_size),
-        padding: window.padding,
-        dilation: dilation?,
-    }))
-}
-
-pub(super) fn avg_pool2d(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Reported> {
-    let image = image(fields);
-    let window = window(fields);
-    let stride = fields.optional(schema::STRIDE, fields::size_pair);
-    let count_include_pad = fields.optional_or(schema::COUNT_INCLUDE_PAD, true, fields::boolean);
-    let (image, window) = (image?, window?);
-    Ok(LayerKind::AvgPool2d(AvgPool2d {
-        input_height: image.height,
-        input_width: image.width,
-        input_channels: image.channels,
-        kernel_size: window.kernel_size,
-        stride: stride?.unwrap_or(window.kernel_size),
-        padding: window.padding,
-        count_include_pad: count_include_pad?.value,
-    }))
-}
-
 /// What the layers over images may say about their input.
-struct Image {
-    height: Option<Spanned<u64>>,
-    width: Option<Spanned<u64>>,
-    channels: Option<Spanned<u64>>,
+pub(super) struct Image {
+    pub height: Option<Spanned<u64>>,
+    pub width: Option<Spanned<u64>>,
+    pub channels: Option<Spanned<u64>>,
 }
 
-fn image(fields: &mut Fields<'_, '_>) -> Result<Image, Reported> {
+pub(super) fn image(fields: &mut Fields<'_, '_>) -> Result<Image, Reported> {
     let height = fields.optional(schema::INPUT_HEIGHT, fields::size);
     let width = fields.optional(schema::INPUT_WIDTH, fields::size);
     let channels = fields.optional(schema::INPUT_CHANNELS, fields::size);
@@ -254,18 +222,18 @@ fn image(fields: &mut Fields<'_, '_>) -> Result<Image, Reported> {
 }
 
 /// What the layers over images have in common beside.
-struct Window {
-    kernel_size: Spanned<Pair>,
-    padding: Spanned<Pair>,
+pub(super) struct Window {
+    pub kernel_size: Spanned<Pair>,
+    pub padding: Spanned<Pair>,
 }
 
-fn window(fields: &mut Fields<'_, '_>) -> Result<Window, Reported> {
+pub(super) fn window(fields: &mut Fields<'_, '_>) -> Result<Window, Reported> {
     let kernel_size = fields.required(schema::KERNEL_SIZE, fields::size_pair);
     let padding = fields.optional_or(schema::PADDING, Pair::square(0), fields::count_pair);
     Ok(Window { kernel_size: kernel_size?, padding: padding? })
 }
 
-fn dilation(fields: &mut Fields<'_, '_>) -> Result<Spanned<Pair>, Reported> {
+pub(super) fn dilation(fields: &mut Fields<'_, '_>) -> Result<Spanned<Pair>, Reported> {
     fields.optional_or(schema::DILATION, Pair::square(1), fields::size_pair)
 }
 
@@ -305,7 +273,17 @@ pub(super) fn batch_norm(fields: &mut Fields<'_, '_>) -> Result<LayerKind, Repor
 
 /// A number more than 0. As the predecessor wrote a 0 where nothing was chosen, 0 is the default.
 pub(super) fn or_default(fields: &mut Fields<'_, '_>, key: Key, default: f64) -> Result<f64, Reported> {
-    match fields.optional(key, fields::positive_or_zero)? {
+    or_default_by(fields, key, default, fields::positive_or_zero)
+}
+
+/// The same, read by `read`.
+pub(super) fn or_default_by(
+    fields: &mut Fields<'_, '_>,
+    key: Key,
+    default: f64,
+    read: Read<f64>,
+) -> Result<f64, Reported> {
+    match fields.optional(key, read)? {
         Some(number) if number.value > 0.0 => Ok(number.value),
         _ => Ok(default),
     }

@@ -50,12 +50,16 @@ mod activation;
 mod attention;
 mod context;
 mod document;
+mod elements;
 mod error;
 mod fields;
+pub mod json;
 mod kmeans;
 mod layers;
 mod network;
 mod parallel;
+mod pooling;
+mod precision;
 mod recurrent;
 mod schema;
 mod softmax;
@@ -67,14 +71,19 @@ mod tests;
 
 use loom_fp_env::FpEnv;
 
+use crate::limits;
+
 pub use attention::Attention;
+pub use elements::{Broadcast, Normalize, NormalizeBy, Reshape, Scale, Slice};
 pub use error::{At, ConfigError, ConfigErrors, Owner};
 pub use kmeans::{Kmeans, KmeansMetric, KmeansOutput};
 pub use network::{
-    Activation, AvgPool2d, BatchNorm, Conv1d, Conv2d, Dense, Dropout, Embedding, Flatten, GeluApproximation, Layer,
-    LayerKind, LayerPath, MaxPool2d, Network, Norm, Pair, Residual, ResidualFrom, Sequential, Stitch, Swiglu,
+    Activation, BatchNorm, Conv1d, Conv2d, Dense, Dropout, Embedding, Flatten, GeluApproximation, Layer, LayerKind,
+    LayerPath, Network, Norm, Pair, Residual, ResidualFrom, Sequential, Stitch, Swiglu,
 };
 pub use parallel::{CombineMode, Filter, GridScatter, Parallel};
+pub use pooling::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d};
+pub use precision::Precision;
 pub use recurrent::{Cell, CellBiases, Recurrent};
 pub use schema::{ACTIVATIONS, ActivationType, Key, LAYER_KEYS, LAYER_TYPES, LayerType, NETWORK_KEYS};
 pub use softmax::{Softmax, SoftmaxVariant};
@@ -88,7 +97,7 @@ pub use spanned::Spanned;
 pub fn parse(source: &str) -> Result<Network, ConfigErrors> {
     // Reading a number rounds.
     FpEnv::run(|| {
-        document::check(source)?;
+        document::check(source, limits::MAX_CONFIG_BYTES)?;
         let document = spanned::Value::document(source)?;
         let mut context = context::Context::default();
         let network = top_level::read(&mut context, document);

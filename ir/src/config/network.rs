@@ -7,8 +7,11 @@
 use std::fmt;
 
 use super::attention::Attention;
+use super::elements::{Broadcast, Normalize, Reshape, Scale, Slice};
 use super::kmeans::Kmeans;
 use super::parallel::Parallel;
+use super::pooling::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d};
+use super::precision::Precision;
 use super::recurrent::Recurrent;
 use super::softmax::Softmax;
 use super::spanned::Spanned;
@@ -19,6 +22,8 @@ use crate::diagnostics::Span;
 pub struct Network {
     /// A label, without meaning to the compiler.
     pub id: Option<String>,
+    /// The number format of layers that don't say which.
+    pub precision: Precision,
     /// Samples that one run computes.
     pub batch_size: u64,
     /// The shape of one sample, without the batch axis. Left out, it follows from the first layer.
@@ -38,6 +43,8 @@ pub struct Layer {
     pub path: LayerPath,
     /// The name that the user gave it, unique in the network and never `input`.
     pub name: Option<Spanned<String>>,
+    /// The number format of its weights and its result; left out, that of the layer around it, or the network's.
+    pub precision: Option<Precision>,
     /// What it computes.
     pub kind: LayerKind,
     /// The whole object.
@@ -113,6 +120,10 @@ pub enum LayerKind {
     Conv1d(Conv1d),
     /// `conv2d`
     Conv2d(Conv2d),
+    /// `max_pool1d`
+    MaxPool1d(MaxPool1d),
+    /// `avg_pool1d`
+    AvgPool1d(AvgPool1d),
     /// `max_pool2d`
     MaxPool2d(MaxPool2d),
     /// `avg_pool2d`
@@ -123,6 +134,16 @@ pub enum LayerKind {
     GlobalAvgPool,
     /// `flatten`
     Flatten(Flatten),
+    /// `reshape`
+    Reshape(Reshape),
+    /// `slice`
+    Slice(Slice),
+    /// `broadcast`
+    Broadcast(Broadcast),
+    /// `scale`
+    Scale(Scale),
+    /// `normalize`
+    Normalize(Normalize),
     /// `embedding`
     Embedding(Embedding),
     /// `softmax`
@@ -238,44 +259,6 @@ pub struct Conv2d {
     pub bias: bool,
     /// Applied to each element of the result.
     pub activation: Activation,
-}
-
-/// The largest element of each window of a channel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MaxPool2d {
-    /// Rows of a sample.
-    pub input_height: Option<Spanned<u64>>,
-    /// Columns of a sample.
-    pub input_width: Option<Spanned<u64>>,
-    /// Channels of a sample.
-    pub input_channels: Option<Spanned<u64>>,
-    /// Positions under the window.
-    pub kernel_size: Spanned<Pair>,
-    /// Positions between two windows; default `kernel_size`.
-    pub stride: Spanned<Pair>,
-    /// Positions added at each end, which no window ever picks; default 0.
-    pub padding: Spanned<Pair>,
-    /// Positions between two elements of a window; default 1.
-    pub dilation: Spanned<Pair>,
-}
-
-/// The mean of each window of a channel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AvgPool2d {
-    /// Rows of a sample.
-    pub input_height: Option<Spanned<u64>>,
-    /// Columns of a sample.
-    pub input_width: Option<Spanned<u64>>,
-    /// Channels of a sample.
-    pub input_channels: Option<Spanned<u64>>,
-    /// Positions under the window.
-    pub kernel_size: Spanned<Pair>,
-    /// Positions between two windows; default `kernel_size`.
-    pub stride: Spanned<Pair>,
-    /// Zeros added at each end; default 0.
-    pub padding: Spanned<Pair>,
-    /// Whether the added zeros count as elements of the mean; default true.
-    pub count_include_pad: bool,
 }
 
 /// Neighbouring axes as one, in row-major order. Axes are counted without the batch, from the end where negative.

@@ -8,7 +8,7 @@ use super::activation;
 use super::context::Reported;
 use super::fields::Fields;
 use super::network::{Activation, LayerKind};
-use super::{attention, kmeans, layers, parallel, recurrent, softmax};
+use super::{attention, elements, kmeans, layers, parallel, pooling, recurrent, softmax};
 
 /// A key of an object of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ macro_rules! keys {
 
 keys! {
     ID = "id", "a label, without meaning to the compiler";
-    DTYPE = "dtype", "the element type: `float32` (or `f32`), the default";
+    DTYPE = "dtype", "the number format of weights and results: `float32` (the default), `float16`, `bfloat16`, `float8`, `float4`";
     DIALECT = "dialect", "which Loom's arithmetic the file means: `loom`, the default";
     BATCH_SIZE = "batch_size", "samples that one run computes, at least 1; default 1";
     INPUT_SHAPE = "input_shape", "the shape of one sample, without the batch axis: a list of sizes";
@@ -106,15 +106,23 @@ keys! {
     NUM_HEADS = "num_heads", "heads; default 8";
     NUM_KV_HEADS = "num_kv_heads", "heads of keys and values; default as many as heads";
     OUTPUT_BIAS = "output_bias", "whether a bias is added to the output; default as `bias`";
+    OUTPUT_PROJECTION = "output_projection", "whether the heads are mapped to elements of a position; default true";
     ROPE = "rope", "whether queries and keys are rotated by their position; default true";
     ROPE_FREQ_BASE = "rope_freq_base", "the base of the rotations' frequencies; 0 is the default, 10000";
     SEQ_LENGTH = "seq_length", "positions or steps of the input; inferred if left out";
     SLIDING_WINDOW = "sliding_window", "how many positions one attends to on either side, itself included; default all";
 
+    FACTOR = "factor", "what elements are multiplied by; default 1";
+    LEAST_NORM = "epsilon", "the least that is divided by; default 1e-12";
+    NORM = "norm", "`l2` (the default): the root of the sum of squares; `l1`: the sum of magnitudes";
+    OFFSET = "offset", "what is added then; nothing if left out";
+    SHAPE = "shape", "the shape of a sample, without the batch: a list of sizes";
+
     ATTACHED_LAYER = "attached_layer", "the layer whose output is clustered; the input itself if left out";
     CLUSTER_DIM = "cluster_dim", "elements of a centre; inferred if left out or 0";
     DISTANCE_METRIC = "distance_metric", "`squared_euclidean` (the default), `euclidean`, `manhattan` or `cosine`";
     EMBEDDING_DIM = "embedding_dim", "elements of a row of the table";
+    END = "end", "one past the last index; default all that follow";
     END_AXIS = "end_axis", "the last axis, counted from the end where negative; default -1";
     INTERMEDIATE_SIZE = "intermediate_size", "elements of the axis between; also spelled `output_size`";
     KMEANS_LEARNING_RATE = "kmeans_learning_rate", "of a training; 0 is the default, 0.01";
@@ -123,6 +131,7 @@ keys! {
     NUM_CLUSTERS = "num_clusters", "how many centres";
     NUM_FEATURES = "num_features", "channels of the input; inferred if left out";
     RATE = "rate", "the share that a training sets to 0, less than 1; default 0.5";
+    START = "start", "the first index; default 0";
     START_AXIS = "start_axis", "the first axis, counted from the end where negative; default 0";
     VOCAB_SIZE = "vocab_size", "rows of the table, at most 2^24";
 }
@@ -132,7 +141,7 @@ pub const NETWORK_KEYS: &[Key] =
     &[ID, BATCH_SIZE, INPUT_SHAPE, SEED, LAYERS, GRID_ROWS, GRID_COLS, LAYERS_PER_CELL, DTYPE, DIALECT];
 
 /// The keys that a layer of any type may have.
-pub const LAYER_KEYS: &[Key] = &[TYPE, NAME];
+pub const LAYER_KEYS: &[Key] = &[TYPE, NAME, DTYPE];
 
 /// The keys of a position in a grid.
 pub(super) const POSITION_KEYS: &[Key] = &[BRANCH_INDEX, TARGET_ROW, TARGET_COL, TARGET_LAYER];
@@ -203,18 +212,32 @@ pub const LAYER_TYPES: &[LayerType] = &[
         read: layers::conv2d,
     },
     LayerType {
+        name: "max_pool1d",
+        aliases: &["maxpool1d"],
+        doc: "the largest element of each window of a channel, over channels × length",
+        keys: &[INPUT_LENGTH, INPUT_CHANNELS, KERNEL_SIZE, STRIDE, PADDING, DILATION],
+        read: pooling::max_pool1d,
+    },
+    LayerType {
+        name: "avg_pool1d",
+        aliases: &["avgpool1d"],
+        doc: "the mean of each window of a channel, over channels × length",
+        keys: &[INPUT_LENGTH, INPUT_CHANNELS, KERNEL_SIZE, STRIDE, PADDING, COUNT_INCLUDE_PAD],
+        read: pooling::avg_pool1d,
+    },
+    LayerType {
         name: "max_pool2d",
         aliases: &["maxpool2d"],
-        doc: "the largest element of each window of a channel",
+        doc: "the largest element of each window of a channel, over channels × height × width",
         keys: &[INPUT_HEIGHT, INPUT_WIDTH, INPUT_CHANNELS, KERNEL_SIZE, STRIDE, PADDING, DILATION],
-        read: layers::max_pool2d,
+        read: pooling::max_pool2d,
     },
     LayerType {
         name: "avg_pool2d",
         aliases: &["avgpool2d"],
-        doc: "the mean of each window of a channel",
+        doc: "the mean of each window of a channel, over channels × height × width",
         keys: &[INPUT_HEIGHT, INPUT_WIDTH, INPUT_CHANNELS, KERNEL_SIZE, STRIDE, PADDING, COUNT_INCLUDE_PAD],
-        read: layers::avg_pool2d,
+        read: pooling::avg_pool2d,
     },
     LayerType {
         name: "flatten",
@@ -222,6 +245,41 @@ pub const LAYER_TYPES: &[LayerType] = &[
         doc: "neighbouring axes as one, in row-major order",
         keys: &[START_AXIS, END_AXIS],
         read: layers::flatten,
+    },
+    LayerType {
+        name: "reshape",
+        aliases: &[],
+        doc: "the same elements under another shape",
+        keys: &[SHAPE],
+        read: elements::reshape,
+    },
+    LayerType {
+        name: "slice",
+        aliases: &[],
+        doc: "the elements from one index to another along an axis",
+        keys: &[AXIS, START, END],
+        read: elements::slice,
+    },
+    LayerType {
+        name: "broadcast",
+        aliases: &[],
+        doc: "elements repeated along axes of extent 1 and along new ones",
+        keys: &[SHAPE],
+        read: elements::broadcast,
+    },
+    LayerType {
+        name: "scale",
+        aliases: &[],
+        doc: "a factor times each element, and an offset",
+        keys: &[FACTOR, OFFSET],
+        read: elements::scale,
+    },
+    LayerType {
+        name: "normalize",
+        aliases: &[],
+        doc: "rows divided by their length",
+        keys: &[NORM, AXIS, LEAST_NORM],
+        read: elements::normalize,
     },
     LayerType {
         name: "global_max_pool",
@@ -311,6 +369,7 @@ pub const LAYER_TYPES: &[LayerType] = &[
             ROPE_FREQ_BASE,
             BIAS,
             OUTPUT_BIAS,
+            OUTPUT_PROJECTION,
         ],
         read: attention::attention,
     },

@@ -32,39 +32,49 @@ impl<T> Spanned<T> {
 
 /// What a JSON value is, by its first character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// `null`
     Null,
+    /// `true` or `false`
     Boolean,
+    /// A number.
     Number,
+    /// A string.
     String,
+    /// A list.
     List,
+    /// An object.
     Object,
 }
 
 /// One JSON value, not yet looked into.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value<'a> {
+pub struct Value<'a> {
     text: &'a str,
     span: Span,
 }
 
 /// A key of an object, and its value.
 #[derive(Debug)]
-pub(super) struct Member<'a> {
+pub struct Member<'a> {
+    /// The key; its span is that of the string with its quotes.
     pub key: Spanned<Cow<'a, str>>,
+    /// What stands under it.
     pub value: Value<'a>,
 }
 
 /// The first values of a list or an object, and how many it has in all.
 #[derive(Debug)]
-pub(super) struct Counted<T> {
+pub struct Counted<T> {
+    /// As many of them as were asked for.
     pub first: Vec<T>,
+    /// How many there are.
     pub count: usize,
 }
 
 impl<'a> Value<'a> {
     /// The one value of the whole file, whose syntax is thereby checked to the end.
-    pub fn document(source: &'a str) -> Result<Value<'a>, ConfigError> {
+    pub(super) fn document(source: &'a str) -> Result<Value<'a>, ConfigError> {
         let raw = serde_json::from_str(source).map_err(|error| not_json(&error, source, 0))?;
         Ok(Value { text: source, span: Span::new(0, source.len()) }.part(raw))
     }
@@ -86,6 +96,7 @@ impl<'a> Value<'a> {
         self.span
     }
 
+    /// What the value is.
     pub fn kind(self) -> Kind {
         match self.text.as_bytes().first() {
             Some(b'n') | None => Kind::Null,

@@ -5,6 +5,7 @@ use super::error::{self, ConfigError, Owner};
 use super::fields::{self, Choice, Fields, Object};
 use super::layers;
 use super::network::{Layer, Network};
+use super::precision;
 use super::schema;
 use super::spanned::{Kind, Value};
 
@@ -17,16 +18,16 @@ pub(super) fn read(context: &mut Context, document: Value<'_>) -> Result<Network
 
     fields.refuse_others(schema::NETWORK_KEYS, &Choice::default());
     let id = fields.optional(schema::ID, fields::string);
-    let dtype = check_dtype(&mut fields);
+    let precision = precision::read(&mut fields);
     let batch_size = fields.optional_or(schema::BATCH_SIZE, 1, fields::size);
     let input_shape = fields.optional(schema::INPUT_SHAPE, fields::sample_shape);
     let seed = fields.optional_or(schema::SEED, 0, fields::count);
     let layers = read_layers(&mut fields);
     let grid = check_grid(&mut fields);
-    dtype?;
     grid?;
     Ok(Network {
         id: id?.map(|id| id.value),
+        precision: precision?.unwrap_or_default(),
         batch_size: batch_size?.value,
         input_shape: input_shape?,
         seed: seed?.value,
@@ -36,23 +37,15 @@ pub(super) fn read(context: &mut Context, document: Value<'_>) -> Result<Network
 }
 
 fn check_dialect(fields: &mut Fields<'_, '_>) -> Result<(), Reported> {
-    let (what, known) = ("dialect", vec!["loom"]);
+    let (what, known) = ("dialect", vec!["loom", "loom-0.0.8"]);
     let Some(name) = fields.optional(schema::DIALECT, fields::string)? else { return Ok(()) };
     match name.value.as_str() {
         "loom" => Ok(()),
-        "loom-0.0.8" => Err(fields.report(ConfigError::Unsupported { what, name, known })),
+        "loom-0.0.8" => Err(fields.report(ConfigError::OtherDialect { name })),
         _ => {
             let spellings = known.clone();
             Err(fields.report(ConfigError::UnknownName { what, name, spellings, known }))
         }
-    }
-}
-
-fn check_dtype(fields: &mut Fields<'_, '_>) -> Result<(), Reported> {
-    let Some(name) = fields.optional(schema::DTYPE, fields::string)? else { return Ok(()) };
-    match name.value.as_str() {
-        "float32" | "f32" => Ok(()),
-        _ => Err(fields.report(ConfigError::Unsupported { what: "dtype", name, known: vec!["float32"] })),
     }
 }
 

@@ -213,12 +213,19 @@ impl Graph {
 pub struct Builder<'a> {
     graph: &'a mut Graph,
     origin: String,
+    /// What is done to each weight.
+    rounding: Option<UnaryOp>,
 }
 
 impl<'a> Builder<'a> {
     /// A builder whose nodes come from the layer at `origin`.
     pub fn new(graph: &'a mut Graph, origin: impl Into<String>) -> Builder<'a> {
-        Builder { graph, origin: origin.into() }
+        Builder { graph, origin: origin.into(), rounding: None }
+    }
+
+    /// From now on, weights are rounded by this operation.
+    pub fn round_weights(&mut self, rounding: Option<UnaryOp>) {
+        self.rounding = rounding;
     }
 
     /// The graph so far.
@@ -259,10 +266,14 @@ impl<'a> Builder<'a> {
         self.graph.add_leaf(Op::Input(name.to_string()), ty, &self.origin)
     }
 
-    /// A tensor of the weights file, called `origin.role`.
+    /// A tensor of the weights file, called `origin.role`, rounded where weights are.
     pub fn weight(&mut self, role: &str, shape: impl Into<Shape>) -> NodeId {
         let op = Op::Weight(format!("{}.{role}", self.origin));
-        self.graph.add_leaf(op, TensorType::new(DType::F32, shape), &self.origin)
+        let weight = self.graph.add_leaf(op, TensorType::new(DType::F32, shape), &self.origin);
+        match self.rounding {
+            Some(rounding) => self.unary(rounding, weight),
+            None => weight,
+        }
     }
 
     /// Elements known to the compiler.

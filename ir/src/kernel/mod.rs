@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod ids;
+pub mod memory;
 pub mod print;
 pub mod program;
 pub mod scalar;

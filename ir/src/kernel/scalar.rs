@@ -93,6 +93,14 @@ operations! {
         Sin = "sin",
         /// Library: cosine.
         Cos = "cos",
+        /// Library: the nearest number of the format f16, as `f32`; too large ones become infinite.
+        RoundF16 = "round_f16",
+        /// Library: the nearest number of the format bf16, as `f32`; too large ones become infinite.
+        RoundBf16 = "round_bf16",
+        /// Library: the nearest number of the format f8 (E4M3), as `f32`; too large ones become 448.
+        RoundF8 = "round_f8",
+        /// Library: the nearest number of the format f4 (E2M1), as `f32`; too large ones become 6, NaN 0.
+        RoundF4 = "round_f4",
     }
 }
 
@@ -113,6 +121,10 @@ impl UnaryOp {
                 | UnaryOp::Erf
                 | UnaryOp::Sin
                 | UnaryOp::Cos
+                | UnaryOp::RoundF16
+                | UnaryOp::RoundBf16
+                | UnaryOp::RoundF8
+                | UnaryOp::RoundF4
         )
     }
 }

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 
 use super::access::{Access, AccessError};
+use super::memory::{ARENA_ALIGNMENT, live_ranges};
 use super::program::{Arg, Body, BufferId, BufferKind, Kernel, Lambda, Program, ReduceOp, Step};
 use super::scalar::ScalarFnError;
 use crate::limits;
@@ -25,10 +26,6 @@ use crate::numerics::reduction::{ContractSpec, SumSpec};
 use crate::types::{DType, ShapeLimit};
 
 mod loops;
-
-/// Every temporary buffer begins at a multiple of this many bytes: the least alignment that WebGPU lets a device ask
-/// of a storage binding's offset.
-pub const ARENA_ALIGNMENT: u64 = 256;
 
 /// A program that passed [`verify`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -490,22 +487,6 @@ impl BufferStates {
             None => Ok(()),
         }
     }
-}
-
-/// The kernels during which each buffer must keep its place: from the one that writes it to its last reader.
-pub fn live_ranges(program: &Program) -> Vec<Option<(usize, usize)>> {
-    let mut ranges: Vec<Option<(usize, usize)>> = vec![None; program.buffers.len()];
-    for step in program.steps() {
-        // A loop comes back to its first kernel: whatever it touches stays until its end.
-        let (first, last) = (step.kernels().start, step.kernels().end - 1);
-        for kernel in &program.kernels[step.kernels()] {
-            for access in kernel.loads.iter().chain([&kernel.output]) {
-                let range = ranges[access.buffer.index()].get_or_insert((first, last));
-                range.1 = last;
-            }
-        }
-    }
-    ranges
 }
 
 fn check_plan(program: &Program) -> Result<(), VerifyErrorKind> {

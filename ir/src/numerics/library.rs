@@ -13,6 +13,7 @@
 mod error_function;
 mod exponential;
 mod logarithm;
+mod narrow;
 mod power;
 mod quotient;
 mod root;
@@ -21,6 +22,7 @@ mod trigonometric;
 use std::sync::LazyLock;
 
 use crate::kernel::scalar::{BinaryOp, ScalarFn, UnaryOp};
+use crate::numerics::formats::FloatFormat;
 
 static RSQRT: LazyLock<ScalarFn> = LazyLock::new(root::rsqrt);
 static EXP: LazyLock<ScalarFn> = LazyLock::new(exponential::exp);
@@ -34,6 +36,10 @@ static SIGMOID: LazyLock<ScalarFn> = LazyLock::new(exponential::sigmoid);
 static ERF: LazyLock<ScalarFn> = LazyLock::new(error_function::erf);
 static SIN: LazyLock<ScalarFn> = LazyLock::new(trigonometric::sin);
 static COS: LazyLock<ScalarFn> = LazyLock::new(trigonometric::cos);
+static ROUND_F16: LazyLock<ScalarFn> = LazyLock::new(|| narrow::round(FloatFormat::F16));
+static ROUND_BF16: LazyLock<ScalarFn> = LazyLock::new(|| narrow::round(FloatFormat::BF16));
+static ROUND_F8: LazyLock<ScalarFn> = LazyLock::new(|| narrow::round(FloatFormat::F8_E4M3));
+static ROUND_F4: LazyLock<ScalarFn> = LazyLock::new(|| narrow::round(FloatFormat::F4_E2M1));
 static POW: LazyLock<ScalarFn> = LazyLock::new(power::pow);
 
 /// The definition of a library operation; `None` for the others.
@@ -51,6 +57,10 @@ pub fn definition(op: UnaryOp) -> Option<&'static ScalarFn> {
         UnaryOp::Erf => &ERF,
         UnaryOp::Sin => &SIN,
         UnaryOp::Cos => &COS,
+        UnaryOp::RoundF16 => &ROUND_F16,
+        UnaryOp::RoundBf16 => &ROUND_BF16,
+        UnaryOp::RoundF8 => &ROUND_F8,
+        UnaryOp::RoundF4 => &ROUND_F4,
         _ => return None,
     })
 }

@@ -43,11 +43,16 @@ impl Generator {
             _ => {
                 self.shape = vec![flat];
                 // In the opposite order.
-                let cells: Vec<String> =
-                    (0..count).rev().map(|col| format!(r#"{{"target_row": 0, "target_col": {col}}}"#)).collect();
-                let cells = cells.join(", ");
+                let cells: Vec<String> = (0..count)
+                    .rev()
+                    .map(|cell| {
+                        let (row, col, layer) = (cell / 4, cell / 2 % 2, cell % 2);
+                        format!(r#"{{"target_row": {row}, "target_col": {col}, "target_layer": {layer}}}"#)
+                    })
+                    .collect();
+                let (rows, cells) = (count.div_ceil(4), cells.join(", "));
                 format!(
-                    r#""grid_scatter", "grid_output_rows": 1, "grid_output_cols": {count}, "grid_positions": [{cells}]"#
+                    r#""grid_scatter", "grid_output_rows": {rows}, "grid_output_cols": 2, "grid_output_layers": 2, "grid_positions": [{cells}]"#
                 )
             }
         };
@@ -68,27 +73,35 @@ impl Generator {
             return format!(r#""filter", "filter_temperature": {temperature}"#);
         }
         let softmax = ["standard", "sparse", "entmax"][self.random.below(3) as usize];
-        let top_k = 1 + self.random.below(count);
+        let top_k = match self.random.below(3) {
+            0 => String::new(),
+            _ => format!(r#", "filter_top_k": {}"#, 1 + self.random.below(count)),
+        };
         let size: u64 = input.iter().product();
         let gate = format!(
             r#"{{"type": "sequential", "branches": [{{"type": "flatten"}}, {{"type": "dense", "input_size": {size}, "output_size": {count}, "activation": "linear"}}]}}"#
         );
         format!(
-            r#""filter", "filter_gate": {gate}, "filter_softmax": "{softmax}", "filter_temperature": {temperature}, "filter_top_k": {top_k}"#
+            r#""filter", "filter_gate": {gate}, "filter_softmax": "{softmax}", "filter_temperature": {temperature}{top_k}"#
         )
     }
 
     pub(super) fn kmeans(&mut self, nesting: u64) -> String {
-        let attached = match self.random.below(3) {
+        let attached = match self.random.below(4) {
             0 => String::new(),
-            _ => {
-                let (text, shape) = self.branch(|g| g.any_layer(nesting));
+            kind => {
+                let inner = |g: &mut Generator| match nesting.checked_sub(1) {
+                    Some(nesting) if kind == 1 => g.kmeans(nesting),
+                    _ => g.any_layer(nesting),
+                };
+                let (text, shape) = self.branch(inner);
                 self.shape = shape;
                 format!(r#", "attached_layer": {text}"#)
             }
         };
         let clusters = 1 + self.random.below(5);
         let metric = ["squared_euclidean", "euclidean", "manhattan", "cosine"][self.random.below(4) as usize];
+        let temperature = ["0.8", "1", "0.3"][self.random.below(3) as usize];
         let output = if self.random.below(2) == 0 {
             let last = self.shape.len() - 1;
             self.shape[last] = clusters;
@@ -97,7 +110,7 @@ impl Generator {
             "features"
         };
         format!(
-            r#"{{"type": "kmeans", "num_clusters": {clusters}, "distance_metric": "{metric}", "kmeans_output_mode": "{output}", "kmeans_temperature": 0.8{attached}}}"#
+            r#"{{"type": "kmeans", "num_clusters": {clusters}, "distance_metric": "{metric}", "kmeans_output_mode": "{output}", "kmeans_temperature": {temperature}{attached}}}"#
         )
     }
 }

@@ -81,7 +81,8 @@ impl Cached {
 /// For each head of queries, and the head of keys and values that it shares with its neighbours:
 ///
 /// s = scale · contract(q, k), -inf where the query may not attend; e = exp(s - m') with m' = max(s), but 0 where that is
-/// -inf; out = contract(e, v) / sum(e), +0 where that sum is 0. Then the heads side by side, contract(·, o_weight) + o_bias.
+/// -inf; out = contract(e, v) / sum(e), +0 where that sum is 0. Then the heads side by side, contract(·, o_weight) + o_bias,
+/// if there is an output projection.
 ///
 /// With a cache, k and v are all that is kept and the run's positions after it.
 pub(super) fn attention(b: &mut Builder<'_>, x: NodeId, options: &Attention, cached: Option<&mut Cached>) -> NodeId {
@@ -145,6 +146,9 @@ pub(super) fn attention(b: &mut Builder<'_>, x: NodeId, options: &Attention, cac
     let y = b.select(empty, zero, quotient);
     let y = b.op(Op::Transpose(vec![0, 2, 1, 3, 4]), &[y]);
     let y = b.reshape(y, [batch, length, heads * head_dim]);
+    if !options.output_projection {
+        return y;
+    }
     layers::linear(b, y, ("o_weight", "o_bias"), [size, heads * head_dim], options.output_bias)
 }
 

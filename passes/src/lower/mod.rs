@@ -6,6 +6,7 @@
 mod activation;
 mod attention;
 mod combine;
+mod elements;
 mod kmeans;
 mod layers;
 mod recurrent;
@@ -31,6 +32,7 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
     let mut values: Vec<NodeId> = vec![Builder::new(&mut graph, "").input(INPUT, input_type)];
     for layer in &network.layers {
         let mut b = Builder::new(&mut graph, layer.path.to_string());
+        b.round_weights(layer.precision.rounding());
         let x = values[layer.input.0];
         let y = match &layer.kind {
             ShapedKind::Dense { flatten, input_size, output_size, bias, activation } => {
@@ -65,6 +67,13 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
                 let y = softmax::along(&mut b, x, *axis, *temperature, distribution);
                 if b.graph().shape(y) == output { y } else { b.reshape(y, output.clone()) }
             }
+            ShapedKind::Slice { axis, start, end } => elements::slice(&mut b, x, *axis, *start, *end),
+            ShapedKind::Broadcast { kept, axes, output } => {
+                let x = b.reshape(x, kept.clone());
+                b.broadcast(x, output, axes)
+            }
+            ShapedKind::Scale(scale) => elements::scale(&mut b, x, *scale),
+            ShapedKind::Normalize { axis, norm, epsilon } => elements::normalize(&mut b, x, *axis, *norm, *epsilon),
             ShapedKind::Embedding { vocab_size, dim } => layers::embedding(&mut b, x, *vocab_size, *dim),
             ShapedKind::BatchNorm { epsilon } => layers::batch_norm(&mut b, x, *epsilon),
             ShapedKind::Swiglu { input_size, intermediate_size, bias } => {
@@ -96,11 +105,22 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
                 activation::apply(&mut b, *kind, x, axis)
             }
         };
-        values.push(y);
+        values.push(match layer.precision.rounding() {
+            Some(rounding) if !moves_only(&layer.kind) => b.unary(rounding, y),
+            _ => y,
+        });
     }
     graph.add_output(OUTPUT, values[network.output.0]);
     if let Some(cached) = cached {
         cached.finish(&mut graph);
     }
     graph
+}
+
+/// Whether a layer gives elements of its input as they are: they keep the number format that they have.
+fn moves_only(kind: &ShapedKind) -> bool {
+    matches!(
+        kind,
+        ShapedKind::Identity | ShapedKind::Reshape(_) | ShapedKind::Slice { .. } | ShapedKind::Broadcast { .. }
+    )
 }

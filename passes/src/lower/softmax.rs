@@ -1,12 +1,12 @@
 //! The distributions of the softmax layer.
 
 use loom_ir::eval::scalar;
-use loom_ir::graph::{Builder, NodeId, Op, ReduceKind, TensorType};
+use loom_ir::graph::{Builder, NodeId, ReduceKind, TensorType};
 use loom_ir::kernel::scalar::{BinaryOp, CompareOp, UnaryOp};
 use loom_ir::numerics::philox::Stream;
 use loom_ir::types::{DType, Shape};
 
-use super::{combine, layers, sparse};
+use super::{combine, elements, layers, sparse};
 use crate::shapes::Distribution;
 
 /// z = x / temperature, distributed along `axis`; for those distributions that need neither noise nor another shape.
@@ -75,15 +75,6 @@ pub(super) fn with_gumbel_noise(b: &mut Builder<'_>, x: NodeId, batch: u64, seed
     b.add(x, noise)
 }
 
-/// Elements `start` to `end` along `axis`.
-fn part(b: &mut Builder<'_>, x: NodeId, axis: usize, start: u64, end: u64) -> NodeId {
-    let mut ends = b.graph().shape(x).dims().to_vec();
-    let mut starts = vec![0; ends.len()];
-    let steps = vec![1; ends.len()];
-    (starts[axis], ends[axis]) = (start, end);
-    b.op(Op::Slice { starts, ends, steps }, &[x])
-}
-
 fn with_extent(b: &Builder<'_>, x: NodeId, axis: usize, extents: &[u64]) -> Shape {
     let dims = b.graph().shape(x).dims();
     Shape::new([&dims[..axis], extents, &dims[axis + 1..]].concat())
@@ -96,7 +87,7 @@ fn tree(b: &mut Builder<'_>, z: NodeId, axis: usize, levels: &[u64]) -> NodeId {
     let mut above: Option<NodeId> = None;
     for &children in levels {
         let nodes = parents * children;
-        let own = part(b, z, axis, start, start + nodes);
+        let own = elements::slice(b, z, axis, start, start + nodes);
         let grouped = with_extent(b, own, axis, &[parents, children]);
         let own = b.reshape(own, grouped.clone());
         let own = layers::softmax(b, own, axis + 1, 1.0);
@@ -121,15 +112,15 @@ fn tree(b: &mut Builder<'_>, z: NodeId, axis: usize, levels: &[u64]) -> NodeId {
 /// times standard(its classes' logits).
 fn adaptive(b: &mut Builder<'_>, z: NodeId, axis: usize, sizes: &[u64]) -> NodeId {
     let clusters = sizes.len() as u64 - 1;
-    let head = part(b, z, axis, 0, sizes[0] + clusters);
+    let head = elements::slice(b, z, axis, 0, sizes[0] + clusters);
     let head = layers::softmax(b, head, axis, 1.0);
-    let mut parts = vec![part(b, head, axis, 0, sizes[0])];
+    let mut parts = vec![elements::slice(b, head, axis, 0, sizes[0])];
     let mut start = sizes[0] + clusters;
     for (index, &size) in sizes[1..].iter().enumerate() {
-        let own = part(b, z, axis, start, start + size);
+        let own = elements::slice(b, z, axis, start, start + size);
         let own = layers::softmax(b, own, axis, 1.0);
         let place = sizes[0] + index as u64;
-        let share = part(b, head, axis, place, place + 1);
+        let share = elements::slice(b, head, axis, place, place + 1);
         let shape = b.graph().shape(own).clone();
         let share = b.broadcast(share, &shape, &(0..shape.rank()).collect::<Vec<_>>());
         parts.push(b.mul(share, own));

@@ -65,8 +65,10 @@ pub(super) fn attention(at: &At<'_>, options: &config::Attention) -> Result<Reso
         rope: options.rope,
         bias: options.bias,
         output_bias: options.output_bias,
+        output_projection: options.output_projection,
     });
-    Ok(Resolved { type_name: "multi_head_attention", kind, output: dims.to_vec(), feature_map: false })
+    let width = if options.output_projection { size } else { all };
+    Ok(Resolved { type_name: "multi_head_attention", kind, output: vec![batch, length, width], feature_map: false })
 }
 
 /// What a network with caches must not have, since runs of a few positions each would not be what a run of all is:

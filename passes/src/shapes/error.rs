@@ -119,6 +119,46 @@ pub enum ShapeError {
         /// The option.
         span: Span,
     },
+    /// Another number of elements than the input's.
+    #[error("{path}: {input} has {elements} elements a sample, {shape} another number")]
+    Elements {
+        /// The layer.
+        path: LayerPath,
+        /// The input's shape, batch included.
+        input: Shape,
+        /// Elements of a sample.
+        elements: u64,
+        /// The shape asked for, without the batch.
+        shape: Shape,
+        /// The shape.
+        span: Span,
+    },
+    /// Indices that an axis does not have.
+    #[error("{path}: there are no elements {start} to {end} along an axis of {extent}")]
+    Slice {
+        /// The layer.
+        path: LayerPath,
+        /// The first index.
+        start: u64,
+        /// One past the last.
+        end: u64,
+        /// The axis.
+        extent: u64,
+        /// The option.
+        span: Span,
+    },
+    /// A shape that the input can't be repeated to.
+    #[error("{path}: {input} can't be repeated to {shape}: the last axes must be the input's, or stand for axes of 1")]
+    Broadcast {
+        /// The layer.
+        path: LayerPath,
+        /// The input's shape, without the batch.
+        input: Shape,
+        /// The shape asked for, without the batch.
+        shape: Shape,
+        /// The shape.
+        span: Span,
+    },
     /// A mixture whose parts do not divide the axis.
     #[error("{path}: an axis of {extent} elements does not divide into {parts} distributions")]
     Mixture {
@@ -284,7 +324,7 @@ pub enum ShapeError {
         span: Span,
     },
     /// A residual from before the list's first layer.
-    #[error("{path}: reaches {distance} layers back, there are {available} before it")]
+    #[error("{path}: reaches {distance} layer{} back, there are {available} before it", if *distance == 1 { "" } else { "s" })]
     ResidualDistance {
         /// The layer.
         path: LayerPath,
@@ -355,6 +395,11 @@ impl ShapeError {
                 message.at(*span, "no such axis").help("axes are counted without the batch, negative ones from the end")
             }
             ShapeError::AxisExtent { span, shape, .. } => message.at(*span, format!("the input is {shape}")),
+            ShapeError::Elements { span, elements, .. } => {
+                message.at(*span, format!("should have {elements} elements"))
+            }
+            ShapeError::Slice { span, .. } => message.at(*span, "outside the axis"),
+            ShapeError::Broadcast { span, .. } => message.at(*span, "does not end in the input's axes"),
             ShapeError::Mixture { span, .. } => message.at(*span, "one weight a distribution"),
             ShapeError::AxisOrder { span, .. } => message.at(*span, "ends before it begins"),
             ShapeError::BranchShapes { span, shape, .. } => message.at(*span, format!("gives {shape}")),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use loom_ir::config::{
-    Activation, AvgPool2d, CombineMode, Conv1d, Conv2d, Dense, Kmeans, Layer, LayerKind, LayerPath, MaxPool2d, Network,
-    Norm, Parallel, Residual, ResidualFrom, Spanned,
+    Activation, CombineMode, Conv1d, Conv2d, Dense, Kmeans, Layer, LayerKind, LayerPath, Network, Norm, Parallel,
+    Precision, Residual, ResidualFrom, Spanned,
 };
 use loom_ir::diagnostics::{Span, nearest};
 use loom_ir::types::{Shape, ShapeLimit};
@@ -13,7 +13,7 @@ use super::error::{ShapeError, ShapeErrors};
 use super::softmax::softmax;
 use super::window::{self, Declared};
 use super::{
-    PoolKind, ShapedKind, ShapedLayer, ShapedNetwork, SpatialWindow, ValueId, attention, combine, input, small,
+    ShapedKind, ShapedLayer, ShapedNetwork, SpatialWindow, ValueId, attention, combine, elements, input, pooling, small,
 };
 
 pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
@@ -35,6 +35,7 @@ pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
         values: vec![Value { shape: input, feature_map: false, ids: true, maker: None }],
         layers: Vec::new(),
         names: BTreeMap::from([("input".to_string(), ValueId(0))]),
+        precision: network.precision,
         errors: Vec::new(),
     };
     let output = walk.list(&network.layers, ValueId(0));
@@ -65,6 +66,8 @@ struct Walk {
     values: Vec<Value>,
     layers: Vec<ShapedLayer>,
     names: BTreeMap<String, ValueId>,
+    /// The number format of the layers at hand that don't say which.
+    precision: Precision,
     errors: Vec<ShapeError>,
 }
 
@@ -134,12 +137,16 @@ impl Walk {
         let mut value = input;
         for layer in layers {
             entered.push(value);
-            value = match &layer.kind {
-                LayerKind::Sequential(sequential) => self.list(&sequential.layers, value)?,
-                LayerKind::Parallel(parallel) => self.parallel(layer, parallel, value)?,
-                LayerKind::Kmeans(kmeans) => self.kmeans(layer, kmeans, value)?,
-                _ => self.layer(layer, value, &entered)?,
+            let around = self.precision;
+            self.precision = layer.precision.unwrap_or(around);
+            let output = match &layer.kind {
+                LayerKind::Sequential(sequential) => self.list(&sequential.layers, value),
+                LayerKind::Parallel(parallel) => self.parallel(layer, parallel, value),
+                LayerKind::Kmeans(kmeans) => self.kmeans(layer, kmeans, value),
+                _ => self.layer(layer, value, &entered),
             };
+            self.precision = around;
+            value = output?;
             if let Some(name) = &layer.name {
                 self.names.insert(name.value.clone(), value);
             }
@@ -154,11 +161,18 @@ impl Walk {
             LayerKind::Dense(dense) => self.dense(&at, dense, value.feature_map),
             LayerKind::Conv1d(conv) => conv1d(&at, conv),
             LayerKind::Conv2d(conv) => conv2d(&at, conv),
-            LayerKind::MaxPool2d(pool) => max_pool2d(&at, pool),
-            LayerKind::AvgPool2d(pool) => avg_pool2d(&at, pool),
+            LayerKind::MaxPool1d(pool) => pooling::max_pool1d(&at, pool),
+            LayerKind::AvgPool1d(pool) => pooling::avg_pool1d(&at, pool),
+            LayerKind::MaxPool2d(pool) => pooling::max_pool2d(&at, pool),
+            LayerKind::AvgPool2d(pool) => pooling::avg_pool2d(&at, pool),
             LayerKind::GlobalMaxPool => small::global_pool(&at, "global_max_pool", ShapedKind::GlobalMaxPool),
             LayerKind::GlobalAvgPool => small::global_pool(&at, "global_avg_pool", ShapedKind::GlobalAvgPool),
             LayerKind::Flatten(flatten) => small::flatten(&at, flatten),
+            LayerKind::Reshape(reshape) => elements::reshape(&at, reshape),
+            LayerKind::Slice(slice) => elements::slice(&at, slice, value.feature_map),
+            LayerKind::Broadcast(broadcast) => elements::broadcast(&at, broadcast),
+            LayerKind::Scale(scale) => Ok(elements::scale(&at, *scale, value.feature_map)),
+            LayerKind::Normalize(normalize) => elements::normalize(&at, normalize, value.feature_map),
             LayerKind::Embedding(embedding) => small::embedding(&at, embedding, &value),
             LayerKind::BatchNorm(norm) => small::batch_norm(&at, norm, value.feature_map),
             LayerKind::Dropout(_) => Ok(small::dropout(&at, value.feature_map)),
@@ -182,7 +196,8 @@ impl Walk {
             LayerKind::Activation(activation) => Ok(elementwise(&at, *activation, value.feature_map)),
             LayerKind::Sequential(_) | LayerKind::Parallel(_) | LayerKind::Kmeans(_) => return Some(input),
         };
-        let ids = value.ids && matches!(layer.kind, LayerKind::Flatten(_) | LayerKind::Dropout(_));
+        let moved = matches!(layer.kind, LayerKind::Flatten(_) | LayerKind::Reshape(_) | LayerKind::Dropout(_));
+        let ids = value.ids && moved;
         self.add(&at, input, resolved, ids)
     }
 
@@ -200,7 +215,8 @@ impl Walk {
         let maker = Some((at.layer.path.clone(), at.layer.type_span));
         self.values.push(Value { shape, feature_map: resolved.feature_map, ids, maker });
         let (path, type_name) = (at.layer.path.clone(), resolved.type_name);
-        self.layers.push(ShapedLayer { path, type_name, input, kind: resolved.kind });
+        let precision = self.precision;
+        self.layers.push(ShapedLayer { path, type_name, input, precision, kind: resolved.kind });
         Some(ValueId(self.values.len() - 1))
     }
 
@@ -299,12 +315,8 @@ impl Walk {
 
 fn conv1d(at: &At<'_>, conv: &Conv1d) -> Result<Resolved, ShapeError> {
     let declared: Declared = vec![("input_channels", conv.input_channels), ("input_length", conv.input_length)];
-    let window = SpatialWindow {
-        size: vec![conv.kernel_size.value],
-        stride: vec![conv.stride.value],
-        padding: vec![conv.padding.value],
-        dilation: vec![conv.dilation.value],
-    };
+    let (size, stride) = (conv.kernel_size.value, conv.stride.value);
+    let window = window::of_length(size, stride, conv.padding.value, conv.dilation.value);
     let options = ConvOptions {
         type_name: "conv1d",
         filters: conv.filters.value,
@@ -372,47 +384,6 @@ fn convolution(
     let (bias, activation) = (options.bias, options.activation);
     let kind = ShapedKind::Conv { input, filters, groups, window, bias, activation };
     Ok(Resolved { type_name: options.type_name, kind, output, feature_map: true })
-}
-
-fn max_pool2d(at: &At<'_>, pool: &MaxPool2d) -> Result<Resolved, ShapeError> {
-    let declared: Declared = vec![
-        ("input_channels", pool.input_channels),
-        ("input_height", pool.input_height),
-        ("input_width", pool.input_width),
-    ];
-    let padding = pool.padding;
-    let window = window::of_pairs(pool.kernel_size.value, pool.stride.value, padding.value, pool.dilation.value);
-    pooling(at, &declared, "max_pool2d", PoolKind::Max, window, (pool.kernel_size.span, padding.span))
-}
-
-fn avg_pool2d(at: &At<'_>, pool: &AvgPool2d) -> Result<Resolved, ShapeError> {
-    let declared: Declared = vec![
-        ("input_channels", pool.input_channels),
-        ("input_height", pool.input_height),
-        ("input_width", pool.input_width),
-    ];
-    let padding = pool.padding;
-    let one = loom_ir::config::Pair::square(1);
-    let window = window::of_pairs(pool.kernel_size.value, pool.stride.value, padding.value, one);
-    let kind = PoolKind::Average { count_include_pad: pool.count_include_pad };
-    pooling(at, &declared, "avg_pool2d", kind, window, (pool.kernel_size.span, padding.span))
-}
-
-fn pooling(
-    at: &At<'_>,
-    declared: &Declared,
-    type_name: &'static str,
-    kind: PoolKind,
-    window: SpatialWindow,
-    (kernel_span, padding_span): (Span, Span),
-) -> Result<Resolved, ShapeError> {
-    let input = window::input_shape(at, at.shape, declared)?;
-    if window.padding.iter().zip(&window.size).any(|(&padding, &size)| padding > size / 2) {
-        return Err(ShapeError::PoolPadding { path: at.layer.path.clone(), span: padding_span });
-    }
-    let mut output = input.dims()[..2].to_vec();
-    output.extend(window::positions(at, &input, &window, kernel_span)?);
-    Ok(Resolved { type_name, kind: ShapedKind::Pool { input, kind, window }, output, feature_map: true })
 }
 
 fn normalised(

@@ -5,6 +5,7 @@ use loom_ir::config::{Layer, LayerKind};
 /// The shape of one sample according to the first layer; `Err` says what would have to be given.
 pub(super) fn declared_by(layer: &Layer) -> Result<Vec<u64>, &'static str> {
     const UNTOLD: &str = "does not tell its input's shape";
+    const LINE: &str = "needs input_channels and input_length to tell its input's shape";
     const CONV2D: &str = "needs input_channels, input_height and input_width to tell its input's shape";
     match &layer.kind {
         LayerKind::Dense(dense) => {
@@ -16,6 +17,8 @@ pub(super) fn declared_by(layer: &Layer) -> Result<Vec<u64>, &'static str> {
             None => Err("needs input_length to tell its input's shape"),
         },
         LayerKind::Conv2d(conv) => image(conv.input_channels, conv.input_height, conv.input_width).ok_or(CONV2D),
+        LayerKind::MaxPool1d(pool) => line(pool.input_channels, pool.input_length).ok_or(LINE),
+        LayerKind::AvgPool1d(pool) => line(pool.input_channels, pool.input_length).ok_or(LINE),
         LayerKind::MaxPool2d(pool) => image(pool.input_channels, pool.input_height, pool.input_width).ok_or(CONV2D),
         LayerKind::AvgPool2d(pool) => image(pool.input_channels, pool.input_height, pool.input_width).ok_or(CONV2D),
         LayerKind::LayerNorm(norm) | LayerKind::RmsNorm(norm) => {
@@ -49,6 +52,11 @@ pub(super) fn declared_by(layer: &Layer) -> Result<Vec<u64>, &'static str> {
         LayerKind::GlobalMaxPool
         | LayerKind::GlobalAvgPool
         | LayerKind::Flatten(_)
+        | LayerKind::Reshape(_)
+        | LayerKind::Slice(_)
+        | LayerKind::Broadcast(_)
+        | LayerKind::Scale(_)
+        | LayerKind::Normalize(_)
         | LayerKind::Embedding(_)
         | LayerKind::Softmax(_)
         | LayerKind::BatchNorm(_)
@@ -59,6 +67,10 @@ pub(super) fn declared_by(layer: &Layer) -> Result<Vec<u64>, &'static str> {
 }
 
 type Size = Option<loom_ir::config::Spanned<u64>>;
+
+fn line(channels: Size, length: Size) -> Option<Vec<u64>> {
+    Some(vec![channels?.value, length?.value])
+}
 
 fn image(channels: Size, height: Size, width: Size) -> Option<Vec<u64>> {
     Some(vec![channels?.value, height?.value, width?.value])

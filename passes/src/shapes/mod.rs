@@ -15,16 +15,20 @@
 
 mod attention;
 mod combine;
+mod elements;
 mod error;
 mod infer;
 mod input;
+mod pooling;
 mod small;
 mod softmax;
 mod window;
 
 use std::fmt;
 
-use loom_ir::config::{Activation, Cell, CellBiases, KmeansMetric, KmeansOutput, LayerPath, Network};
+use loom_ir::config::{
+    Activation, Cell, CellBiases, KmeansMetric, KmeansOutput, LayerPath, Network, NormalizeBy, Precision, Scale,
+};
 use loom_ir::types::Shape;
 
 pub use error::{ShapeError, ShapeErrors};
@@ -59,6 +63,8 @@ pub struct ShapedLayer {
     pub type_name: &'static str,
     /// What it reads.
     pub input: ValueId,
+    /// The number format of its weights and its result.
+    pub precision: Precision,
     /// What it computes.
     pub kind: ShapedKind,
 }
@@ -109,6 +115,35 @@ pub enum ShapedKind {
     GlobalAvgPool,
     /// The same elements under another shape, batch included.
     Reshape(Shape),
+    /// The elements from one index to another along an axis.
+    Slice {
+        /// The axis.
+        axis: usize,
+        /// The first index.
+        start: u64,
+        /// One past the last.
+        end: u64,
+    },
+    /// Elements repeated.
+    Broadcast {
+        /// The input's shape without the axes that are repeated.
+        kept: Shape,
+        /// Where the axes of `kept` are in the output.
+        axes: Vec<usize>,
+        /// The output's shape.
+        output: Shape,
+    },
+    /// A linear function of each element.
+    Scale(Scale),
+    /// Rows divided by their length.
+    Normalize {
+        /// The rows' axis.
+        axis: usize,
+        /// Which length.
+        norm: NormalizeBy,
+        /// The least that is divided by.
+        epsilon: f64,
+    },
     /// The input.
     Identity,
     /// A distribution along an axis.
@@ -293,6 +328,8 @@ pub struct Attention {
     pub bias: bool,
     /// Whether the output has.
     pub output_bias: bool,
+    /// Whether the heads are mapped to elements of a position.
+    pub output_projection: bool,
 }
 
 /// How outputs of branches become one value.

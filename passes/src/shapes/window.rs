@@ -12,6 +12,11 @@ use super::infer::At;
 /// What a layer says of its input: the channels, then each spatial axis, with the keys' names.
 pub(super) type Declared = Vec<(&'static str, Option<Spanned<u64>>)>;
 
+/// The window of a 1-D layer.
+pub(super) fn of_length(size: u64, stride: u64, padding: u64, dilation: u64) -> SpatialWindow {
+    SpatialWindow { size: vec![size], stride: vec![stride], padding: vec![padding], dilation: vec![dilation] }
+}
+
 /// The window of a 2-D layer.
 pub(super) fn of_pairs(size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> SpatialWindow {
     let list = |pair: Pair| vec![pair.height, pair.width];
@@ -38,8 +43,10 @@ pub(super) fn input_shape(at: &At<'_>, shape: &Shape, declared: &Declared) -> Re
             return Ok(reshaped);
         }
     }
-    let expected = if declared.len() == 2 { "[batch, channels, length]" } else { "[batch, channels, height, width]" };
-    Err(at.rank(expected))
+    Err(at.rank(match declared.len() {
+        2 => "[batch, channels, length], or input_channels and input_length that make up a sample",
+        _ => "[batch, channels, height, width], or input_channels, input_height and input_width that make up a sample",
+    }))
 }
 
 /// The extents of window positions. The padded input is limited as a tensor is.

@@ -7,6 +7,7 @@
 //! | integers: `x + 0`, `x - 0`, `x · 1` | `x` |
 //! | `select(true, x, y)`, `select(c, x, x)` | `x` |
 //! | `convert` to the type it has | `x` |
+//! | `round_T(round_T(x))`, T a number format | `round_T(x)` |
 //! | `reshape`, `transpose`, `broadcast`, `slice`, `pad` that move nothing | `x` |
 //! | `reshape(reshape(x))`, `transpose(transpose(x))` | one of them |
 //!
@@ -36,6 +37,12 @@ fn simpler(graph: &mut Graph, id: NodeId) -> Option<NodeId> {
     let x = *operands.first()?;
     match &node.op {
         Op::Binary(op) => binary(graph, *op, node.ty.dtype, x, operands[1]),
+        // A number of the format is the nearest to itself.
+        Op::Unary(UnaryOp::RoundF16 | UnaryOp::RoundBf16 | UnaryOp::RoundF8 | UnaryOp::RoundF4)
+            if graph.node(x).op == node.op =>
+        {
+            Some(x)
+        }
         Op::Unary(UnaryOp::Neg) => match graph.node(x).op {
             Op::Unary(UnaryOp::Neg) => Some(graph.operands(x)[0]),
             _ => None,

@@ -93,7 +93,7 @@ impl FromStr for Device {
 /// How a network is made ready.
 ///
 /// On the CPU, the environment variable `LOOM_CPU` may name the instructions that code keeps to: `portable`, what every
-/// processor of the architecture has, or `avx2`. No level changes a bit.
+/// processor of the architecture has, `avx2` or `avx512`. No level changes a bit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionOptions {
     /// On which device.

@@ -114,7 +114,7 @@ pub enum ConvertError {
         greatest: i128,
     },
     /// A companion's name that a tensor of the file has already.
-    #[error("{}: the scales of `{tensor}` would be called `{companion}`, but there is a tensor of that name", path.display())]
+    #[error("{}: `{companion}` would be taken for the scales of the new `{tensor}`", path.display())]
     Name {
         /// The file.
         path: PathBuf,
@@ -152,53 +152,85 @@ pub fn convert(
     conversion: &Conversion,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Converted, ConvertError> {
-    let path = || file.file().path().to_path_buf();
-    for (pattern, _) in &conversion.rules {
-        if !file.tensors().any(|(name, _)| fits(pattern, name)) {
-            return Err(ConvertError::NoMatch { path: path(), pattern: pattern.clone() });
-        }
-    }
-    let mut converted = Converted { changed: Vec::new(), kept: 0, bytes_before: 0, bytes_after: 0 };
-    let mut parts = Vec::new();
-    let mut packed = BTreeMap::new();
-    let total = 2 * file.tensors().len();
-    for (done, (name, stored)) in file.tensors().enumerate() {
-        progress(done, total);
-        converted.bytes_before += stored.bytes();
-        match conversion.target(name, stored) {
-            Some(to) => {
-                let Some(from) = stored.storage else {
-                    let (tensor, dtype) = (name.to_string(), stored.dtype);
-                    return Err(ConvertError::NotNumbers { path: path(), tensor, dtype, to });
-                };
-                converted.changed.push((name.to_string(), from, to));
-                conversion.converted(file, name, stored, to, &mut parts, &mut packed)?;
+    let prepared = Prepared::new(file, conversion, progress)?;
+    write_atomically(output, |out| prepared.write(out, progress))?;
+    Ok(prepared.converted)
+}
+
+/// The same into memory.
+pub fn convert_in_memory(file: &StoredFile<'_>, conversion: &Conversion) -> Result<Vec<u8>, ConvertError> {
+    let prepared = Prepared::new(file, conversion, &mut |_, _| {})?;
+    let mut bytes = Vec::new();
+    let written = prepared.write(&mut bytes, &mut |_, _| {});
+    written.map_err(|source| TensorError::Write { path: file.file().path().to_path_buf(), source })?;
+    Ok(bytes)
+}
+
+/// A new file, but for the elements' own conversion.
+struct Prepared<'a> {
+    parts: Vec<Part<'a>>,
+    metadata: BTreeMap<String, String>,
+    converted: Converted,
+    /// Tensors of the old file.
+    tensors: usize,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(
+        file: &'a StoredFile<'_>,
+        conversion: &Conversion,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Prepared<'a>, ConvertError> {
+        let path = || file.file().path().to_path_buf();
+        for (pattern, _) in &conversion.rules {
+            if !file.tensors().any(|(name, _)| name_fits(pattern, name)) {
+                return Err(ConvertError::NoMatch { path: path(), pattern: pattern.clone() });
             }
-            None => {
-                converted.kept += 1;
-                kept(name, stored, &mut parts, &mut packed);
+        }
+        let mut converted = Converted { changed: Vec::new(), kept: 0, bytes_before: 0, bytes_after: 0 };
+        let mut parts = Vec::new();
+        let mut packed = BTreeMap::new();
+        let tensors = file.tensors().len();
+        for (done, (name, stored)) in file.tensors().enumerate() {
+            progress(done, 2 * tensors);
+            converted.bytes_before += stored.bytes();
+            match conversion.target(name, stored) {
+                Some(to) => {
+                    let Some(from) = stored.storage else {
+                        let (tensor, dtype) = (name.to_string(), stored.dtype);
+                        return Err(ConvertError::NotNumbers { path: path(), tensor, dtype, to });
+                    };
+                    converted.changed.push((name.to_string(), from, to));
+                    conversion.converted(file, name, stored, to, &mut parts, &mut packed)?;
+                }
+                None => {
+                    converted.kept += 1;
+                    kept(name, stored, &mut parts, &mut packed);
+                }
             }
         }
+        // Wide elements first: then each lies at a multiple of its size. Then by name, however they came about.
+        parts.sort_by(|one, other| (other.dtype.bytes(8), &one.name).cmp(&(one.dtype.bytes(8), &other.name)));
+        converted.bytes_after = parts.iter().filter_map(|part| part.dtype.bytes(part.shape.elements())).sum();
+        let mut metadata = file.file().metadata().clone();
+        metadata.remove(PACKED);
+        if !packed.is_empty() {
+            metadata.insert(PACKED.to_string(), serde_json::Value::from_iter(packed).to_string());
+        }
+        Ok(Prepared { parts, metadata, converted, tensors })
     }
-    // Wide elements first: then each lies at a multiple of its size. Then by name, however they came about.
-    parts.sort_by(|one, other| (other.dtype.bytes(8), &one.name).cmp(&(one.dtype.bytes(8), &other.name)));
-    converted.bytes_after = parts.iter().filter_map(|part| part.dtype.bytes(part.shape.elements())).sum();
-    let mut metadata = file.file().metadata().clone();
-    metadata.remove(PACKED);
-    if !packed.is_empty() {
-        metadata.insert(PACKED.to_string(), serde_json::Value::from_iter(packed).to_string());
+
+    fn write(&self, out: &mut dyn Write, progress: &mut dyn FnMut(usize, usize)) -> io::Result<()> {
+        let entries: Vec<Entry<'_>> =
+            self.parts.iter().map(|part| Entry { name: &part.name, dtype: part.dtype, shape: &part.shape }).collect();
+        let total = 2 * self.tensors;
+        stream(out, &self.metadata, &entries, &mut |index, out| {
+            progress(self.tensors + index * self.tensors / entries.len().max(1), total);
+            self.parts.get(index).map_or(Ok(()), |part| part.write(out))
+        })?;
+        progress(total, total);
+        Ok(())
     }
-    let entries: Vec<Entry<'_>> =
-        parts.iter().map(|part| Entry { name: &part.name, dtype: part.dtype, shape: &part.shape }).collect();
-    let tensors = file.tensors().len();
-    write_atomically(output, |out| {
-        stream(out, &metadata, &entries, &mut |index, out| {
-            progress(tensors + index * tensors / entries.len().max(1), total);
-            parts.get(index).map_or(Ok(()), |part| part.write(out))
-        })
-    })?;
-    progress(total, total);
-    Ok(converted)
 }
 
 /// A tensor and its companions as they are.
@@ -229,7 +261,7 @@ fn described(storage: Storage, shape: &Shape) -> serde_json::Value {
 impl Conversion {
     /// The format that a tensor goes to, if it does not stay as it is.
     fn target(&self, name: &str, stored: &Stored<'_>) -> Option<Storage> {
-        let ruled = self.rules.iter().find(|(pattern, _)| fits(pattern, name)).map(|&(_, storage)| storage);
+        let ruled = self.rules.iter().find(|(pattern, _)| name_fits(pattern, name)).map(|&(_, storage)| storage);
         let by_default = self.default.filter(|&to| {
             let float = stored.is_quantised() || stored.storage.is_some_and(|storage| storage.float().is_some());
             stored.storage.is_some() && !(float && is_code(to) && stored.shape.rank() < 2)
@@ -248,6 +280,12 @@ impl Conversion {
         parts: &mut Vec<Part<'a>>,
         packed: &mut BTreeMap<String, serde_json::Value>,
     ) -> Result<(), ConvertError> {
+        // A tensor of that name, which means something else, would be taken for a companion of the new codes.
+        let names = [SCALE, ZERO_POINT].map(|suffix| format!("{name}{suffix}"));
+        if let Some(companion) = names.into_iter().find(|companion| is_code(to) && file.get(companion).is_some()) {
+            let (path, tensor) = (file.file().path().to_path_buf(), name.to_string());
+            return Err(ConvertError::Name { path, tensor, companion });
+        }
         let count = stored.shape.elements() as usize;
         let float = stored.is_quantised() || stored.storage.is_some_and(|storage| storage.float().is_some());
         let content = if float && is_code(to) && self.scaled {
@@ -273,7 +311,7 @@ impl Conversion {
             }
             let parameters: Vec<Parameters> =
                 FpEnv::run(|| ranges.into_iter().map(|range| Parameters::of(to, scheme, range)).collect());
-            self.companions(file, name, (to, scheme), &scales, &parameters, parts)?;
+            companions(name, (to, scheme), &scales, &parameters, parts);
             Content::Codes { stored, storage: to, scheme, groups, parameters }
         } else {
             in_range(file, name, stored, to)?;
@@ -290,39 +328,32 @@ impl Conversion {
         parts.push(Part { name: name.to_string(), dtype, shape, content });
         Ok(())
     }
+}
 
-    /// Scales, and where there are any zero points, as tensors.
-    fn companions<'a>(
-        &self,
-        file: &StoredFile<'_>,
-        name: &str,
-        (storage, scheme): (Storage, Scheme),
-        shape: &Shape,
-        parameters: &[Parameters],
-        parts: &mut Vec<Part<'a>>,
-    ) -> Result<(), ConvertError> {
-        let mut scales = Vec::new();
-        let bits = parameters.iter().map(|parameters| u64::from(parameters.scale.to_bits()));
-        Storage::F32.pack(bits, &mut scales);
-        let mut made = vec![(SCALE, Storage::F32, scales)];
-        if scheme == Scheme::Affine {
-            // The codes of i4 have a byte each here.
-            let wide = if storage.bits() < 8 { Storage::I8 } else { storage };
-            let mut points = Vec::new();
-            let codes = parameters.iter().map(|parameters| wide.narrow(Number::Integer(parameters.zero_point)));
-            wide.pack(codes, &mut points);
-            made.push((ZERO_POINT, wide, points));
-        }
-        for (suffix, storage, bytes) in made {
-            let companion = format!("{name}{suffix}");
-            if file.get(&companion).is_some() {
-                let (path, tensor) = (file.file().path().to_path_buf(), name.to_string());
-                return Err(ConvertError::Name { path, tensor, companion });
-            }
-            let dtype = FileDType::of_storage(storage).unwrap_or(FileDType::BYTES);
-            parts.push(Part { name: companion, dtype, shape: shape.clone(), content: Content::Made(bytes) });
-        }
-        Ok(())
+/// Scales, and where there are any zero points, as tensors.
+fn companions(
+    name: &str,
+    (storage, scheme): (Storage, Scheme),
+    shape: &Shape,
+    parameters: &[Parameters],
+    parts: &mut Vec<Part<'_>>,
+) {
+    let mut scales = Vec::new();
+    let bits = parameters.iter().map(|parameters| u64::from(parameters.scale.to_bits()));
+    Storage::F32.pack(bits, &mut scales);
+    let mut made = vec![(SCALE, Storage::F32, scales)];
+    if scheme == Scheme::Affine {
+        // The codes of i4 have a byte each here.
+        let wide = if storage.bits() < 8 { Storage::I8 } else { storage };
+        let mut points = Vec::new();
+        let codes = parameters.iter().map(|parameters| wide.narrow(Number::Integer(parameters.zero_point)));
+        wide.pack(codes, &mut points);
+        made.push((ZERO_POINT, wide, points));
+    }
+    for (suffix, storage, bytes) in made {
+        let dtype = FileDType::of_storage(storage).unwrap_or(FileDType::BYTES);
+        let content = Content::Made(bytes);
+        parts.push(Part { name: format!("{name}{suffix}"), dtype, shape: shape.clone(), content });
     }
 }
 
@@ -381,8 +412,8 @@ fn blocks(
     })
 }
 
-/// Whether a name is what a pattern says.
-fn fits(pattern: &str, name: &str) -> bool {
+/// Whether a name is what a pattern says: `*` stands for any characters.
+pub fn name_fits(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
     let mut parts: Vec<&str> = parts.collect();
@@ -399,7 +430,7 @@ fn fits(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::fits;
+    use super::name_fits;
 
     #[test]
     fn patterns() {
@@ -416,7 +447,7 @@ mod tests {
             ("*a*a", "aa", true),
             ("", "a", false),
         ] {
-            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+            assert_eq!(name_fits(pattern, name), expected, "{pattern} {name}");
         }
     }
 }

@@ -85,6 +85,7 @@ impl Groups {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used)]
 mod tests {
     use super::*;
 
@@ -111,7 +112,7 @@ mod tests {
             let sized = (1..40).map(|size| Groups::of_size(&shape, size));
             for groups in sized.chain([Groups::tensor(&shape), Groups::channels(&shape)]) {
                 let scales = groups.scales(&shape);
-                let found = Groups::of_scales(&shape, &scales).unwrap();
+                let found = Groups::of_scales(&shape, &scales).expect("scales of the same groups");
                 for index in 0..shape.elements() as usize {
                     assert_eq!(found.of_element(index), groups.of_element(index), "{shape} {scales} {index}");
                     assert!((groups.of_element(index) as u64) < scales.elements(), "{shape} {scales} {index}");

@@ -16,7 +16,7 @@ mod convert;
 mod groups;
 mod read;
 
-pub use convert::{Conversion, ConvertError, Converted, Granularity, convert};
+pub use convert::{Conversion, ConvertError, Converted, Granularity, convert, convert_in_memory, name_fits};
 pub use groups::Groups;
 pub use read::{StorageError, Stored, StoredFile};
 

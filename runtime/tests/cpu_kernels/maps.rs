@@ -1,5 +1,6 @@
-use loom_ir::kernel::scalar::{BinaryOp, CompareOp, ScalarFnBuilder, UnaryOp};
-use loom_ir::kernel::{Access, Arg, Body, BufferKind, Lambda};
+use loom_ir::kernel::scalar::{BinaryOp, CompareOp, ScalarFnBuilder, UnaryOp, Value};
+use loom_ir::kernel::{Access, Arg, Body, BufferKind, Lambda, Reduce, ReduceOp, Stage};
+use loom_ir::numerics::reduction::SumSpec;
 use loom_ir::types::{DType, Shape};
 
 use crate::support::{Net, of_loads};
@@ -108,5 +109,83 @@ fn indices_bools_and_integers() {
     let load = net.padded(flags, &[(0, &[1, 0]), (-2, &[0, 1])], 1);
     let output = Access::identity(shifted, Shape::from([3, 11]), 2);
     net.kernel(&[3, 11], vec![load], Body::Map(Lambda::identity(Arg::Load(0), DType::Bool)), output);
+    net.check();
+}
+
+/// More values and conditions at once than there are registers of either kind, from more streams than have an address in a
+/// register, and from values that are the same along a row.
+#[test]
+fn more_values_than_registers() {
+    for n in [5, 16, 100] {
+        let mut net = Net::new();
+        let mut loads = Vec::new();
+        for load in 0..7 {
+            let (shape, coords): (&[u64], &[(i64, &[i64])]) =
+                if load < 5 { (&[3, n], &[(0, &[1, 0]), (0, &[0, 1])]) } else { (&[3], &[(0, &[1, 0])]) };
+            let x = net.input(shape);
+            loads.push(net.access(x, coords));
+        }
+        let body = of_loads(7, |b, p| {
+            let value = |b: &mut ScalarFnBuilder, i: usize| {
+                let scale = b.f32(1.0 + i as f32 / 64.0);
+                let scaled = b.mul(p[i % 7], scale);
+                b.sub(scaled, p[(i + 3) % 7])
+            };
+            let values: Vec<Value> = (0..48).map(|i| value(b, i)).collect();
+            let conditions: Vec<Value> = values.iter().map(|&value| b.compare(CompareOp::Lt, value, p[5])).collect();
+            let mut sum = p[6];
+            for i in 0..48 {
+                let chosen = b.select(conditions[47 - i], values[i], values[(i * 7) % 48]);
+                sum = b.add(sum, chosen);
+            }
+            sum
+        });
+        let z = net.output(&[3, n]);
+        net.kernel(&[3, n], loads, Body::Map(body), Access::identity(z, Shape::from([3, n]), 2));
+        net.check();
+    }
+}
+
+/// Bools and indices, one after another and the same along a row, in maps and in reductions of every kind.
+#[test]
+fn bools_and_indices_along_rows() {
+    let n = 45;
+    let mut net = Net::new();
+    let x = net.input(&[3, n]);
+    let flags = net.buffer(BufferKind::Input, DType::Bool, &[3, n]);
+    let row_flag = net.buffer(BufferKind::Input, DType::Bool, &[3]);
+    let along: &[(i64, &[i64])] = &[(0, &[1, 0]), (0, &[0, 1])];
+    let loads = vec![net.access(x, along), net.access(flags, along), net.access(row_flag, &[(0, &[1, 0])])];
+    let args = vec![Arg::Load(0), Arg::Load(1), Arg::Load(2), Arg::Index(0), Arg::Index(1)];
+    let build = |to: DType| {
+        let mut b = ScalarFnBuilder::new();
+        let [x, flag, row_flag] = [DType::F32, DType::Bool, DType::Bool].map(|dtype| b.param(dtype));
+        let [row, column] = [DType::U32; 2].map(|dtype| b.param(dtype));
+        let both = b.binary(BinaryOp::Xor, flag, row_flag);
+        let sum = b.add(row, column);
+        let number = b.convert(DType::F32, sum);
+        let product = b.mul(x, number);
+        let chosen = b.select(both, product, x);
+        let result = if to == DType::Bool { both } else { b.convert(to, chosen) };
+        b.finish(result)
+    };
+    for to in DType::ALL {
+        let lambda = Lambda { args: args.clone(), function: build(to) };
+        let z = net.buffer(BufferKind::Output, to, &[3, n]);
+        net.kernel(&[3, n], loads.clone(), Body::Map(lambda.clone()), Access::identity(z, Shape::from([3, n]), 2));
+        let sum = ReduceOp::Sum(SumSpec { block: 4096, lanes: 32 });
+        let ops: &[ReduceOp] = match to {
+            DType::Bool => &[],
+            DType::F32 => &[sum],
+            _ => &[sum, ReduceOp::Max, ReduceOp::Min],
+        };
+        for &op in ops {
+            let y = net.buffer(BufferKind::Output, to, &[3]);
+            let result = Lambda::identity(Arg::Reduced(0), to);
+            let stages = vec![Stage { input: lambda.clone(), op }];
+            let body = Body::Reduce(Reduce { reduced: 1, stages, result, per_element: false });
+            net.kernel(&[3, n], loads.clone(), body, net.access(y, &[(0, &[1, 0])]));
+        }
+    }
     net.check();
 }

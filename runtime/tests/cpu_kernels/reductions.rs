@@ -184,6 +184,15 @@ fn softmaxes() {
         for along in [true, false] {
             let mut net = Net::new();
             softmax(&mut net, 6, n, along);
+            // And with its results the other way round in memory than what it reads.
+            let shape = if along { [n, 6] } else { [6, n] };
+            let z = net.output(&shape);
+            let coords: [(i64, &[i64]); 2] =
+                if along { [(0, &[0, 1]), (0, &[1, 0])] } else { [(0, &[1, 0]), (0, &[0, 1])] };
+            let mut kernel = net.program.kernels[0].clone();
+            kernel.name = "turned".to_string();
+            kernel.output = net.access(z, &coords);
+            net.program.kernels.push(kernel);
             net.check();
         }
     }

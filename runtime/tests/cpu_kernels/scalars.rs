@@ -4,7 +4,7 @@ use loom_ir::kernel::scalar::{BinaryOp, CompareOp, Inst, ScalarFnBuilder, UnaryO
 use loom_ir::kernel::{Access, Arg, Body, BufferKind, Lambda};
 use loom_ir::types::{DType, Shape};
 
-use crate::support::{Net, SPECIAL, Values};
+use crate::support::{Net, Random, SPECIAL, Values};
 
 fn values(dtype: DType) -> Vec<u32> {
     match dtype {
@@ -20,11 +20,14 @@ fn values(dtype: DType) -> Vec<u32> {
     }
 }
 
-/// A program with one output an instruction: of all pairs of values in one vectorised loop, and in a loop too short
-/// for vectors.
+/// All pairs of values.
 fn check(dtype: DType, insts: &[Inst]) {
     let values = values(dtype);
-    let mut pairs: Vec<[u32; 2]> = values.iter().flat_map(|&a| values.iter().map(move |&b| [a, b])).collect();
+    check_pairs(dtype, insts, values.iter().flat_map(|&a| values.iter().map(move |&b| [a, b])).collect());
+}
+
+/// A program with one output an instruction: of all pairs in one vectorised loop, and in a loop too short for vectors.
+fn check_pairs(dtype: DType, insts: &[Inst], mut pairs: Vec<[u32; 2]>) {
     while !pairs.len().is_multiple_of(3) {
         pairs.push(pairs[0]);
     }
@@ -64,6 +67,23 @@ fn binary() {
     for dtype in DType::ALL {
         let ops = BinaryOp::ALL.iter().filter(|&&op| binary_accepts(op, dtype));
         check(dtype, &ops.map(|&op| Inst::Binary(op, Value(0), Value(1))).collect::<Vec<_>>());
+    }
+}
+
+/// Any bits, and bits of numbers of ordinary size.
+#[test]
+fn random_arguments() {
+    let mut random = Random(1);
+    for dtype in DType::ALL.into_iter().filter(|&dtype| dtype != DType::Bool) {
+        let mut bits = |any: bool| if any { random.next() } else { random.bits(dtype, Values::Ordinary) };
+        let pairs: Vec<[u32; 2]> = (0..6000).map(|number| [bits(number % 2 == 0), bits(number % 3 == 0)]).collect();
+        let unary = UnaryOp::ALL.iter().filter(|&&op| unary_type(op, dtype).is_some());
+        let binary = BinaryOp::ALL.iter().filter(|&&op| binary_accepts(op, dtype));
+        let mut insts: Vec<Inst> = unary.map(|&op| Inst::Unary(op, Value(0))).collect();
+        insts.extend(binary.map(|&op| Inst::Binary(op, Value(0), Value(1))));
+        insts.extend(CompareOp::ALL.iter().map(|&op| Inst::Compare(op, Value(0), Value(1))));
+        insts.extend(DType::ALL.map(|to| Inst::Convert(to, Value(0))));
+        check_pairs(dtype, &insts, pairs);
     }
 }
 

@@ -153,8 +153,8 @@ impl Random {
     }
 }
 
-/// Compares every kernel's output and the program's outputs: interpreter; one thread, with this processor's
-/// instructions and with any processor's; two threads, with microkernels for this processor.
+/// Compares every kernel's output and the program's outputs: interpreter; one thread, with the instructions of each level
+/// that this processor has, and with all of its instructions in generated code alone; two threads, with all it has.
 pub fn check_program(program: &Arc<Verified>, values: Values) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut memory = Memory::new(program);
@@ -176,8 +176,8 @@ pub fn check_program(program: &Arc<Verified>, values: Values) {
     // Callers' tensors are aligned to 4 bytes only.
     let inputs: Vec<Vec<u32>> = inputs.into_iter().map(|bits| [vec![0], bits].concat()).collect();
     let inputs: Vec<&[u32]> = inputs.iter().map(|bits| &bits[1..]).collect();
-    let portable = Options::at(Level::Portable).unwrap();
-    for (threads, codegen) in [(1, Options::default()), (1, portable), (2, Options::native())] {
+    let levels = Level::ALL.into_iter().filter_map(Options::at).map(|codegen| (1, codegen));
+    for (threads, codegen) in levels.chain([(1, Options::default()), (2, Options::native())]) {
         // Every kernel is worth threads here.
         let options = CpuOptions { threads: Some(threads), worth_threads: 0, codegen };
         let mut executor = match CpuExecutor::with_options(program.clone(), weights.clone(), &options) {

@@ -3,6 +3,7 @@
 //! | target | bytes are | checked |
 //! |---|---|---|
 //! | [`config`] | a network's JSON | no panic; mistakes point into the text; what compiles gives the same bits on interpreter and CPU |
+//! | [`dialect`] | a config or a bundle of Loom 0.0.8 | no panic; mistakes point into the text; what is translated is a network, with its weights |
 //! | [`graph`] | a graph's text | no panic; text and graph round-trip; what compiles gives the same bits |
 //! | [`safetensors`] | a safetensors file | no panic; every tensor can be taken and written again |
 //! | [`artifact`] | a `.loom` file | no panic; what loads runs and gives the same bits |
@@ -20,6 +21,7 @@ use loom_runtime::session::SessionError;
 
 pub mod artifact;
 pub mod config;
+pub mod dialect;
 pub mod differential;
 pub mod graph;
 pub mod program;
@@ -31,8 +33,9 @@ pub mod safetensors;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("config", config::run),
+    ("dialect", dialect::run),
     ("graph", graph::run),
     ("safetensors", safetensors::run),
     ("artifact", artifact::run),

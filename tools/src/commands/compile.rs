@@ -8,16 +8,14 @@ use loom_runtime::artifact::Artifact;
 use loom_runtime::executor::tier::Tier;
 use loom_runtime::tensors::write_atomically;
 
-use crate::cli::{Compile, Dialect, Emit};
+use crate::cli::{Compile, Emit};
 use crate::failure::Failure;
-use crate::model::{keep_sources, load_weights, read_config};
-use crate::pipeline::{self, Hooks};
+use crate::model::keep_sources;
+use crate::pipeline::Hooks;
+use crate::source::Source;
 use crate::{codegen, stdout};
 
 pub fn compile(args: &Compile) -> Result<(), Failure> {
-    if args.dialect == Dialect::Loom008 {
-        return Err(Failure::User("the dialect `loom-0.0.8` is not read by this release".to_string()));
-    }
     if args.gpu_tier != Tier::Strict && args.emit != Emit::Wgsl {
         return Err(Failure::User("`--gpu-tier` chooses what `--emit wgsl` prints".to_string()));
     }
@@ -25,10 +23,9 @@ pub fn compile(args: &Compile) -> Result<(), Failure> {
     if let Some(output) = output(args) {
         keep_sources(&output, &[Some(path), args.weights.as_deref()])?;
     }
-    let text = read_config(path)?;
-    let network = pipeline::parse(path, &text)?;
+    let source = Source::open(path, args.weights.as_deref(), &args.dialect)?;
     let hooks = Hooks { print_after: args.print_ir_after.as_deref(), stop_after: args.stop_after.as_deref() };
-    let compiled = pipeline::compile(path, &text, &network, &hooks)?;
+    let compiled = source.compile(&hooks)?;
     if let Some(ir) = compiled.stopped {
         return write_text(args.output.as_deref(), &ir.to_string());
     }
@@ -37,7 +34,7 @@ pub fn compile(args: &Compile) -> Result<(), Failure> {
     };
     // Text holds no weights, but those that are given must be right all the same.
     if args.emit != Emit::Artifact && args.weights.is_some() {
-        load_weights(&program, args.weights.as_deref(), network.seed)?;
+        source.weights(&program)?;
     }
     match args.emit {
         Emit::Graph => write_text(args.output.as_deref(), &graph.to_string()),
@@ -46,12 +43,12 @@ pub fn compile(args: &Compile) -> Result<(), Failure> {
         Emit::Spirv => write_text(args.output.as_deref(), &codegen::spirv(&program)?),
         Emit::Clif => write_text(args.output.as_deref(), &codegen::clif(&program)?),
         Emit::Asm => write_text(args.output.as_deref(), &codegen::asm(&program)?),
-        Emit::Artifact => artifact(args, program, network.seed),
+        Emit::Artifact => artifact(args, program, &source),
     }
 }
 
-fn artifact(args: &Compile, program: Verified, seed: u64) -> Result<(), Failure> {
-    let weights = load_weights(&program, args.weights.as_deref(), seed)?;
+fn artifact(args: &Compile, program: Verified, source: &Source) -> Result<(), Failure> {
+    let (weights, seed) = (source.weights(&program)?, source.network.seed);
     let kernels = codegen::kernel_texts(&program, args.target)?;
     let artifact = Artifact::new(Arc::new(program), weights, args.target, kernels).with_seed(seed);
     Ok(artifact.save(&artifact_path(args))?)

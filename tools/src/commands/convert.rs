@@ -1,86 +1,39 @@
-//! `loomc convert`: tensors from any number format to any other.
-
-use std::fmt::Write;
-
-use loom_ir::numerics::quantise::Scheme;
-use loom_runtime::storage::{self, Conversion, Granularity, StoredFile};
-use loom_runtime::tensors::TensorFile;
-use serde::Serialize;
+//! `loomc convert`: of a file of tensors the number formats, of a network the dialect.
 
 use crate::cli::Convert;
-use crate::failure::{Failure, printable};
-use crate::model::keep_sources;
-use crate::progress::Progress;
-use crate::{format, stdout};
+use crate::failure::Failure;
+use crate::model::{FileKind, file_kind};
 
-/// The fields of `loomc convert --json`, schema 1.
-#[derive(Serialize)]
-struct Report<'a> {
-    /// What became another format.
-    changed: Vec<Changed<'a>>,
-    /// How many tensors stayed as they were.
-    kept: usize,
-    /// Bytes of all data before, scales included.
-    bytes_before: u64,
-    /// Bytes of all data after, scales included.
-    bytes_after: u64,
-}
-
-#[derive(Serialize)]
-struct Changed<'a> {
-    name: &'a str,
-    from: &'static str,
-    to: &'static str,
-}
+mod network;
+mod tensors;
 
 pub fn convert(args: &Convert) -> Result<(), Failure> {
-    keep_sources(&args.output, &[Some(&args.input)])?;
-    let file = TensorFile::open(&args.input)?;
-    let stored = StoredFile::of(&file)?;
-    if args.dtype.is_none() && args.layers.is_empty() {
-        return Err(Failure::User("nothing to convert: name a type with --dtype, or --layer PATTERN=TYPE".to_string()));
+    let refuse = |options: &[(&str, bool)], of: &str| match options.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(Failure::User(format!("{}: {option} is for {of}", args.input.display()))),
+        None => Ok(()),
+    };
+    match file_kind(&args.input)? {
+        FileKind::Container => {
+            let given = [
+                ("--weights", args.weights.is_some()),
+                ("--model", args.model.is_some()),
+                ("--weights-out", args.weights_out.is_some()),
+            ];
+            refuse(&given, "networks, and this is a file of tensors")?;
+            tensors::convert(args)
+        }
+        FileKind::Config => {
+            let given = [
+                ("--dtype", args.dtype.is_some()),
+                ("--layer", !args.layers.is_empty()),
+                ("--group-size", args.group_size.is_some()),
+                ("--per-tensor", args.per_tensor),
+                ("--affine", args.affine),
+                ("--no-scale", args.no_scale),
+                ("--json", args.json),
+            ];
+            refuse(&given, "files of tensors, and this is a network")?;
+            network::convert(args)
+        }
     }
-    let granularity = match args.group_size {
-        Some(size) => Granularity::Group(size),
-        None if args.per_tensor => Granularity::Tensor,
-        None => Granularity::Channel,
-    };
-    let conversion = Conversion {
-        default: args.dtype,
-        rules: args.layers.clone(),
-        scaled: !args.no_scale,
-        scheme: if args.affine { Scheme::Affine } else { Scheme::Symmetric },
-        granularity,
-    };
-    let mut progress = Progress::new("convert");
-    let converted =
-        storage::convert(&stored, &args.output, &conversion, &mut |done, total| progress.step(done, total))?;
-    drop(progress);
-    let changed = converted.changed.iter();
-    let report = Report {
-        changed: changed.map(|(name, from, to)| Changed { name, from: from.name(), to: to.name() }).collect(),
-        kept: converted.kept,
-        bytes_before: converted.bytes_before,
-        bytes_after: converted.bytes_after,
-    };
-    if args.json {
-        return stdout::json("convert", &report);
-    }
-    let rows: Vec<Vec<String>> = report
-        .changed
-        .iter()
-        .map(|changed| {
-            vec![printable(changed.name), changed.from.to_string(), "->".to_string(), changed.to.to_string()]
-        })
-        .collect();
-    let mut text = format::table(&rows, &[]);
-    let _ = writeln!(
-        text,
-        "{} converted, {} kept; {} before, {} after",
-        format::counted(report.changed.len() as u64, "tensor"),
-        report.kept,
-        format::bytes(report.bytes_before),
-        format::bytes(report.bytes_after),
-    );
-    stdout::print(&text)
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use loom_ir::kernel::memory::{ARENA_ALIGNMENT, largest_live_set};
 use loom_ir::kernel::{Buffer, BufferKind, Program};
 use loom_ir::types::Shape;
 use loom_passes::shapes::ShapedNetwork;
@@ -12,8 +13,11 @@ use serde::Serialize;
 
 use crate::cli::Inspect;
 use crate::failure::{Failure, printable};
-use crate::model::{FileKind, Model, file_kind};
+use crate::model::{FileKind, Model, file_kind, no_dialect};
+use crate::source::Source;
 use crate::{flops, format, stdout};
+
+mod tensors;
 
 /// The fields of `loomc inspect --json` for a network, schema 1.
 #[derive(Serialize)]
@@ -77,30 +81,28 @@ struct MemoryReport {
     arena: u64,
     inputs: u64,
     outputs: u64,
-}
-
-/// The fields for any other safetensors file, schema 1.
-#[derive(Serialize)]
-struct FileReport<'a> {
-    /// `safetensors`
-    kind: &'static str,
-    bytes: u64,
-    tensors: Vec<TensorReport<'a>>,
-    elements: u64,
-    metadata: &'a std::collections::BTreeMap<String, String>,
+    /// The arena, inputs and outputs: what a run takes beside weights and constants.
+    peak: u64,
+    /// The least that any plan could take: inputs, outputs and the largest set of temporary buffers that are alive together.
+    largest_live_set: u64,
+    /// Peak by largest live set; 1 is the best there is.
+    ratio: f64,
 }
 
 pub fn inspect(args: &Inspect) -> Result<(), Failure> {
     match file_kind(&args.file)? {
         FileKind::Config => {
-            let model = Model::compile(&args.file, None)?;
+            let model = Model::compile(&Source::open(&args.file, None, &args.dialect)?)?;
             network(args, &model.artifact, model.shaped.as_ref(), None)
         }
         FileKind::Container => {
+            no_dialect(&args.file, &args.dialect)?;
             let file = TensorFile::open(&args.file)?;
             match Artifact::from_tensors(&file) {
                 Ok(artifact) => network(args, &artifact, None, Some(file.size())),
-                Err(ArtifactError::NotAnArtifact { .. }) if !is_artifact_name(&args.file) => tensors(args, &file),
+                Err(ArtifactError::NotAnArtifact { .. }) if !is_artifact_name(&args.file) => {
+                    tensors::tensors(args, &file)
+                }
                 Err(error) => Err(error.into()),
             }
         }
@@ -171,13 +173,23 @@ fn kernels(program: &Program) -> Vec<KernelReport<'_>> {
 
 fn memory(program: &Program) -> MemoryReport {
     let bytes = |keep: fn(&BufferKind) -> bool| program.buffers_where(keep).map(|(_, buffer)| buffer.bytes()).sum();
-    let temporary = || bytes(|kind| matches!(kind, BufferKind::Temp));
+    let side_by_side = || {
+        let temporary = program.buffers_where(|kind| matches!(kind, BufferKind::Temp));
+        temporary.map(|(_, buffer)| buffer.bytes().next_multiple_of(ARENA_ALIGNMENT)).sum()
+    };
+    let arena = program.plan.as_ref().map_or_else(side_by_side, |plan| plan.arena_bytes);
+    let inputs: u64 = bytes(|kind| matches!(kind, BufferKind::Input));
+    let outputs: u64 = bytes(|kind| matches!(kind, BufferKind::Output));
+    let (peak, least) = (arena + inputs + outputs, largest_live_set(program) + inputs + outputs);
     MemoryReport {
         weights: bytes(|kind| matches!(kind, BufferKind::Weight)),
         constants: bytes(|kind| matches!(kind, BufferKind::Constant(_))),
-        arena: program.plan.as_ref().map_or_else(temporary, |plan| plan.arena_bytes),
-        inputs: bytes(|kind| matches!(kind, BufferKind::Input)),
-        outputs: bytes(|kind| matches!(kind, BufferKind::Output)),
+        arena,
+        inputs,
+        outputs,
+        peak,
+        largest_live_set: least,
+        ratio: if least == 0 { 1.0 } else { peak as f64 / least as f64 },
     }
 }
 
@@ -213,7 +225,8 @@ fn describe(report: &NetworkReport<'_>) -> String {
     let memory = &report.memory;
     let _ = writeln!(
         text,
-        "\n{} in {}, {}flop a batch\nmemory: weights {}, constants {}, arena {}, input {}, output {}",
+        "\n{} in {}, {}flop a batch\nmemory: weights {}, constants {}, arena {}, input {}, output {}\n\
+         peak beside weights and constants: {}, {:.2} times the largest live set, {}",
         format::counted(report.parameters, "parameter"),
         format::counted(report.weights.len() as u64, "tensor"),
         format::rate(report.flops as f64),
@@ -222,39 +235,9 @@ fn describe(report: &NetworkReport<'_>) -> String {
         format::bytes(memory.arena),
         format::bytes(memory.inputs),
         format::bytes(memory.outputs),
+        format::bytes(memory.peak),
+        memory.ratio,
+        format::bytes(memory.largest_live_set),
     );
     text
-}
-
-fn tensors(args: &Inspect, file: &TensorFile) -> Result<(), Failure> {
-    let tensors = file.tensors().map(|(name, info)| TensorReport {
-        name,
-        dtype: info.dtype.to_string(),
-        shape: info.shape.dims(),
-    });
-    let elements = file.tensors().map(|(_, info)| info.shape.elements()).sum();
-    let report = FileReport {
-        kind: "safetensors",
-        bytes: file.size(),
-        tensors: tensors.collect(),
-        elements,
-        metadata: file.metadata(),
-    };
-    if args.json {
-        return stdout::json("inspect", &report);
-    }
-    let mut rows = Vec::new();
-    rows.extend(
-        report.tensors.iter().map(|tensor| vec![printable(tensor.name), tensor.dtype.clone(), shape(tensor.shape)]),
-    );
-    let mut text = format::table(&rows, &[]);
-    let count = report.tensors.len();
-    let _ = writeln!(
-        text,
-        "{} in {}, {}",
-        format::counted(elements, "element"),
-        format::counted(count as u64, "tensor"),
-        format::bytes(report.bytes)
-    );
-    stdout::print(&text)
 }

@@ -26,8 +26,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Replay(args) => replay::replay(&args),
         Command::Devices(args) => devices::devices(&args),
         Command::Inspect(args) => inspect::inspect(&args),
-        Command::Convert(args) => convert::convert(&args),
         Command::Bench(args) => bench::bench(&args),
+        Command::Convert(args) => convert::convert(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Completions(args) => {
             let mut script = Vec::new();

@@ -1,6 +1,7 @@
 //! Correctly rounded results.
 
 use loom_ir::kernel::scalar::UnaryOp;
+use loom_ir::numerics::formats::FloatFormat;
 
 /// The correctly rounded result of a library operation.
 ///
@@ -20,6 +21,7 @@ pub fn rounded(op: UnaryOp, x: f32) -> f32 {
         UnaryOp::Sin => core_math::sinf(x),
         UnaryOp::Cos => core_math::cosf(x),
         UnaryOp::Sigmoid => exact(op, x) as f32,
+        UnaryOp::RoundF16 | UnaryOp::RoundBf16 | UnaryOp::RoundF8 | UnaryOp::RoundF4 => stored(op, x),
         _ => unreachable!("not a library operation"),
     }
 }
@@ -44,6 +46,20 @@ pub fn exact(op: UnaryOp, x: f32) -> f64 {
             e / (1.0 + e)
         }
         UnaryOp::Sigmoid => 1.0 / (1.0 + core_math::exp(-x)),
+        // The result is defined as a number of the format; there is nothing more exact.
+        UnaryOp::RoundF16 | UnaryOp::RoundBf16 | UnaryOp::RoundF8 | UnaryOp::RoundF4 => stored(op, x as f32).into(),
         _ => unreachable!("not a library operation"),
     }
+}
+
+/// Narrowed to a format and widened again.
+fn stored(op: UnaryOp, x: f32) -> f32 {
+    let format = match op {
+        UnaryOp::RoundF16 => FloatFormat::F16,
+        UnaryOp::RoundBf16 => FloatFormat::BF16,
+        UnaryOp::RoundF8 => FloatFormat::F8_E4M3,
+        UnaryOp::RoundF4 => FloatFormat::F4_E2M1,
+        _ => unreachable!("not a narrowing"),
+    };
+    format.widen(format.narrow(x.into())) as f32
 }

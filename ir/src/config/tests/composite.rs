@@ -183,6 +183,8 @@ fn attention() {
     let qwen = attention(r#", "num_kv_heads": 2, "head_dim": 4, "output_bias": false, "sliding_window": 3"#);
     assert_eq!((qwen.bias, qwen.output_bias), (true, false));
     assert!(!attention(r#", "bias": false"#).output_bias);
+    assert!(qwen.output_projection);
+    assert!(!attention(r#", "output_projection": false"#).output_projection);
     let mask = attention(r#", "attention_mask": [[true, false], [true, true]]"#).mask.unwrap();
     assert_eq!(mask.value, [[true, false], [true, true]]);
     for (keys, message) in [
@@ -195,6 +197,10 @@ fn attention() {
         (
             r#""kv_cache": 4, "causal": false"#,
             "`layers.0.kv_cache`: `kv_cache` needs `causal`: a kept position can't attend to one that is still to come",
+        ),
+        (
+            r#""output_projection": false, "output_bias": true"#,
+            "`layers.0.output_bias`: without an output projection there is nothing to add a bias to",
         ),
         (r#""sliding_window": 0"#, "`layers.0.sliding_window` must be at least 1, found 0"),
     ] {

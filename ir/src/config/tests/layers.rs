@@ -44,7 +44,7 @@ fn what_all_layers_have() {
     let source = with_layers(&format!("{object}, {}", r#"{"type": "flatten"}"#));
     let layers = network(&source).layers;
     let text = |span: crate::diagnostics::Span| &source[span.range()];
-    let Layer { path, name, kind: _, span, type_span } = &layers[0];
+    let Layer { path, name, precision: None, kind: _, span, type_span } = &layers[0] else { panic!("{layers:?}") };
     let name = name.as_ref().unwrap();
     assert_eq!(path.to_string(), "layers.0");
     assert_eq!((name.value.as_str(), text(name.span)), ("first", "\"first\""));
@@ -151,7 +151,7 @@ fn dense_mistakes() {
          `layers.0.input_size`: expected an integer, found a string\n  \"4\" <- expected an integer\n\
          `layers.0.bias`: expected true or false, found a number\n  1 <- expected true or false\n\
          `layers.0.activation`: expected a string, found a number\n  3 <- expected a string\n\
-         layers.0 (`dense`) has no key `untis`\n  \"untis\" <- unknown key\n  help: known are `type`, `name`, \
+         layers.0 (`dense`) has no key `untis`\n  \"untis\" <- unknown key\n  help: known are `type`, `name`, `dtype`, \
          `input_size`, `output_size`, `width`, `height`, `input_height`, `output_height`, `bias` and `activation`\n",
     );
     // A wrong size isn't missing as well.
@@ -324,7 +324,49 @@ fn average_pools() {
     assert_wrong(
         r#"{"type": "avg_pool2d", "kernel_size": 2, "dilation": 2}"#,
         "layers.0 (`avg_pool2d`) has no key `dilation`\n  \"dilation\" <- unknown key\n  help: `dilation` belongs to \
-         `conv1d`, `conv2d` and `max_pool2d`\n",
+         `conv1d`, `conv2d`, `max_pool1d` and `max_pool2d`\n",
+    );
+}
+
+#[test]
+fn pools_over_a_length() {
+    for name in ["max_pool1d", "maxpool1d"] {
+        let pool = kind(&format!(r#"{{"type": "{name}", "kernel_size": 3}}"#));
+        let LayerKind::MaxPool1d(pool) = pool else { panic!("{pool:?}") };
+        assert_eq!((pool.input_length, pool.input_channels, pool.stride), (None, None, pool.kernel_size));
+        assert_eq!((pool.kernel_size.value, pool.padding.value, pool.dilation.value), (3, 0, 1));
+    }
+    let pool = kind(
+        r#"{"type": "max_pool1d", "kernel_size": 4, "stride": 3, "padding": 2, "dilation": 5, "input_length": 9,
+            "input_channels": 7}"#,
+    );
+    let LayerKind::MaxPool1d(pool) = pool else { panic!("{pool:?}") };
+    assert_eq!((pool.kernel_size.value, pool.stride.value, pool.padding.value, pool.dilation.value), (4, 3, 2, 5));
+    assert_eq!((value(pool.input_length), value(pool.input_channels)), (Some(9), Some(7)));
+    for (keys, padding, count_include_pad) in
+        [("", 0, true), (r#", "padding": 1, "count_include_pad": false"#, 1, false)]
+    {
+        let pool = kind(&format!(r#"{{"type": "avg_pool1d", "kernel_size": 2{keys}}}"#));
+        let LayerKind::AvgPool1d(pool) = pool else { panic!("{pool:?}") };
+        assert_eq!((pool.kernel_size.value, pool.stride.value), (2, 2));
+        assert_eq!((pool.padding.value, pool.count_include_pad), (padding, count_include_pad));
+    }
+    assert_eq!(
+        messages(&with_layers(r#"{"type": "max_pool1d", "kernel_size": [2, 3], "stride": 0, "input_height": 4}"#)),
+        [
+            "`layers.0.kernel_size`: expected an integer, found a list",
+            "`layers.0.stride` must be at least 1, found 0",
+            "layers.0 (`max_pool1d`) has no key `input_height`",
+        ]
+    );
+    assert_eq!(
+        messages(&with_layers(r#"{"type": "avg_pool1d", "padding": -1, "dilation": 2, "count_include_pad": 1}"#)),
+        [
+            "layers.0 (`avg_pool1d`) needs `kernel_size`",
+            "`layers.0.padding` must be at least 0, found -1",
+            "layers.0 (`avg_pool1d`) has no key `dilation`",
+            "`layers.0.count_include_pad`: expected true or false, found a number",
+        ]
     );
 }
 
@@ -367,7 +409,7 @@ fn norms() {
 
 #[test]
 fn floats() {
-    let epsilon = |text: &str| format!(r#"{{"type": "layer_norm", "epsilon": {text}}}"#);
+    let slope = |text: &str| format!(r#"{{"type": "leaky_relu", "negative_slope": {text}}}"#);
     for (text, expected) in [
         ("1", 1.0),
         // Both are cases that a careless reader gets wrong in the last place.
@@ -375,24 +417,50 @@ fn floats() {
         ("8.41e-124", 8.41e-124),
         ("5e-324", 5e-324),
         ("1.7976931348623157e308", f64::MAX),
-        ("0e5", 1e-5),
+        ("0e5", 0.0),
     ] {
-        let LayerKind::LayerNorm(norm) = kind(&epsilon(text)) else { panic!("another layer") };
-        assert_eq!(norm.epsilon, expected, "{text}");
+        assert_eq!(
+            kind(&slope(text)),
+            LayerKind::Activation(Activation::LeakyRelu { negative_slope: expected }),
+            "{text}"
+        );
     }
     for text in ["1e400", "1e-400", "-1e400", "0.0001e-400"] {
         assert_wrong(
-            &epsilon(text),
+            &slope(text),
             &format!(
-                "`layers.0.epsilon` must be within the range of a 64-bit float, found {text}\n  \
+                "`layers.0.negative_slope` must be within the range of a 64-bit float, found {text}\n  \
                  {text} <- must be within the range of a 64-bit float\n"
             ),
         );
     }
     assert_wrong(
-        &epsilon(r#""1e-5""#),
-        "`layers.0.epsilon`: expected a number, found a string\n  \"1e-5\" <- expected a number\n",
+        &slope(r#""1e-5""#),
+        "`layers.0.negative_slope`: expected a number, found a string\n  \"1e-5\" <- expected a number\n",
     );
+}
+
+#[test]
+fn numbers_that_must_not_vanish() {
+    let epsilon = |text: &str| format!(r#"{{"type": "layer_norm", "epsilon": {text}}}"#);
+    for (text, expected) in [("0e5", 1e-5), ("1e-45", 1e-45), ("3.4028234e38", 3.4028234e38)] {
+        let LayerKind::LayerNorm(norm) = kind(&epsilon(text)) else { panic!("another layer") };
+        assert_eq!(norm.epsilon, expected, "{text}");
+    }
+    let within = "must be within the range of a 32-bit float";
+    for text in ["1e-46", "3.4028236e38"] {
+        assert_eq!(messages(&with_layers(&epsilon(text))), [format!("`layers.0.epsilon` {within}, found {text}")]);
+    }
+    // Twice its square is what is divided by.
+    let width = |text: &str| format!(r#"{{"type": "kmeans", "num_clusters": 2, "kmeans_temperature": {text}}}"#);
+    for text in ["2e-23", "1.3e19", "0"] {
+        assert!(matches!(kind(&width(text)), LayerKind::Kmeans(_)), "{text}");
+    }
+    let rule = "must be so that twice its square is within the range of a 32-bit float";
+    for text in ["1e-23", "1.4e19"] {
+        let message = format!("`layers.0.kmeans_temperature` {rule}, found {text}");
+        assert_eq!(messages(&with_layers(&width(text))), [message]);
+    }
 }
 
 #[test]

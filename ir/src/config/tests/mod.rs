@@ -5,6 +5,7 @@
 
 mod activations;
 mod composite;
+mod elements;
 mod errors;
 mod layers;
 mod limits;
@@ -17,7 +18,8 @@ mod top_level;
 use super::{Layer, LayerKind, Network, parse};
 
 /// The layer types that can be built, as messages list them.
-const SUPPORTED: &str = "`dense`, `conv1d`, `conv2d`, `max_pool2d`, `avg_pool2d`, `flatten`, `global_max_pool`, \
+const SUPPORTED: &str = "`dense`, `conv1d`, `conv2d`, `max_pool1d`, `avg_pool1d`, `max_pool2d`, `avg_pool2d`, \
+    `flatten`, `reshape`, `slice`, `broadcast`, `scale`, `normalize`, `global_max_pool`, \
     `global_avg_pool`, `embedding`, `softmax`, `layer_norm`, `rms_norm`, `batch_norm`, `dropout`, `swiglu`, `stitch`, \
     `multi_head_attention`, `residual`, `sequential`, `parallel`, `kmeans`, `rnn`, `lstm`, `gru`, `activation`, \
     `relu`, `sigmoid`, `tanh`, `gelu`, `swish`, `mish`, \

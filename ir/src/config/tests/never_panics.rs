@@ -10,13 +10,15 @@ use crate::config::parse;
 /// A network with every type of layer and most keys.
 const VALID: &str = r#"{
     "id": "é\u00e9 🧶", "dtype": "f32", "dialect": "loom", "batch_size": 3, "input_shape": [1, 28, 28], "seed": 7,
-    "grid_rows": 5, "grid_cols": 3, "layers_per_cell": 1,
+    "grid_rows": 1, "grid_cols": 17, "layers_per_cell": 1,
     "layers": [
         {"type": "conv2d", "name": "first", "filters": 8, "kernel_size": [3, 3], "padding": 1, "activation": "gelu",
          "approximate": "tanh", "input_channels": 1, "input_height": 28, "input_width": 28},
         {"type": "max_pool2d", "kernel_size": 2},
         {"type": "avg_pool2d", "kernel_size": 2, "count_include_pad": false},
-        {"type": "flatten"},
+        {"type": "flatten", "start_axis": 1},
+        {"type": "max_pool1d", "kernel_size": 2, "padding": 1, "dilation": 3},
+        {"type": "avg_pool1d", "kernel_size": 3, "stride": 2, "count_include_pad": false},
         {"type": "dense", "width": 4, "height": 2, "activation": "leaky_relu", "negative_slope": 1e-2},
         {"type": "sequential", "branches": [{"type": "layer_norm", "epsilon": 1e-6}, {"type": "rms_norm"}]},
         {"type": "residual", "from": "first"},

@@ -1,6 +1,7 @@
 //! The network's own keys.
 
-use super::{messages, network, wrong};
+use super::{messages, network, with_layers, wrong};
+use crate::config::Precision;
 use crate::diagnostics::Span;
 
 const FLATTEN: &str = r#"{"type": "flatten"}"#;
@@ -117,10 +118,28 @@ fn input_shapes() {
 
 #[test]
 fn dtypes() {
-    network(&with_keys(r#""dtype": "f32""#));
+    for (name, expected) in [
+        ("f32", Precision::F32),
+        ("float16", Precision::F16),
+        ("half", Precision::F16),
+        ("bfloat16", Precision::Bf16),
+        ("bf16", Precision::Bf16),
+        ("f8", Precision::F8),
+        ("float4", Precision::F4),
+    ] {
+        assert_eq!(network(&with_keys(&format!(r#""dtype": "{name}""#))).precision, expected);
+    }
+    assert_eq!(network(&with_keys(r#""id": "none""#)).precision, Precision::F32);
+    let layer = network(&with_layers(r#"{"type": "flatten", "dtype": "f8"}, {"type": "flatten"}"#)).layers;
+    assert_eq!((layer[0].precision, layer[1].precision), (Some(Precision::F8), None));
+    assert_eq!(
+        messages(&with_layers(r#"{"type": "flatten", "dtype": "int8"}"#)),
+        ["the dtype `int8` is not supported yet"]
+    );
+    assert_eq!(messages(&with_layers(r#"{"type": "flatten", "dtype": "f17"}"#)), ["unknown dtype `f17`"]);
     assert_eq!(
         wrong(&with_keys(r#""dtype": "float64""#)),
-        "the dtype `float64` is not supported yet\n  \"float64\" <- not supported yet\n  help: supported: `float32`\n"
+        "the dtype `float64` is not supported yet\n  \"float64\" <- not supported yet\n  help: supported: `float32`, `float16`, `bfloat16`, `float8` and `float4`\n"
     );
 }
 
@@ -128,8 +147,8 @@ fn dtypes() {
 fn dialects() {
     assert_eq!(
         wrong(&with_keys(r#""dialect": "loom-0.0.8", "unknown": 1"#)),
-        "the dialect `loom-0.0.8` is not supported yet\n  \"loom-0.0.8\" <- not supported yet\n  \
-         help: supported: `loom`\n"
+        "the network is in the dialect `loom-0.0.8`\n  \"loom-0.0.8\" <- read by way of a translation\n  \
+         help: `loomc convert` writes it as a network of this dialect\n"
     );
     assert_eq!(
         wrong(&with_keys(r#""dialect": "lom""#)),

@@ -41,6 +41,26 @@ impl FloatFormat {
         FloatFormat { exponent, mantissa, overflow: Overflow::Infinity, nan: Some(nan) }
     }
 
+    /// Bits of mantissa, without the one that is implied.
+    pub const fn mantissa_bits(self) -> u32 {
+        self.mantissa
+    }
+
+    /// What becomes of too large numbers.
+    pub const fn overflow(self) -> Overflow {
+        self.overflow
+    }
+
+    /// Whether it has a NaN.
+    pub const fn has_nan(self) -> bool {
+        self.nan.is_some()
+    }
+
+    /// The least number that is not subnormal, where `f32` has it.
+    pub fn least_normal(self) -> f32 {
+        self.widen(1 << self.mantissa) as f32
+    }
+
     const fn bits(self) -> u32 {
         1 + self.exponent + self.mantissa
     }

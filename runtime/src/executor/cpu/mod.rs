@@ -14,11 +14,12 @@ use std::sync::Arc;
 pub use loom_codegen_cpu::Level;
 use loom_codegen_cpu::abi::PackTime;
 use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile};
-use loom_ir::kernel::verify::ARENA_ALIGNMENT;
+use loom_ir::kernel::memory::ARENA_ALIGNMENT;
 use loom_ir::kernel::{Buffer, BufferKind, Program, Step, Verified};
 use rayon::ThreadPool;
 
 use super::{ExecuteError, Executor, WeightBits};
+use crate::fp_env::FpEnv;
 use memory::Block;
 use parallel::{Job, Target};
 
@@ -158,10 +159,12 @@ impl CpuExecutor {
             worth_threads: options.worth_threads,
         };
         executor.bind(None)?;
-        for kernel in 0..executor.program.kernels.len() {
-            // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
-            unsafe { executor.pack(kernel, PackTime::Load, 0) };
-        }
+        FpEnv::run(|| {
+            for kernel in 0..executor.program.kernels.len() {
+                // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
+                unsafe { executor.pack(kernel, PackTime::Load, 0) };
+            }
+        });
         Ok(executor)
     }
 
@@ -249,6 +252,8 @@ impl CpuExecutor {
 
     /// Runs one step of the program.
     ///
+    /// This thread is in LN1's floating-point environment, as for all that runs generated code.
+    ///
     /// # Safety
     /// As for `run_kernel`.
     unsafe fn run_step(&self, step: &Step) {
@@ -300,12 +305,15 @@ impl Executor for CpuExecutor {
 
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
         self.bind(Some((inputs, outputs)))?;
-        for step in &self.steps {
-            // SAFETY: `bind` has filled in memory of the right sizes: the caller's tensors, borrowed for this call and
-            // the outputs mutably; the weights, borrowed from what this executor holds; the rest is its own. The verifier
-            // has proved every access in bounds and the temporaries apart from each other.
-            unsafe { self.run_step(step) };
-        }
+        // Once for all kernels: a step of a recurrence takes little longer than changing the environment twice.
+        FpEnv::run(|| {
+            for step in &self.steps {
+                // SAFETY: `bind` has filled in memory of the right sizes: the caller's tensors, borrowed for this call
+                // and the outputs mutably; the weights, borrowed from what this executor holds; the rest is its own. The
+                // verifier has proved every access in bounds and the temporaries apart from each other.
+                unsafe { self.run_step(step) };
+            }
+        });
         Ok(())
     }
 
@@ -320,7 +328,7 @@ impl Executor for CpuExecutor {
         self.bind(Some((inputs, &mut slices)))?;
         for step in &self.steps {
             // SAFETY: as in `run`.
-            unsafe { self.run_step(step) };
+            FpEnv::run(|| unsafe { self.run_step(step) });
             for number in step.kernels() {
                 let buffer = self.program.kernels[number].output.buffer;
                 let elements = self.program.buffer(buffer).shape.elements() as usize;

@@ -45,6 +45,8 @@ impl Job<'_> {
     /// (`loom_codegen_cpu::abi`): each address leads to the buffer's whole memory, nothing else writes to any of
     /// these during the call, and nothing else reads what it writes. The scratch blocks are large enough, one for each
     /// thread of the pool, and used by no other call.
+    ///
+    /// This thread is in LN1's floating-point environment; those of the pool enter it here.
     pub(super) unsafe fn run(&self, pool: Option<&ThreadPool>) {
         match pool {
             Some(pool) if self.count() > 1 && self.cost >= self.worth_threads => {
@@ -72,7 +74,7 @@ impl Job<'_> {
         let thread = rayon::current_thread_index().unwrap_or(0);
         // SAFETY: the promise of `run`'s caller. The ranges don't overlap, and items are independent. A thread is at one
         // range at a time, since generated code doesn't come back to rayon, so that its block is its own.
-        unsafe { self.call(begin, end, &self.scratch[thread]) }
+        FpEnv::run(|| unsafe { self.call(begin, end, &self.scratch[thread]) });
     }
 
     /// # Safety
@@ -83,6 +85,6 @@ impl Job<'_> {
             Target::Panels { start, bytes } => start.wrapping_add((begin * bytes) as usize),
         };
         // SAFETY: the caller's promise is the ABI's.
-        FpEnv::run(|| unsafe { (self.code)(self.table, begin, end, last) });
+        unsafe { (self.code)(self.table, begin, end, last) };
     }
 }
