@@ -131,10 +131,11 @@ impl Grid {
     pub fn over_several_items(
         module: &mut Module<'_>,
         items: u64,
+        several: u32,
         target: &Target,
         mut body: impl FnMut(&mut Module<'_>),
     ) -> Result<Grid, Error> {
-        let (size, several) = (target.shapes.workgroup, target.shapes.elements);
+        let size = target.shapes.workgroup;
         if several == 1 {
             let grid = Grid::over_items(module, items, target)?;
             body(module);

@@ -609,7 +609,33 @@ fn bench_measures() {
     let report = json(&folder.loomc(&["bench", "net.json", "--device", "interp", "--runs", "5", "--json"]).fine());
     assert_eq!((&report["runs"], &report["samples"]), (&5.into(), &3.into()));
     assert!(report["median_seconds"].as_f64().unwrap() >= report["min_seconds"].as_f64().unwrap());
+    assert!(report["kernels"].is_null() && report["checked"].is_null());
     folder.loomc(&["bench", "net.json", "--runs", "0"]).refused(2);
+    for peak in ["0", "-1", "inf", "much"] {
+        folder.loomc(&["bench", "net.json", &format!("--peak-gbs={peak}")]).refused(2);
+    }
+    let report = json(&folder.loomc(&["bench", "net.json", "--runs", "1", "--check", "--json"]).fine());
+    assert_eq!((&report["checked"]["device"], &report["checked"]["same"]), (&"interp".into(), &true.into()));
+}
+
+/// The kernels of a GPU, which has a clock of its own.
+#[cfg(all(feature = "cpu", feature = "gpu"))]
+#[test]
+fn bench_times_kernels() {
+    let folder = Folder::new();
+    let args = ["bench", "net.json", "--device", "gpu", "--runs", "1", "--check", "--peak-gbs", "10"];
+    let report = json(&folder.loomc(&[&args[..], &["--json"]].concat()).fine());
+    assert_eq!((&report["checked"]["device"], &report["checked"]["same"]), (&"cpu".into(), &true.into()));
+    let kernels = report["kernels"].as_array().unwrap();
+    assert!(!kernels.is_empty());
+    for kernel in kernels {
+        assert!(kernel["bytes"].as_u64().unwrap() > 0, "{kernel}");
+        let (rate, share) = (kernel["gbs"].as_f64().unwrap(), kernel["gbs_share"].as_f64().unwrap());
+        assert!((share * 10.0 - rate).abs() <= 1e-9 * rate, "{kernel}");
+        assert!(kernel["tflops_share"].is_null());
+    }
+    let text = folder.loomc(&args).fine();
+    assert!(text.contains("the same bits as the device cpu") && text.contains("GB/s"), "{text}");
 }
 
 /// `loomc … | head` ends quietly.

@@ -97,6 +97,10 @@ fn tiles_of_every_kind() {
             check_tile(&matrices(batch, rows, columns, terms, transposed), tile);
         }
         check_tile(&convolution(true), tile);
+        // Step by step: the first axis is a loop's.
+        let mut steps = matrices(4, 5, 36, 300, true);
+        steps.program.kernels[0].in_loop = Some(0);
+        check_tile(&steps, tile);
     }
 }
 
