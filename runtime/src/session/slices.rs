@@ -21,8 +21,8 @@ pub struct Slices {
     /// `None`: one slice of exactly the program's shapes.
     batch: Option<u64>,
     samples: u64,
-    /// The positions that a run takes of axis 1, where states are carried.
-    step: Option<u64>,
+    /// What is carried from run to run, if anything; a run takes so many positions of axis 1.
+    carried: Option<States>,
     /// How many runs a sequence takes.
     steps: u64,
 }
@@ -135,15 +135,13 @@ impl Slices {
         if batch.is_some() && samples == 0 {
             return Err(RunError::NoSamples);
         }
-        let step = carried.map(|states| states.step);
-        let steps = step.and_then(|step| positions?.checked_div(step)).unwrap_or(1);
-        let slices = Slices { inputs, batch, samples, step, steps };
-        match slices.wanted(program).find(|(_, buffer)| steps > 1 && slices.parts(buffer) == 1) {
-            Some((_, buffer)) => {
-                Err(RunError::NotByPosition { name: buffer.name.clone(), shape: buffer.shape.clone(), steps })
-            }
-            None => Ok(slices),
+        let steps = carried.and_then(|states| positions?.checked_div(states.step)).unwrap_or(1);
+        let slices = Slices { inputs, batch, samples, carried: carried.cloned(), steps };
+        let whole = slices.wanted(program).find(|(_, buffer)| steps > 1 && slices.parts(buffer) == 1);
+        if let Some((_, buffer)) = whole {
+            return Err(RunError::NotByPosition { name: buffer.name.clone(), shape: buffer.shape.clone(), steps });
         }
+        Ok(slices)
     }
 
     /// How many runs there are, at least one.
@@ -158,7 +156,7 @@ impl Slices {
 
     /// Whether states are carried from run to run.
     pub fn carries(&self) -> bool {
-        self.step.is_some()
+        self.carried.is_some()
     }
 
     /// The first run of the sequences that a run is part of.
@@ -214,16 +212,16 @@ impl Slices {
     }
 
     /// The outputs that a caller gets: all but what is carried.
-    pub(super) fn wanted<'a>(&self, program: &'a Program) -> impl Iterator<Item = (BufferId, &'a Buffer)> + use<'a> {
-        let carried = if self.carries() { States::of(program) } else { None };
-        program.outputs().filter(move |(id, _)| carried.as_ref().is_none_or(|states| !states.has_next(*id)))
+    pub(super) fn wanted<'a>(&'a self, program: &'a Program) -> impl Iterator<Item = (BufferId, &'a Buffer)> {
+        let carried = |id| self.carried.as_ref().is_some_and(|states| states.has_next(id));
+        program.outputs().filter(move |&(id, _)| !carried(id))
     }
 
     /// How many runs make one sequence of an output: its axis 1 has their positions one after another. One where it has
     /// none.
     fn parts(&self, buffer: &Buffer) -> u64 {
-        let positions = self.step.is_some() && buffer.shape.dims().get(1).copied() == self.step;
-        if positions { self.steps } else { 1 }
+        let of_run = |states: &States| buffer.shape.dims().get(1) == Some(&states.step);
+        if self.carried.as_ref().is_some_and(of_run) { self.steps } else { 1 }
     }
 
     /// An output's shape for all samples.
