@@ -6,6 +6,7 @@ use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, UserFunc
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use loom_ir::kernel::{Body, Kernel, Program};
+use loom_ir::types::DType;
 
 use crate::abi::{KernelLayout, Microkernel};
 use crate::emit::contract::{ContractPlan, Functions, Side};
@@ -111,12 +112,12 @@ pub(crate) fn generate(
     for kernel in &program.kernels {
         plans.push(KernelPlan::new(program, kernel, microkernels, &mut wide)?);
     }
-    let mut shapes: BTreeSet<(u64, u64)> = BTreeSet::new();
+    let mut shapes: BTreeSet<(DType, (u64, u64))> = BTreeSet::new();
     let mut count = 0;
     for plan in &plans {
         count += 1;
         if let KernelPlan::Contract(plan) = plan {
-            shapes.insert(plan.shape());
+            shapes.insert((plan.dtype(), plan.shape()));
             count += 2;
         }
     }
@@ -131,7 +132,7 @@ pub(crate) fn generate(
         let mut pack = None;
         match plan {
             KernelPlan::Contract(plan) => {
-                let micro = count + shapes.iter().position(|&shape| shape == plan.shape()).unwrap_or(0);
+                let micro = count + shapes.iter().position(|&shape| shape == (plan.dtype(), plan.shape())).unwrap_or(0);
                 let (narrow, wide) = (entry + 1, entry + 2);
                 let by_side = |side| if side == Side::Narrow { narrow } else { wide };
                 pack = Some(by_side(plan.panels));
@@ -159,10 +160,15 @@ pub(crate) fn generate(
         }
         kernels.push(KernelUnits { layout, entry, pack });
     }
-    for &(mr, nr) in &shapes {
-        let external = microkernels.iter().position(|kernel| (u64::from(kernel.mr), u64::from(kernel.nr)) == (mr, nr));
-        let name = format!("loom_micro_{mr}x{nr}");
-        let function = writer.microkernel(&name, (mr, nr));
+    for &(dtype, (mr, nr)) in &shapes {
+        let stands_in =
+            |kernel: &Microkernel| dtype == DType::F32 && (u64::from(kernel.mr), u64::from(kernel.nr)) == (mr, nr);
+        let external = microkernels.iter().position(stands_in);
+        let name = match dtype {
+            DType::F32 => format!("loom_micro_{mr}x{nr}"),
+            _ => format!("loom_micro_{dtype}_{mr}x{nr}"),
+        };
+        let function = writer.microkernel(&name, dtype, (mr, nr));
         let visibility = external.map_or(Visibility::Local, Visibility::Imported);
         units.push(Unit { name, comment: "microkernel".to_string(), visibility, function, code: None });
     }
@@ -263,8 +269,8 @@ impl Writer {
         })
     }
 
-    fn microkernel(&mut self, name: &str, shape: (u64, u64)) -> Function {
-        self.write(name, 0, |g, params| micro::emit(g, shape, params))
+    fn microkernel(&mut self, name: &str, dtype: DType, shape: (u64, u64)) -> Function {
+        self.write(name, 0, |g, params| micro::emit(g, dtype, shape, params))
     }
 }
 

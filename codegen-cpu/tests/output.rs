@@ -7,7 +7,7 @@ use loom_ir::kernel::{
     Access, Arg, Body, Buffer, BufferId, BufferKind, Contract, Kernel, Lambda, Program, Reduce, ReduceOp, Stage,
     Verified, verify,
 };
-use loom_ir::numerics::reduction::{ContractSpec, SumSpec};
+use loom_ir::numerics::reduction::{Products, SumSpec};
 use loom_ir::types::{DType, Shape};
 
 /// A product with a bias, a softmax-like reduction, an activation.
@@ -42,7 +42,7 @@ fn program() -> Verified {
         columns: 1,
         lhs: load(0),
         rhs: load(1),
-        spec: ContractSpec::default(),
+        products: Products::default(),
         epilogue: Lambda { args: vec![Arg::Reduced(0)], function: exp.clone() },
     };
     let stages = vec![Stage { input: load(0), op: ReduceOp::Sum(SumSpec::default()) }];

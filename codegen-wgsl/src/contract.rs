@@ -49,6 +49,8 @@ struct Matrices {
     columns: u64,
     /// Terms of each sum.
     terms: u64,
+    /// The type of factors and totals.
+    dtype: DType,
 }
 
 pub(crate) fn generate(module: &mut Module<'_>, contract: &Contract, target: &Target) -> Result<Grid, Error> {
@@ -65,18 +67,22 @@ pub(crate) fn generate(module: &mut Module<'_>, contract: &Contract, target: &Ta
     let count = |range: &Range<usize>| product(&extents[range.clone()]);
     let (batches, rows, columns) = (count(&axes.batch), count(&axes.rows), count(&axes.columns));
     let terms = count(&axes.reduced);
+    let dtype = contract.products.dtype();
+    let factors = contract.factors();
+    let [lhs, rhs] = &factors;
     let apart = apart(module, contract, &axes);
     let tile = cost::choose(target, Sizes { batches, rows, columns, terms, apart });
-    let tiled = tile.map(|tile| (tile, Units::both(module, contract, &axes, tile)));
+    let tiled = tile.map(|tile| (tile, Units::both(module, [lhs, rhs], &axes, tile)));
     let matrices = Matrices {
-        lhs: module.function("lhs", &contract.lhs, &[])?,
-        rhs: module.function("rhs", &contract.rhs, &[])?,
-        epilogue: module.function("epilogue", &contract.epilogue, &[DType::F32])?,
+        lhs: module.function("lhs", lhs, &[])?,
+        rhs: module.function("rhs", rhs, &[])?,
+        epilogue: module.function("epilogue", &contract.epilogue, &[dtype])?,
         axes,
         batches,
         rows,
         columns,
         terms,
+        dtype,
     };
     match tiled {
         Some((tile, units)) => tiled::generate(module, &matrices, units, tile, target),
@@ -95,6 +101,26 @@ fn apart(module: &Module<'_>, contract: &Contract, axes: &Axes) -> bool {
 }
 
 impl Matrices {
+    /// The type of factors and totals in the text.
+    fn number(&self, module: &Module<'_>) -> DType {
+        module.dtype(self.dtype)
+    }
+
+    /// What sums begin with.
+    fn zero(&self, module: &Module<'_>) -> &'static str {
+        if self.dtype == DType::F32 { module.zero() } else { "0i" }
+    }
+
+    /// The sum of two totals as an expression. Integers of WGSL wrap.
+    fn add(&self, module: &mut Module<'_>, a: &str, b: &str) -> String {
+        if self.dtype == DType::F32 { module.add(a, b) } else { format!("{a} + {b}") }
+    }
+
+    /// The product of two factors as an expression.
+    fn mul(&self, module: &mut Module<'_>, a: &str, b: &str) -> String {
+        if self.dtype == DType::F32 { module.mul(a, b) } else { format!("{a} * {b}") }
+    }
+
     /// The axes that the epilogue and its store need.
     fn output_axes(&self, module: &Module<'_>) -> BTreeSet<usize> {
         module.output_axes().into_iter().chain(self.epilogue.axes.iter().copied()).collect()

@@ -24,8 +24,8 @@ pub fn values(text: &str) -> Result<Tensors, String> {
 
 /// A program's inputs and weights by name.
 pub fn given(program: &Verified, values: &Tensors) -> Result<Given, String> {
-    let of = |kind: BufferKind| -> Result<Vec<Vec<u32>>, String> {
-        let buffers = program.buffers_where(move |found| *found == kind);
+    let of = |keep: fn(&BufferKind) -> bool| -> Result<Vec<Vec<u32>>, String> {
+        let buffers = program.buffers_where(keep);
         buffers
             .map(|(_, buffer)| {
                 let bits = values.get(&buffer.name).ok_or_else(|| format!("no values for `{}`", buffer.name))?;
@@ -34,7 +34,7 @@ pub fn given(program: &Verified, values: &Tensors) -> Result<Given, String> {
             })
             .collect()
     };
-    Ok(Given { inputs: of(BufferKind::Input)?, weights: of(BufferKind::Weight)? })
+    Ok(Given { inputs: of(BufferKind::is_input)?, weights: of(BufferKind::is_weight)? })
 }
 
 /// The outputs in the interpreter by name.

@@ -5,6 +5,8 @@ mod elements;
 mod sequence;
 mod softmax;
 
+use loom_ir::config::LAYER_TYPES;
+
 use crate::values::Random;
 
 /// Options that a generated network is drawn from.
@@ -58,10 +60,36 @@ impl Generator {
         let entered = self.shape.clone();
         let text = self.any_layer(nesting);
         self.entered.push(entered);
-        match self.random.below(12) {
-            0 => text.replacen('{', &format!("{{\"dtype\": {}, ", self.dtype()), 1),
-            _ => text,
+        let keys = match self.random.below(8) {
+            0 => self.number_format(&text),
+            _ => String::new(),
+        };
+        text.replacen('{', &format!("{{{keys}"), 1)
+    }
+
+    /// The keys of a number format that the layer can have, and of its integers.
+    fn number_format(&mut self, layer: &str) -> String {
+        let type_name = layer.split('"').nth(3).unwrap_or_default();
+        let has = |name: &str| {
+            let row = LAYER_TYPES.iter().find(|row| row.name == type_name);
+            row.is_some_and(|row| row.keys.iter().any(|key| key.name == name))
+        };
+        let integers = has("input_scale") || has("branches");
+        let mut keys = loop {
+            let dtype = self.dtype();
+            if integers || !dtype.starts_with("\"int") {
+                break format!("\"dtype\": {dtype}, ");
+            }
+        };
+        if has("group_size") && self.random.below(2) == 0 {
+            keys += &format!("\"group_size\": {}, ", 1 + self.random.below(9));
         }
+        for key in ["input_scale", "inner_scale"].into_iter().filter(|key| has(key)) {
+            if self.random.below(3) == 0 {
+                keys += &format!("\"{key}\": 0.0{}, ", 1 + self.random.below(99));
+            }
+        }
+        keys
     }
 
     fn any_layer(&mut self, nesting: u64) -> String {
@@ -93,7 +121,9 @@ impl Generator {
     }
 
     fn dtype(&mut self) -> &'static str {
-        ["\"float32\"", "\"float16\"", "\"bfloat16\"", "\"float8\"", "\"float4\""][self.random.below(5) as usize]
+        const ALL: [&str; 7] =
+            ["\"float32\"", "\"float16\"", "\"bfloat16\"", "\"float8\"", "\"float4\"", "\"int8\"", "\"int4\""];
+        ALL[self.random.below(ALL.len() as u64) as usize]
     }
 
     fn embedding(&mut self) -> String {

@@ -6,7 +6,10 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use loom_ir::kernel::BufferKind;
 use loom_ir::kernel::ids::rows_named;
+use loom_ir::numerics::quantise::SCALE;
+use loom_ir::types::DType;
 use loom_lit_tests::network::random_network;
 use loom_lit_tests::values::Random;
 use loom_passes::{PipelineOptions, compile};
@@ -17,16 +20,22 @@ use loom_runtime::tensors::{Tensor, TensorFile};
 use loom_runtime::weights::Weights;
 use loom_runtime::{compare, tensors};
 
-/// A compiled random network whose weights hold special values too: one element in `special` (0: none).
+/// A compiled random network whose weights hold special values too: one element in `special` (0: none). Those that become
+/// codes are finite.
 fn artifact(source: &str, seed: u64, special: u64) -> Artifact {
     let network = loom_ir::config::parse(source).unwrap_or_else(|errors| panic!("{errors}\n{source}"));
     let program = compile(&network, &PipelineOptions::default()).unwrap_or_else(|error| panic!("{error}\n{source}"));
     let mut random = Random(seed);
+    let coded: Vec<String> =
+        program.weights().filter(|(_, b)| b.kind != BufferKind::Weight).map(|(_, b)| b.name.clone()).collect();
+    let is_scale = |name: &str| name.strip_suffix(SCALE).is_some_and(|of| coded.iter().any(|name| name == of));
     let weights: Vec<Tensor> = program
         .weights()
+        .filter(|(_, buffer)| !is_scale(&buffer.name))
         .map(|(_, buffer)| {
+            let special = if coded.contains(&buffer.name) { 0 } else { special };
             let bits = random.floats(buffer.shape.elements() as usize, special);
-            Tensor::new(&buffer.name, buffer.dtype, buffer.shape.clone(), bits).unwrap()
+            Tensor::new(&buffer.name, DType::F32, buffer.shape.clone(), bits).unwrap()
         })
         .collect();
     let folder = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ fn every_element_is_that_of_the_whole_run() {
         let mut memory = Memory::new(&program);
         let mut random = Random(seed);
         for (buffer, bits) in program.buffers.iter().zip(&mut memory.buffers) {
-            if matches!(buffer.kind, BufferKind::Input | BufferKind::Weight) {
+            if buffer.kind.is_input() || buffer.kind.is_weight() {
                 *bits = random.floats(bits.len(), 9);
             }
         }

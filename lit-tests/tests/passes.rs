@@ -9,7 +9,7 @@ use loom_passes::{PipelineOptions, compile};
 /// The output bits of a program, with inputs and weights that follow from their names.
 fn run(program: &Verified, seed: u64, special: u64) -> Vec<u32> {
     let mut memory = Memory::new(program);
-    for (id, buffer) in program.buffers_where(|kind| matches!(kind, BufferKind::Input | BufferKind::Weight)) {
+    for (id, buffer) in program.buffers_where(|kind| kind.is_input() || kind.is_weight()) {
         let name = buffer.name.bytes().fold(seed, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
         memory.buffers[id.index()] = Random(name).floats(buffer.shape.elements() as usize, special);
     }

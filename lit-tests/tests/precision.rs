@@ -43,7 +43,7 @@ fn run(artifact: &Artifact, device: Device, input: &Tensor) -> Tensor {
 
 #[test]
 fn a_network_is_its_layers_with_roundings_between() {
-    for precision in Precision::ALL {
+    for precision in Precision::ALL.into_iter().filter(|precision| precision.codes().is_none()) {
         let layers: Vec<String> = LAYERS.iter().map(|(layer, _)| format!("{layer}}}")).collect();
         let whole = format!(
             r#"{{"dtype": "{}", "batch_size": 2, "input_shape": [2, 10], "layers": [{}]}}"#,

@@ -221,7 +221,7 @@ fn options(skip: &[&str]) -> PipelineOptions {
 
 /// The elements of each input and weight, by name.
 fn values(program: &Verified, special: bool) -> BTreeMap<String, Vec<u32>> {
-    let given = program.buffers_where(|kind| matches!(kind, BufferKind::Input | BufferKind::Weight));
+    let given = program.buffers_where(|kind| kind.is_input() || kind.is_weight());
     given
         .map(|(_, buffer)| {
             let mut random = Random(buffer.name.len() as u64 + 11);

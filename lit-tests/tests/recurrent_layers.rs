@@ -111,7 +111,7 @@ impl Case {
         let mut random = Random(self.steps as u64 * 31 + self.hidden as u64);
         let mut memory = Memory::new(&program);
         let (mut x, mut weights) = (Vec::new(), Tensors::new());
-        for (id, buffer) in program.buffers_where(|kind| matches!(kind, BufferKind::Input | BufferKind::Weight)) {
+        for (id, buffer) in program.buffers_where(|kind| kind.is_input() || kind.is_weight()) {
             let bits = random.floats(buffer.shape.elements() as usize, 0);
             let values: Vec<f32> = bits.iter().map(|&bits| f32::from_bits(bits)).collect();
             memory.buffers[id.index()] = bits;

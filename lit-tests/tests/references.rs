@@ -29,7 +29,7 @@ fn run_scaled(shape: &[u64], layers: &str, scale: f32) -> Run {
     let mut memory = Memory::new(&program);
     let (mut input, mut weights) = (Vec::new(), BTreeMap::new());
     let wide = |bits: &[u32]| bits.iter().map(|&bits| f64::from(f32::from_bits(bits))).collect::<Vec<f64>>();
-    for (id, buffer) in program.buffers_where(|kind| matches!(kind, BufferKind::Input | BufferKind::Weight)) {
+    for (id, buffer) in program.buffers_where(|kind| kind.is_input() || kind.is_weight()) {
         let factor = if buffer.kind == BufferKind::Input { scale } else { 1.0 };
         let mut bits = random.floats(buffer.shape.elements() as usize, 0);
         for bits in &mut bits {
@@ -419,7 +419,7 @@ fn the_future_changes_no_bit_of_the_past() {
         let source = format!(r#"{{"input_shape": [{length}, 5], "layers": [{layer}]}}"#);
         let program = compile(&loom_ir::config::parse(&source).unwrap(), &PipelineOptions::default()).unwrap();
         let mut memory = Memory::new(&program);
-        for (id, buffer) in program.buffers_where(|kind| matches!(kind, BufferKind::Input | BufferKind::Weight)) {
+        for (id, buffer) in program.buffers_where(|kind| kind.is_input() || kind.is_weight()) {
             let count = buffer.shape.elements() as usize;
             let seed = buffer.name.bytes().map(u64::from).sum();
             memory.buffers[id.index()] =

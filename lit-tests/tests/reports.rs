@@ -31,9 +31,9 @@ fn network(seed: u64) -> (Artifact, Vec<Tensor>) {
 fn graph(seed: u64) -> (Artifact, Vec<Tensor>) {
     let case = Case::from_seed(seed);
     let program = program(&case, &[]).unwrap();
-    let [inputs, weights] = [BufferKind::Input, BufferKind::Weight].map(|kind| {
-        let bits = case.tensors(&program, &kind);
-        let buffers = program.buffers_where(move |found| *found == kind).zip(bits);
+    let [inputs, weights] = [BufferKind::is_input, BufferKind::is_weight].map(|keep| {
+        let bits = case.tensors(&program, keep);
+        let buffers = program.buffers_where(keep).zip(bits);
         let tensor = |((_, b), bits): ((_, &Buffer), _)| Tensor::new(&b.name, b.dtype, b.shape.clone(), bits).unwrap();
         buffers.map(tensor).collect::<Vec<_>>()
     });

@@ -26,7 +26,7 @@ fn check(vectors: &SafeTensors<'_>, network: &Value) {
     let program = compile(&parsed, &PipelineOptions::default()).unwrap_or_else(|error| panic!("{case}: {error}"));
     let mut memory = Memory::new(&program);
     let mut used = BTreeSet::from([format!("{case}/output")]);
-    for (id, buffer) in program.buffers_where(|kind| matches!(kind, BufferKind::Input | BufferKind::Weight)) {
+    for (id, buffer) in program.buffers_where(|kind| kind.is_input() || kind.is_weight()) {
         let name = format!("{case}/{}", buffer.name);
         memory.buffers[id.index()] = bits(vectors, &name);
         assert_eq!(memory.buffers[id.index()].len() as u64, buffer.shape.elements(), "{name}");

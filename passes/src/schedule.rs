@@ -15,7 +15,7 @@ use loom_ir::kernel::{
     Access, Arg, Body, Buffer, BufferId, BufferKind, Contract, Gather, Kernel, Lambda, Program, Reduce, ReduceOp, Stage,
 };
 use loom_ir::numerics::order;
-use loom_ir::numerics::reduction::{ContractSpec, SumSpec};
+use loom_ir::numerics::reduction::{IntegerSpec, Products, SumSpec};
 use loom_ir::types::{DType, Shape};
 
 use crate::view::View;
@@ -161,6 +161,7 @@ impl Scheduler<'_> {
         let known = match &node.op {
             Op::Input(name) => self.leaf(name.clone(), node, BufferKind::Input),
             Op::Weight(name) => self.leaf(name.clone(), node, BufferKind::Weight),
+            Op::Codes(name, format) => self.leaf(name.clone(), node, BufferKind::Codes(*format)),
             Op::Constant(bits) => match **bits {
                 [bits] => Known::Splat(bits),
                 _ => {
@@ -413,14 +414,18 @@ impl Scheduler<'_> {
         let right = self.lambda(&operands[1..], &rhs_places, count, &mut loads, |_, args| args[0]);
         let mut extents = node.ty.shape.dims().to_vec();
         extents.extend(axes.lhs_reduced.iter().map(|&axis| lhs.dims()[axis]));
+        let products = match node.ty.dtype {
+            DType::F32 => Products::default(),
+            _ => Products::Integer(IntegerSpec::default()),
+        };
         let body = Body::Contract(Contract {
             batch,
             rows: rows.len(),
             columns: columns.len(),
             lhs: left,
             rhs: right,
-            spec: ContractSpec::default(),
-            epilogue: Lambda::identity(Arg::Reduced(0), DType::F32),
+            products,
+            epilogue: Lambda::identity(Arg::Reduced(0), products.dtype()),
         });
         Known::View(self.kernel(node, "contract", extents, loads, body))
     }

@@ -8,7 +8,7 @@ use loom_ir::kernel::{
     Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Contract, Kernel, Lambda, Program, Reduce, ReduceOp,
     Stage, verify,
 };
-use loom_ir::numerics::reduction::{ContractSpec, SumSpec};
+use loom_ir::numerics::reduction::{Products, SumSpec};
 use loom_ir::types::{DType, Shape};
 use loom_runtime::executor::Executor;
 use loom_runtime::executor::cpu::CpuExecutor;
@@ -64,7 +64,7 @@ fn runs_allocate_nothing() {
         columns: 1,
         lhs: load(0),
         rhs: load(1),
-        spec: ContractSpec::default(),
+        products: Products::default(),
         epilogue: reduced.clone(),
     };
     let stages = vec![Stage { input: load(0), op: ReduceOp::Sum(SumSpec::default()) }];

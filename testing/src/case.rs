@@ -43,8 +43,8 @@ impl Case {
     ///
     /// # Panics
     /// If the program is not made from this case's graph.
-    pub fn tensors(&self, program: &Verified, kind: &BufferKind) -> Vec<Vec<u32>> {
-        program.buffers_where(|found| found == kind).map(|(_, buffer)| self.values[&buffer.name].clone()).collect()
+    pub fn tensors(&self, program: &Verified, keep: fn(&BufferKind) -> bool) -> Vec<Vec<u32>> {
+        program.buffers_where(keep).map(|(_, buffer)| self.values[&buffer.name].clone()).collect()
     }
 
     /// The outputs of a program made from the graph, as the interpreter gives them.
@@ -53,7 +53,7 @@ impl Case {
     /// If the program is not made from this case's graph.
     pub fn interpret(&self, program: &Verified) -> Tensors {
         let mut memory = Memory::new(program);
-        for (id, buffer) in program.buffers_where(|kind| matches!(kind, BufferKind::Input | BufferKind::Weight)) {
+        for (id, buffer) in program.buffers_where(|kind| kind.is_input() || kind.is_weight()) {
             memory.buffers[id.index()].clone_from(&self.values[&buffer.name]);
         }
         run(program, &mut memory);
@@ -72,7 +72,9 @@ fn leaves(graph: &Graph) -> impl Iterator<Item = (String, loom_ir::types::DType,
     graph.topological().into_iter().filter_map(|id| {
         let ty = graph.ty(id);
         match &graph.node(id).op {
-            Op::Input(name) | Op::Weight(name) => Some((name.clone(), ty.dtype, ty.shape.elements())),
+            Op::Input(name) | Op::Weight(name) | Op::Codes(name, _) => {
+                Some((name.clone(), ty.dtype, ty.shape.elements()))
+            }
             _ => None,
         }
     })

@@ -7,6 +7,7 @@
 use loom_ir::graph::{ContractAxes, Graph, NodeId, Op, ReduceKind, TensorType, Window};
 use loom_ir::kernel::scalar::{BinaryOp, CompareOp, UnaryOp, binary_accepts, unary_type};
 use loom_ir::limits::MAX_RANK;
+use loom_ir::numerics::quantise::CodeFormat;
 use loom_ir::types::{DType, Shape};
 
 use crate::choices::Choices;
@@ -121,6 +122,7 @@ impl Generator<'_, '_> {
                 let bits: Vec<u32> = (0..elements).map(|_| values::any(ty.dtype, self.choices)).collect();
                 Op::Constant(bits.into())
             }
+            1 if ty.dtype == DType::I32 => Op::Codes(format!("codes{number}"), self.choices.one_of(&CodeFormat::ALL)),
             1 => Op::Weight(format!("weight{number}")),
             _ => Op::Input(format!("input{number}")),
         };
@@ -293,9 +295,11 @@ impl Generator<'_, '_> {
         self.add(Op::Window(Window { axes, size, stride, dilation, low, high, fill }), &[x])
     }
 
-    /// A product with another node over axes of equal extents, or with a new leaf that has them in another order.
+    /// A product with another node over axes of equal extents, or with a new leaf that has them in another order; of
+    /// floats, or of integers by their low bits.
     fn contract(&mut self, x: NodeId) -> Option<NodeId> {
-        let x = if self.graph.ty(x).dtype == DType::F32 { x } else { self.add(Op::Convert(DType::F32), &[x])? };
+        let dtype = if self.choices.below(3) == 0 { DType::I32 } else { DType::F32 };
+        let x = if self.graph.ty(x).dtype == dtype { x } else { self.add(Op::Convert(dtype), &[x])? };
         let dims = self.graph.shape(x).dims().to_vec();
         let mut axes = ContractAxes {
             lhs_batch: Vec::new(),
@@ -312,7 +316,7 @@ impl Generator<'_, '_> {
         }
         let shared: Vec<usize> = axes.lhs_batch.iter().chain(&axes.lhs_reduced).copied().collect();
         let y = if self.choices.once_in(2) { self.choices.one_of(&self.nodes) } else { x };
-        if self.graph.ty(y).dtype == DType::F32 && self.choices.once_in(2) {
+        if self.graph.ty(y).dtype == dtype && self.choices.once_in(2) {
             // Each axis finds a partner of its extent, or is left free.
             let other = self.graph.shape(y).dims().to_vec();
             let mut taken = vec![false; other.len()];
@@ -346,7 +350,7 @@ impl Generator<'_, '_> {
         if shape.elements() > self.size.elements {
             return None;
         }
-        let y = self.leaf(TensorType::new(DType::F32, shape));
+        let y = self.leaf(TensorType::new(dtype, shape));
         self.add(Op::Contract(axes), &[x, y])
     }
 
@@ -454,11 +458,14 @@ impl Generator<'_, '_> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use loom_ir::graph::Node;
+
     use super::*;
 
-    const PLAIN: [&str; 15] = [
+    const PLAIN: [&str; 17] = [
         "input",
         "weight",
+        "codes",
         "constant",
         "select",
         "convert",
@@ -469,6 +476,7 @@ mod tests {
         "pad",
         "window",
         "contract",
+        "contract of integers",
         "iota",
         "gather",
         "recur",
@@ -476,14 +484,16 @@ mod tests {
 
     /// An operation with its variant. Without a wildcard: what is new to the IR has to be named here and above, and then
     /// the generator has to make it.
-    fn name(op: &Op) -> String {
-        match op {
+    fn name(node: &Node) -> String {
+        match &node.op {
             Op::Reduce { op, .. } => format!("reduce {}", op.name()),
+            Op::Contract(_) if node.ty.dtype == DType::I32 => "contract of integers".to_string(),
             Op::Unary(_)
             | Op::Binary(_)
             | Op::Compare(_)
             | Op::Input(_)
             | Op::Weight(_)
+            | Op::Codes(..)
             | Op::Constant(_)
             | Op::Select
             | Op::Convert(_)
@@ -496,7 +506,7 @@ mod tests {
             | Op::Contract(_)
             | Op::Iota
             | Op::Gather
-            | Op::Recur(_) => op.name().to_string(),
+            | Op::Recur(_) => node.op.name().to_string(),
         }
     }
 
@@ -515,7 +525,7 @@ mod tests {
             loom_ir::graph::verify(&graph).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{graph}"));
             for id in graph.topological() {
                 let node = graph.node(id);
-                ops.insert(name(&node.op));
+                ops.insert(name(node));
                 dtypes.insert(node.ty.dtype);
                 extents.extend(node.ty.shape.dims());
             }

@@ -111,7 +111,7 @@ impl Shrinker<'_> {
             .topological()
             .into_iter()
             .filter_map(|id| match &graph.node(id).op {
-                Op::Input(name) | Op::Weight(name) => Some(name.clone()),
+                Op::Input(name) | Op::Weight(name) | Op::Codes(name, _) => Some(name.clone()),
                 _ => None,
             })
             .collect();
@@ -216,7 +216,9 @@ impl Shrinker<'_> {
     /// Elements made 0 or 1, all of a tensor or parts of it.
     fn values(&mut self) {
         for id in self.case.graph.topological() {
-            let (Op::Input(name) | Op::Weight(name)) = &self.case.graph.node(id).op else { continue };
+            let (Op::Input(name) | Op::Weight(name) | Op::Codes(name, _)) = &self.case.graph.node(id).op else {
+                continue;
+            };
             let (name, dtype) = (name.clone(), self.case.graph.ty(id).dtype);
             let one = if dtype == DType::F32 { 1f32.to_bits() } else { 1 };
             let count = self.case.values[&name].len();
@@ -266,7 +268,7 @@ fn with_extents(node: &Node, new: &dyn Fn(u64) -> u64) -> Change {
 fn cropped(graph: &Graph, values: &Tensors, new: &dyn Fn(u64) -> u64) -> Tensors {
     let mut cropped = Tensors::new();
     for id in graph.topological() {
-        if let Op::Input(name) | Op::Weight(name) = &graph.node(id).op {
+        if let Op::Input(name) | Op::Weight(name) | Op::Codes(name, _) = &graph.node(id).op {
             let old = graph.shape(id).dims();
             let dims: Vec<u64> = old.iter().map(|&dim| new(dim)).collect();
             cropped.insert(name.clone(), crop(&values[name], old, &dims));

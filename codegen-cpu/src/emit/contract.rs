@@ -11,6 +11,7 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, Value, types};
 use loom_ir::kernel::{BufferKind, Contract, Kernel, Lambda, Program};
+use loom_ir::types::DType;
 
 use super::access::At;
 use super::pack::Pack;
@@ -50,6 +51,8 @@ pub(crate) struct ContractPlan {
     /// Groups: batch, narrow, wide. One function and the output.
     epilogue: View,
     length: u64,
+    /// Of factors and totals.
+    dtype: DType,
     /// Stream tiles in an item, and panels in an item.
     stream_tiles: u64,
     panel_stretch: u64,
@@ -74,7 +77,8 @@ impl ContractPlan {
         let (rows, columns) = (by_output_stride(kernel, rows), by_output_stride(kernel, columns));
 
         let swap = wide_is_rows(kernel, &rows, &columns);
-        let (lhs, rhs) = (&contract.lhs, &contract.rhs);
+        let dtype = contract.products.dtype();
+        let [lhs, rhs] = &contract.factors();
         let (narrow, wide) = if swap { (columns, rows) } else { (rows, columns) };
         let (narrow_operand, wide_operand) = if swap { (rhs, lhs) } else { (lhs, rhs) };
 
@@ -97,6 +101,8 @@ impl ContractPlan {
         let panel_axes: Vec<bool> = batch.iter().map(|&axis| depends(axis)).collect();
         let panel_batch: Vec<usize> = batch.iter().copied().filter(|&axis| depends(axis)).collect();
 
+        // Those that there are multiply floats.
+        let microkernels = if dtype == DType::F32 { microkernels } else { &[] };
         let (mr, nr) = tile(product(&narrow), product(&wide), microkernels);
         let mut pack = |side: Side, axes: &[usize], lambda: &Lambda, width: u64| -> Result<Pack, Error> {
             let batch = if side == panels { panel_batch.clone() } else { batch.clone() };
@@ -113,6 +119,7 @@ impl ContractPlan {
             panel_axes,
             epilogue: View::new(program, kernel, &epilogue_groups, &[&contract.epilogue], true)?,
             length: product(&reduced),
+            dtype,
             stream_tiles: 1,
             panel_stretch: 1,
             slices: super::slices(kernel),
@@ -140,6 +147,11 @@ impl ContractPlan {
     /// The shape of tiles.
     pub(crate) fn shape(&self) -> (u64, u64) {
         (self.narrow.width, self.wide.width)
+    }
+
+    /// The type of factors and totals.
+    pub(crate) fn dtype(&self) -> DType {
+        self.dtype
     }
 
     pub(crate) fn side(&self, side: Side) -> &Pack {
@@ -334,7 +346,7 @@ impl ContractPlan {
 
     fn write(&self, g: &mut Gen<'_>, axes: &[Value], lanes: Lanes, total: Value) {
         let view = &self.epilogue;
-        let total = g.b.ins().load(lanes.value_type(loom_ir::types::DType::F32), flags(), total, 0);
+        let total = g.b.ins().load(lanes.value_type(self.dtype), flags(), total, 0);
         let at = At::new(axes, axes.len().wrapping_sub(1), lanes);
         let value = g.apply(view, &view.functions[0], at, &[total]);
         if let Some(output) = view.output {
@@ -408,6 +420,6 @@ fn step_cycles(mr: u64, vectors: u64) -> u64 {
 fn depends_on_weights_alone(program: &Program, kernel: &Kernel, lambda: &Lambda) -> bool {
     lambda.loads().all(|load| {
         let buffer = program.buffer(kernel.loads[load as usize].buffer);
-        matches!(buffer.kind, BufferKind::Weight | BufferKind::Constant(_))
+        buffer.kind.is_weight() || matches!(buffer.kind, BufferKind::Constant(_))
     })
 }

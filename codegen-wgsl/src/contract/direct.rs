@@ -24,7 +24,7 @@ pub(super) fn generate(module: &mut Module<'_>, matrices: &Matrices, target: &Ta
         &used,
     );
 
-    let zero = module.zero();
+    let zero = matrices.zero(module);
     if matrices.terms == 0 {
         module.text.line(format!("let r0 = {zero};"));
     } else {
@@ -35,7 +35,7 @@ pub(super) fn generate(module: &mut Module<'_>, matrices: &Matrices, target: &Ta
         }
         module.text.line(format!("var sum = {zero};"));
         loops(module, matrices, target, chunked)?;
-        let total = if chunked { module.add("total", "sum") } else { "sum".to_string() };
+        let total = if chunked { matrices.add(module, "total", "sum") } else { "sum".to_string() };
         module.text.line(format!("let r0 = {total};"));
     }
     module.store(&matrices.epilogue.call(), matrices.epilogue.result);
@@ -92,7 +92,7 @@ fn loops(module: &mut Module<'_>, matrices: &Matrices, target: &Target, chunked:
 /// Adds one term, and the chunk before it to the total where one is full.
 fn term(module: &mut Module<'_>, matrices: &Matrices, chunked: bool) {
     if chunked {
-        let (zero, total) = (module.zero(), module.add("total", "sum"));
+        let (zero, total) = (matrices.zero(module), matrices.add(module, "total", "sum"));
         let text = &mut module.text;
         text.open(format!("if (count == {CHUNK}u)"));
         text.line(format!("total = {total};"));
@@ -101,8 +101,8 @@ fn term(module: &mut Module<'_>, matrices: &Matrices, chunked: bool) {
         text.close();
         text.line("count += 1u;");
     }
-    let product = module.mul(&matrices.lhs.call(), &matrices.rhs.call());
+    let product = matrices.mul(module, &matrices.lhs.call(), &matrices.rhs.call());
     module.text.line(format!("let product = {product};"));
-    let sum = module.add("sum", "product");
+    let sum = matrices.add(module, "sum", "product");
     module.text.line(format!("sum = {sum};"));
 }

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use loom_ir::kernel::{Arg, BufferId, Contract, Lambda};
+use loom_ir::kernel::{Arg, BufferId, Lambda};
 use loom_ir::types::DType;
 
 use super::{Axes, CHUNK, Matrices};
@@ -40,8 +40,8 @@ pub(super) enum Units {
 
 impl Units {
     /// The units of both operands. Buffers that are fetched in vectors become buffers of vectors.
-    pub fn both(module: &mut Module<'_>, contract: &Contract, axes: &Axes, tile: Tile) -> [Units; 2] {
-        let sides = [(&contract.lhs, &axes.rows, tile.rows), (&contract.rhs, &axes.columns, tile.columns)];
+    pub fn both(module: &mut Module<'_>, [lhs, rhs]: [&Lambda; 2], axes: &Axes, tile: Tile) -> [Units; 2] {
+        let sides = [(lhs, &axes.rows, tile.rows), (rhs, &axes.columns, tile.columns)];
         let units = sides.map(|(lambda, lines, own)| Units::of(module, lambda, axes, lines, own, tile));
         // A buffer has one type: where anything else takes numbers of it, an operand does too.
         let kernel = module.kernel;
@@ -121,6 +121,8 @@ pub(super) struct Strip<'a> {
     /// The variable that names the tile's first line.
     first: &'static str,
     function: &'a Function,
+    /// The type of its numbers in the text.
+    number: DType,
     /// The axes that its lines count through, and their product.
     axes: Range<usize>,
     extent: u64,
@@ -144,12 +146,14 @@ impl<'a> Strip<'a> {
             axes.batch.clone().filter(|axis| function.axes.contains(axis)).collect::<Vec<usize>>()
         };
         let [lhs, rhs] = units;
+        let number = matrices.number(module);
         [
             Strip {
                 name: "lhs",
                 thread: "row",
                 first: "first_row",
                 function: &matrices.lhs,
+                number,
                 axes: axes.rows.clone(),
                 extent: matrices.rows,
                 lines: tile.height(),
@@ -164,6 +168,7 @@ impl<'a> Strip<'a> {
                 thread: "column",
                 first: "first_column",
                 function: &matrices.rhs,
+                number,
                 axes: axes.columns.clone(),
                 extent: matrices.columns,
                 lines: tile.width(),
@@ -203,12 +208,11 @@ impl<'a> Strip<'a> {
 
     /// Writes the strip's array and the functions `fetch_…` of a unit and `keep_…`, which puts one into the array.
     pub fn define(&self, module: &mut Module<'_>, matrices: &Matrices, tile: Tile) {
-        let Strip { name, lines, .. } = *self;
+        let Strip { name, lines, number, .. } = *self;
         let step = tile.step;
-        let number = module.dtype(DType::F32);
         let word = if self.wide { format!("vec4<{number}>") } else { number.to_string() };
         let unit = if self.units.are_vectors() { format!("vec4<{number}>") } else { number.to_string() };
-        let zero = module.zero();
+        let zero = matrices.zero(module);
         module.text.line(format!(
             "var<workgroup> {name}_tile: array<{word}, {}>;",
             self.words(tile) * tile.buffers * tile.teams
@@ -296,9 +300,8 @@ impl<'a> Strip<'a> {
 
     /// Fetches a step into variables, which the first call declares.
     pub fn fetch(&self, module: &mut Module<'_>, tile: Tile, step: &str, declare: bool) {
-        let Strip { name, first, .. } = *self;
+        let Strip { name, first, number, .. } = *self;
         let batch: String = self.batch.iter().map(|axis| format!("i{axis}, ")).collect();
-        let number = module.dtype(DType::F32);
         for (index, condition) in self.own_units(tile) {
             let unit = format!("member + {}u", index * tile.members());
             let call = format!("fetch_{name}({batch}{unit}, {first}, {step})");

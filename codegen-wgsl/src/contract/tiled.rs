@@ -10,8 +10,6 @@
 //! Where there are few outputs of many terms, a workgroup has teams. In a round each team sums a chunk of its own, and
 //! then the chunks' sums are added in order. A chunk past the last sums to +0.0, which changes nothing.
 
-use loom_ir::types::DType;
-
 use super::strip::{Strip, Units};
 use super::{CHUNK, Matrices};
 use crate::error::Error;
@@ -44,7 +42,7 @@ pub(super) fn generate(
     let store = store_function(module, matrices);
 
     if tile.teams > 1 {
-        let (dtype, sums) = (module.dtype(DType::F32), tile.teams * tile.outputs());
+        let (dtype, sums) = (matrices.number(module), tile.teams * tile.outputs());
         module.text.line(format!("var<workgroup> sums: array<{dtype}, {sums}>;"));
         module.text.line("");
     }
@@ -66,7 +64,7 @@ pub(super) fn generate(
     module.text.line(format!("let column = member % {}u;", tile.threads_columns));
     module.text.line(format!("let row = member / {}u;", tile.threads_columns));
     let sums = Sums::of(matrices, tile);
-    let zero = module.zero();
+    let zero = matrices.zero(module);
     for total in sums.totals(tile) {
         module.text.line(format!("var {total} = {zero};"));
     }
@@ -98,13 +96,13 @@ pub(super) fn generate(
         Sums::Only => {}
         Sums::Own => {
             for (row, column) in outputs(tile) {
-                let total = module.add(&format!("total_{row}_{column}"), &format!("sum_{row}_{column}"));
+                let total = matrices.add(module, &format!("total_{row}_{column}"), &format!("sum_{row}_{column}"));
                 module.text.line(format!("total_{row}_{column} = {total};"));
             }
             module.text.close();
         }
         Sums::Teams => {
-            gather(module, tile, &strips);
+            gather(module, matrices, tile, &strips);
             module.text.close();
         }
     }
@@ -157,7 +155,7 @@ fn shares(tile: Tile) -> impl Iterator<Item = (u32, String)> {
 
 /// Adds the sums of all teams to the totals, in the order of the chunks. A barrier before the next sums follows in every
 /// step.
-fn gather(module: &mut Module<'_>, tile: Tile, strips: &[Strip<'_>; 2]) {
+fn gather(module: &mut Module<'_>, matrices: &Matrices, tile: Tile, strips: &[Strip<'_>; 2]) {
     let (width, all) = (tile.width(), tile.outputs());
     for (row, column) in outputs(tile) {
         let (down, across) = (strips[0].own_line(row), strips[1].own_line(column));
@@ -168,7 +166,7 @@ fn gather(module: &mut Module<'_>, tile: Tile, strips: &[Strip<'_>; 2]) {
         let place = format!("local + {}u", share * tile.invocations());
         module.text.open(condition);
         module.text.open(format!("for (var other = 0u; other < {}u; other += 1u)", tile.teams));
-        let total = module.add(&format!("total_{share}"), &format!("sums[other * {all}u + {place}]"));
+        let total = matrices.add(module, &format!("total_{share}"), &format!("sums[other * {all}u + {place}]"));
         module.text.line(format!("total_{share} = {total};"));
         module.text.close();
         module.text.close();
@@ -218,7 +216,7 @@ fn step(module: &mut Module<'_>, matrices: &Matrices, tile: Tile, strips: &[Stri
     if tile.buffers > 1 {
         module.text.line(format!("let now = offset / {}u % 2u;", tile.step));
         fetch(module);
-        products(module, tile, strips, "now");
+        products(module, matrices, tile, strips, "now");
         module.text.open("if (more)");
         strips.iter().for_each(|strip| strip.keep(module, tile, "(1u - now)"));
         module.text.close();
@@ -226,13 +224,13 @@ fn step(module: &mut Module<'_>, matrices: &Matrices, tile: Tile, strips: &[Stri
         strips.iter().for_each(|strip| strip.keep(module, tile, "0u"));
         module.text.line("workgroupBarrier();");
         fetch(module);
-        products(module, tile, strips, "0u");
+        products(module, matrices, tile, strips, "0u");
     }
     module.text.line("workgroupBarrier();");
 }
 
 /// The products of a step, for every output of the invocation.
-fn products(module: &mut Module<'_>, tile: Tile, strips: &[Strip<'_>; 2], buffer: &str) {
+fn products(module: &mut Module<'_>, matrices: &Matrices, tile: Tile, strips: &[Strip<'_>; 2], buffer: &str) {
     for strip in strips {
         strip.begin(module, tile, buffer);
     }
@@ -243,8 +241,8 @@ fn products(module: &mut Module<'_>, tile: Tile, strips: &[Strip<'_>; 2], buffer
         }
         for (row, column) in outputs(tile) {
             let [lhs, rhs] = [strips[0].operand(row, term), strips[1].operand(column, term)];
-            let product = module.mul(&lhs, &rhs);
-            let sum = module.add(&format!("sum_{row}_{column}"), &product);
+            let product = matrices.mul(module, &lhs, &rhs);
+            let sum = matrices.add(module, &format!("sum_{row}_{column}"), &product);
             module.text.line(format!("sum_{row}_{column} = {sum};"));
         }
     }
@@ -286,7 +284,7 @@ fn store_function(module: &mut Module<'_>, matrices: &Matrices) -> String {
     let used = matrices.output_axes(module);
     let batch: Vec<usize> = matrices.axes.batch.clone().filter(|axis| used.contains(axis)).collect();
     let params: String = batch.iter().map(|axis| format!("i{axis}: u32, ")).collect();
-    let dtype = module.dtype(DType::F32);
+    let dtype = matrices.number(module);
     module.text.open(format!("fn store({params}row: u32, column: u32, r0: {dtype})"));
     module.turn();
     unflatten(&mut module.text, "row", &module.kernel.axes, matrices.axes.rows.clone(), &used);

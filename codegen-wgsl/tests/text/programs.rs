@@ -5,7 +5,7 @@ use loom_ir::kernel::{
     Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Contract, Guard, Kernel, Lambda, Program, Reduce,
     ReduceOp, Stage, Verified, verify,
 };
-use loom_ir::numerics::reduction::{ContractSpec, SumSpec};
+use loom_ir::numerics::reduction::{Products, SumSpec};
 use loom_ir::types::{DType, Shape};
 
 fn buffer(name: &str, kind: BufferKind, dtype: DType, dims: &[u64]) -> Buffer {
@@ -170,7 +170,7 @@ pub fn contract(rows: u64, columns: u64, terms: u64) -> Verified {
         columns: 1,
         lhs: Lambda::identity(Arg::Load(0), DType::F32),
         rhs: Lambda::identity(Arg::Load(1), DType::F32),
-        spec: ContractSpec::default(),
+        products: Products::default(),
         epilogue: Lambda::identity(Arg::Reduced(0), DType::F32),
     });
     let kernel = Kernel {

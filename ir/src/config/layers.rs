@@ -47,9 +47,12 @@ fn read_layer(context: &mut Context, path: LayerPath, value: Value<'_>) -> Resul
     };
     let type_span = type_name.span;
     let owner = Owner::Layer { path: path.clone(), type_name: None, choice: None };
-    let precision = precision::read(&mut Fields { context, object: &object, owner, anchor: type_span });
+    let mut fields = Fields { context, object: &object, owner, anchor: type_span };
+    let precision = precision::read(&mut fields);
+    let quantisation = precision::read_quantisation(&mut fields);
     let kind = read_kind(context, &path, &object, type_name);
-    Ok(Layer { path, name: name?, precision: precision?, kind: kind?, span: value.span(), type_span })
+    let (precision, quantisation) = (precision?, quantisation?);
+    Ok(Layer { path, name: name?, precision, quantisation, kind: kind?, span: value.span(), type_span })
 }
 
 fn read_name(context: &mut Context, object: &Object<'_>) -> Result<Option<Spanned<String>>, Reported> {

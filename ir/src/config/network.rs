@@ -11,7 +11,7 @@ use super::elements::{Broadcast, Normalize, Reshape, Scale, Slice};
 use super::kmeans::Kmeans;
 use super::parallel::Parallel;
 use super::pooling::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d};
-use super::precision::Precision;
+use super::precision::{Precision, Quantisation};
 use super::recurrent::Recurrent;
 use super::softmax::Softmax;
 use super::spanned::Spanned;
@@ -45,6 +45,8 @@ pub struct Layer {
     pub name: Option<Spanned<String>>,
     /// The number format of its weights and its result; left out, that of the layer around it, or the network's.
     pub precision: Option<Precision>,
+    /// How it is quantised, if that number format is one of integers.
+    pub quantisation: Quantisation,
     /// What it computes.
     pub kind: LayerKind,
     /// The whole object.

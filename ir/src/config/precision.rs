@@ -1,13 +1,16 @@
-//! The number format that a layer's weights and results have.
+//! The number format that a layer's weights and results have, and how a layer of integers is quantised.
 
 use super::context::Reported;
 use super::error::ConfigError;
 use super::fields::{self, Fields};
 use super::schema;
+use super::spanned::Spanned;
 use crate::kernel::scalar::UnaryOp;
 use crate::numerics::formats::Storage;
+use crate::numerics::quantise::CodeFormat;
 
-/// The number format of a layer: of its weights, and of what it gives. It computes in `f32` all the same.
+/// The number format of a layer. Of a float: of its weights, and of what it gives; it computes in `f32` all the same. Of an
+/// integer: of its weights' codes, which are multiplied with codes of its input; what it gives is `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Precision {
     /// `float32`: nothing is rounded further.
@@ -21,11 +24,23 @@ pub enum Precision {
     F8,
     /// `float4`: E2M1.
     F4,
+    /// `int8`
+    Int8,
+    /// `int4`
+    Int4,
 }
 
 impl Precision {
     /// Every format.
-    pub const ALL: [Precision; 5] = [Precision::F32, Precision::F16, Precision::Bf16, Precision::F8, Precision::F4];
+    pub const ALL: [Precision; 7] = [
+        Precision::F32,
+        Precision::F16,
+        Precision::Bf16,
+        Precision::F8,
+        Precision::F4,
+        Precision::Int8,
+        Precision::Int4,
+    ];
 
     /// The spelling in configs.
     pub const fn name(self) -> &'static str {
@@ -35,6 +50,8 @@ impl Precision {
             Precision::Bf16 => "bfloat16",
             Precision::F8 => "float8",
             Precision::F4 => "float4",
+            Precision::Int8 => "int8",
+            Precision::Int4 => "int4",
         }
     }
 
@@ -52,19 +69,50 @@ impl Precision {
             Precision::Bf16 => Storage::Bf16,
             Precision::F8 => Storage::F8,
             Precision::F4 => Storage::F4,
+            Precision::Int8 => Storage::I8,
+            Precision::Int4 => Storage::I4,
         }
     }
 
-    /// What rounds an `f32` to it, where it is narrower.
+    /// The format of the weights' codes, of integers.
+    pub const fn codes(self) -> Option<CodeFormat> {
+        match self {
+            Precision::Int8 => Some(CodeFormat::I8),
+            Precision::Int4 => Some(CodeFormat::I4),
+            _ => None,
+        }
+    }
+
+    /// What rounds an `f32` to it, where it is a narrower float.
     pub const fn rounding(self) -> Option<UnaryOp> {
         match self {
-            Precision::F32 => None,
+            Precision::F32 | Precision::Int8 | Precision::Int4 => None,
             Precision::F16 => Some(UnaryOp::RoundF16),
             Precision::Bf16 => Some(UnaryOp::RoundBf16),
             Precision::F8 => Some(UnaryOp::RoundF8),
             Precision::F4 => Some(UnaryOp::RoundF4),
         }
     }
+}
+
+/// How a layer of integers is quantised, as far as it says. In any other format it means nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Quantisation {
+    /// Weights of one output that share a scale, at most; all of them where it isn't given.
+    pub group_size: Option<Spanned<u64>>,
+    /// The scale of the input's codes; where it isn't given, each row has one of its own.
+    pub input_scale: Option<Spanned<f32>>,
+    /// The same for what the layer's last product takes, where that isn't the input.
+    pub inner_scale: Option<Spanned<f32>>,
+}
+
+/// The keys of [`Quantisation`].
+pub(super) fn read_quantisation(fields: &mut Fields<'_, '_>) -> Result<Quantisation, Reported> {
+    let group_size = fields.optional(schema::GROUP_SIZE, fields::size);
+    let [input_scale, inner_scale] =
+        [schema::INPUT_SCALE, schema::INNER_SCALE].map(|key| fields.optional(key, fields::positive));
+    let rounded = |scale: Option<Spanned<f64>>| scale.map(|scale| Spanned::new(scale.value as f32, scale.span));
+    Ok(Quantisation { group_size: group_size?, input_scale: rounded(input_scale?), inner_scale: rounded(inner_scale?) })
 }
 
 /// The `dtype` of a network or of a layer.

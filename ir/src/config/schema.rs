@@ -27,7 +27,7 @@ macro_rules! keys {
 
 keys! {
     ID = "id", "a label, without meaning to the compiler";
-    DTYPE = "dtype", "the number format of weights and results: `float32` (the default), `float16`, `bfloat16`, `float8`, `float4`";
+    DTYPE = "dtype", "the number format of weights and results: `float32` (the default), `float16`, `bfloat16`, `float8`, `float4`; or of weights that are multiplied as integers: `int8`, `int4`";
     DIALECT = "dialect", "which Loom's arithmetic the file means: `loom`, the default";
     BATCH_SIZE = "batch_size", "samples that one run computes, at least 1; default 1";
     INPUT_SHAPE = "input_shape", "the shape of one sample, without the batch axis: a list of sizes";
@@ -51,6 +51,9 @@ keys! {
     EPSILON = "epsilon", "what is added under the root; 0 is the default, 1e-5";
     FILTERS = "filters", "channels of the output";
     FROM = "from", "what is added: a layer's name, `input`, or a number of layers back; default 1";
+    GROUP_SIZE = "group_size", "of integers: weights of one output that share a scale, at most; default all";
+    INPUT_SCALE = "input_scale", "of integers: the scale of the input's codes; left out, each row has its own";
+    INNER_SCALE = "inner_scale", "of integers: the same for what the layer's last product takes";
     GROUPS = "groups", "parts that the channels are divided into; default 1";
     HEIGHT = "height", "the output size; wins over `output_size`";
     BIASES = "biases", "`both`: one for the input's product and one for the state's, the default; `single` or `none`";
@@ -168,7 +171,18 @@ pub const LAYER_TYPES: &[LayerType] = &[
         name: "dense",
         aliases: &[],
         doc: "a matrix product over the last axis, a bias and an activation",
-        keys: &[INPUT_SIZE, OUTPUT_SIZE, WIDTH, HEIGHT, INPUT_HEIGHT, OUTPUT_HEIGHT, BIAS, ACTIVATION],
+        keys: &[
+            INPUT_SIZE,
+            OUTPUT_SIZE,
+            WIDTH,
+            HEIGHT,
+            INPUT_HEIGHT,
+            OUTPUT_HEIGHT,
+            BIAS,
+            ACTIVATION,
+            GROUP_SIZE,
+            INPUT_SCALE,
+        ],
         read: layers::dense,
     },
     LayerType {
@@ -187,6 +201,7 @@ pub const LAYER_TYPES: &[LayerType] = &[
             GROUPS,
             BIAS,
             ACTIVATION,
+            INPUT_SCALE,
         ],
         read: layers::conv1d,
     },
@@ -208,6 +223,7 @@ pub const LAYER_TYPES: &[LayerType] = &[
             GROUPS,
             BIAS,
             ACTIVATION,
+            INPUT_SCALE,
         ],
         read: layers::conv2d,
     },
@@ -341,14 +357,24 @@ pub const LAYER_TYPES: &[LayerType] = &[
         name: "swiglu",
         aliases: &[],
         doc: "a gated feed-forward block",
-        keys: &[INPUT_SIZE, INPUT_HEIGHT, INTERMEDIATE_SIZE, OUTPUT_SIZE, OUTPUT_HEIGHT, BIAS],
+        keys: &[
+            INPUT_SIZE,
+            INPUT_HEIGHT,
+            INTERMEDIATE_SIZE,
+            OUTPUT_SIZE,
+            OUTPUT_HEIGHT,
+            BIAS,
+            GROUP_SIZE,
+            INPUT_SCALE,
+            INNER_SCALE,
+        ],
         read: layers::swiglu,
     },
     LayerType {
         name: "stitch",
         aliases: &[],
         doc: "a linear map of the last axis to another size",
-        keys: &[INPUT_SIZE, OUTPUT_SIZE, WIDTH, HEIGHT, INPUT_HEIGHT, OUTPUT_HEIGHT, BIAS],
+        keys: &[INPUT_SIZE, OUTPUT_SIZE, WIDTH, HEIGHT, INPUT_HEIGHT, OUTPUT_HEIGHT, BIAS, GROUP_SIZE, INPUT_SCALE],
         read: layers::stitch,
     },
     LayerType {
@@ -370,6 +396,9 @@ pub const LAYER_TYPES: &[LayerType] = &[
             BIAS,
             OUTPUT_BIAS,
             OUTPUT_PROJECTION,
+            GROUP_SIZE,
+            INPUT_SCALE,
+            INNER_SCALE,
         ],
         read: attention::attention,
     },

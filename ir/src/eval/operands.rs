@@ -162,7 +162,7 @@ fn unrank(number: u64, extents: &[u64]) -> Vec<u64> {
 mod tests {
     use super::*;
     use crate::kernel::{Affine, Contract, Guard};
-    use crate::numerics::reduction::ContractSpec;
+    use crate::numerics::reduction::Products;
     use crate::types::{DType, Shape};
 
     /// `y[column, row] = Σ_k x[row, k - 1] · w[k, column]`, written transposed, `x` padded before its first column.
@@ -189,7 +189,7 @@ mod tests {
                 columns: 1,
                 lhs: factor(0),
                 rhs: factor(1),
-                spec: ContractSpec::default(),
+                products: Products::default(),
                 epilogue: Lambda::identity(Arg::Reduced(0), DType::F32),
             }),
             output: access(2, [5, 2], [axis(1), axis(0)]),

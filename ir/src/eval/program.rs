@@ -118,11 +118,10 @@ pub fn element(program: &Program, kernel: &Kernel, memory: &Memory, index: &[u64
             let mut pairs = Vec::new();
             for_each_index(&kernel.axes[index.len()..], |k| {
                 let index = [index, k].concat();
-                let operand = |lambda| f32::from_bits(run.apply(lambda, &index, &[]));
+                let operand = |lambda| run.apply(lambda, &index, &[]);
                 pairs.push((operand(&contract.lhs), operand(&contract.rhs)));
             });
-            let total = reduction::contract(pairs, contract.spec);
-            run.apply(&contract.epilogue, &whole, &[total.to_bits()])
+            run.apply(&contract.epilogue, &whole, &[contract.products.total(pairs)])
         }
         Body::Gather(gather) => {
             let row = u64::from(run.apply(&gather.index, &whole, &[]));
@@ -238,8 +237,7 @@ impl KernelRun<'_> {
                 for_each_index(column_axes, |column| {
                     let b = &rhs[column_number * terms..(column_number + 1) * terms];
                     column_number += 1;
-                    let pairs = a.iter().zip(b).map(|(&a, &b)| (f32::from_bits(a), f32::from_bits(b)));
-                    let total = reduction::contract(pairs, contract.spec).to_bits();
+                    let total = contract.products.total(a.iter().copied().zip(b.iter().copied()));
                     let index = [batch, row, column, &no_reduced].concat();
                     epilogue.push(self, &index, &[total], place.at(&index) as usize - self.first, output);
                 });

@@ -16,6 +16,7 @@ use petgraph::stable_graph::{EdgeReference, NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 
 use crate::kernel::scalar::{BinaryOp, CompareOp, UnaryOp};
+use crate::numerics::quantise::{CodeFormat, SCALE};
 use crate::types::{DType, Shape};
 
 pub use op::{ContractAxes, Op, OpError, ReduceKind, TensorType, Window};
@@ -274,6 +275,20 @@ impl<'a> Builder<'a> {
             Some(rounding) => self.unary(rounding, weight),
             None => weight,
         }
+    }
+
+    /// The codes of a quantised tensor of the weights file, called `origin.role`, and their scales.
+    pub fn codes(
+        &mut self,
+        role: &str,
+        shape: impl Into<Shape>,
+        format: CodeFormat,
+        scales: impl Into<Shape>,
+    ) -> [NodeId; 2] {
+        let name = format!("{}.{role}", self.origin);
+        let scale = Op::Weight(format!("{name}{SCALE}"));
+        let codes = self.graph.add_leaf(Op::Codes(name, format), TensorType::new(DType::I32, shape), &self.origin);
+        [codes, self.graph.add_leaf(scale, TensorType::new(DType::F32, scales), &self.origin)]
     }
 
     /// Elements known to the compiler.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::kernel::scalar::{self, BinaryOp, CompareOp, UnaryOp};
+use crate::numerics::quantise::CodeFormat;
 use crate::types::{DType, Shape, ShapeLimit};
 
 /// What a node computes. Shapes that the operands do not determine stand in the operation.
@@ -12,6 +13,9 @@ pub enum Op {
     Input(String),
     /// A tensor of the weights file, by name.
     Weight(String),
+    /// The codes (`i32`) of a quantised weight of the weights file, by name; the weight of this name with `.scale` at its
+    /// end has what they are multiplied by.
+    Codes(String, CodeFormat),
     /// Elements known to the compiler, as bits.
     Constant(Arc<[u32]>),
     /// The numbers from 0 on, as a `u32` of one axis.
@@ -59,7 +63,8 @@ pub enum Op {
     /// Sliding windows: each of `axes` becomes the axis of window positions, and the window's own axes follow at the
     /// end, so that `y[.., o, .., k] = x[.., o·stride + k·dilation - low, ..]`. Outside the operand is `fill`.
     Window(Window),
-    /// Sums of products over pairs of axes, in LN1's order. The result's axes are the batch axes, the rest of the left
+    /// Sums of products over pairs of axes: of `f32` in LN1's order; of `i32` the low 8 bits of each element, with their
+    /// sign, are multiplied, and sums wrap. The result's axes are the batch axes, the rest of the left
     /// operand's, the rest of the right operand's.
     Contract(ContractAxes),
     /// Rows of a table, the first operand, by their numbers, the second (`u32`): `y[i.., j..] = x[k[i..], j..]`, and zero
@@ -189,7 +194,7 @@ impl Op {
     /// How many operands it takes.
     pub fn arity(&self) -> usize {
         match self {
-            Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Iota => 0,
+            Op::Input(_) | Op::Weight(_) | Op::Codes(..) | Op::Constant(_) | Op::Iota => 0,
             Op::Binary(_) | Op::Compare(_) | Op::Contract(_) | Op::Gather | Op::Recur(_) => 2,
             Op::Select => 3,
             _ => 1,
@@ -201,6 +206,7 @@ impl Op {
         match self {
             Op::Input(_) => "input",
             Op::Weight(_) => "weight",
+            Op::Codes(..) => "codes",
             Op::Constant(_) => "constant",
             Op::Iota => "iota",
             Op::Unary(op) => op.name(),
@@ -240,7 +246,7 @@ impl Op {
         let Some(steps) = result.shape.dims().first() else { return false };
         let kept = operands.get(operand).is_some_and(|ty| ty.shape.dims().first() == Some(steps));
         kept && match self {
-            Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Iota | Op::Recur(_) => false,
+            Op::Input(_) | Op::Weight(_) | Op::Codes(..) | Op::Constant(_) | Op::Iota | Op::Recur(_) => false,
             // The rows that are named, not the table.
             Op::Gather => operand == 1,
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) | Op::Reshape(_) => true,
@@ -276,7 +282,7 @@ impl Op {
             Ok(TensorType { dtype: operands[0].dtype, shape: Shape::checked(shape?)? })
         };
         match self {
-            Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Iota => Err(refused()),
+            Op::Input(_) | Op::Weight(_) | Op::Codes(..) | Op::Constant(_) | Op::Iota => Err(refused()),
             Op::Unary(op) => elementwise(scalar::unary_type(*op, operands[0].dtype)),
             Op::Binary(op) => {
                 let dtype = operands[0].dtype;
@@ -305,7 +311,8 @@ impl Op {
                 moved(window.shape(&operands[0].shape))
             }
             Op::Contract(axes) => {
-                if operands.iter().any(|operand| operand.dtype != DType::F32) {
+                let dtype = operands[0].dtype;
+                if !matches!(dtype, DType::F32 | DType::I32) || operands[1].dtype != dtype {
                     return Err(refused());
                 }
                 moved(axes.shape(&operands[0].shape, &operands[1].shape))

@@ -9,6 +9,7 @@ use super::{ContractAxes, Graph, NodeId, Op, ReduceKind, TensorType, VerifyError
 use crate::diagnostics::{Span, nearest};
 use crate::kernel::scalar::{BinaryOp, CompareOp, UnaryOp};
 use crate::limits;
+use crate::numerics::quantise::CodeFormat;
 use crate::types::{DType, Shape};
 
 /// Why a text is no graph.
@@ -153,6 +154,15 @@ fn operation(cursor: &mut Cursor<'_>, name: &str, span: Span) -> Result<Op, Pars
     match name {
         "input" => return Ok(Op::Input(cursor.string()?)),
         "weight" => return Ok(Op::Weight(cursor.string()?)),
+        "codes" => {
+            let name = cursor.string()?;
+            cursor.word("format")?;
+            cursor.punctuation('=')?;
+            let format = cursor.identifier()?;
+            let format =
+                CodeFormat::from_name(format).ok_or_else(|| cursor.expected("a format of codes before this"))?;
+            return Ok(Op::Codes(name, format));
+        }
         "iota" => return Ok(Op::Iota),
         "gather" => return Ok(Op::Gather),
         "select" => return Ok(Op::Select),
@@ -164,7 +174,8 @@ fn operation(cursor: &mut Cursor<'_>, name: &str, span: Span) -> Result<Op, Pars
         "convert" | "broadcast" | "reshape" | "transpose" | "slice" | "pad" | "window" | "contract" | "reduce"
         | "recur" => {}
         _ => {
-            let words = ["input", "weight", "constant", "select", "convert", "broadcast", "reshape", "transpose"];
+            let words =
+                ["input", "weight", "codes", "constant", "select", "convert", "broadcast", "reshape", "transpose"];
             let more = ["iota", "gather", "slice", "pad", "window", "contract", "reduce", "recur"];
             let scalar = UnaryOp::ALL.iter().map(|op| op.name()).chain(BinaryOp::ALL.iter().map(|op| op.name()));
             let known = words.into_iter().chain(more).chain(scalar).chain(CompareOp::ALL.iter().map(|op| op.name()));
@@ -436,7 +447,12 @@ mod tests {
   %16 = convert %15 to=i32 : i32[6]
   %17 = add %14 %16 : i32[6]
   %18 = gather %17 %15 : i32[6]
-  output "output" %18
+  %19 = codes "layers.1.weight" format=i4 : i32[2, 6] @layers.1
+  %20 = weight "layers.1.weight.scale" : f32[2] @layers.1
+  %21 = contract %19 %18 lhs_batch=[] rhs_batch=[] lhs_reduced=[1] rhs_reduced=[0] : i32[2] @layers.1
+  %22 = convert %21 to=f32 : f32[2] @layers.1
+  %23 = mul %22 %20 : f32[2] @layers.1
+  output "output" %23
 }
 "#;
 

@@ -45,6 +45,7 @@ impl Display for Graph {
 fn attributes(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
     match op {
         Op::Input(name) | Op::Weight(name) => write!(f, " {}", Quoted(name)),
+        Op::Codes(name, format) => write!(f, " {} format={}", Quoted(name), format.name()),
         Op::Constant(bits) => {
             f.write_str(" [")?;
             for (position, bits) in bits.iter().enumerate() {

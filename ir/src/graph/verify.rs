@@ -56,6 +56,14 @@ pub enum VerifyError {
         /// Its type.
         ty: TensorType,
     },
+    /// Codes that aren't `i32`.
+    #[error("%{}: codes are i32, not {ty}", node.index())]
+    Codes {
+        /// The node.
+        node: NodeId,
+        /// Its type.
+        ty: TensorType,
+    },
     /// Two of a name.
     #[error("the name `{0}` is used twice")]
     DuplicateName(String),
@@ -111,7 +119,7 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
     let mut names = BTreeSet::new();
     for id in order {
         let node = graph.node(id);
-        if let Op::Input(name) | Op::Weight(name) = &node.op
+        if let Op::Input(name) | Op::Weight(name) | Op::Codes(name, _) = &node.op
             && !names.insert(name.as_str())
         {
             return Err(VerifyError::DuplicateName(name.clone()));
@@ -125,6 +133,9 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
                 if bits.len() as u64 != shape.elements() || !legal {
                     return Err(VerifyError::Constant { node: id });
                 }
+            }
+            if matches!(node.op, Op::Codes(..)) && node.ty.dtype != DType::I32 {
+                return Err(VerifyError::Codes { node: id, ty: node.ty.clone() });
             }
             if node.op == Op::Iota && (node.ty.dtype != DType::U32 || node.ty.shape.rank() != 1) {
                 return Err(VerifyError::Iota { node: id, ty: node.ty.clone() });

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::program::{Arg, Body, Kernel, Lambda, Program, ReduceOp};
+use crate::numerics::reduction::Products;
 
 impl Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,7 +92,10 @@ impl Display for Kernel {
             Body::Contract(contract) => {
                 writeln!(f, "  lhs {}", Applied(&contract.lhs))?;
                 writeln!(f, "  rhs {}", Applied(&contract.rhs))?;
-                writeln!(f, "  r0 = sum<chunk {}, split> lhs * rhs", contract.spec.chunk)?;
+                match contract.products {
+                    Products::Float(spec) => writeln!(f, "  r0 = sum<chunk {}, split> lhs * rhs", spec.chunk)?,
+                    Products::Integer(spec) => writeln!(f, "  r0 = sum<i{}> lhs * rhs", spec.bits)?,
+                }
                 writeln!(f, "  result {}", Applied(&contract.epilogue))?;
             }
         }

@@ -1,12 +1,14 @@
 //! Programs: an ordered list of kernels over buffers, with a plan of where the buffers lie.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::access::Access;
-use super::scalar::ScalarFn;
-use crate::numerics::reduction::{ContractSpec, SumSpec};
+use super::scalar::{BinaryOp, Inst, ScalarFn, ScalarFnBuilder, Value};
+use crate::numerics::quantise::CodeFormat;
+use crate::numerics::reduction::{IntegerSpec, Products, SumSpec};
 use crate::types::{DType, Shape};
 
 /// A buffer of a [`Program`].
@@ -69,6 +71,9 @@ pub enum BufferKind {
     Input,
     /// The weights file, once.
     Weight,
+    /// The weights file, once: the codes of a quantised weight (`i32`). The weight of this name with `.scale` at its end has
+    /// what they are multiplied by.
+    Codes(CodeFormat),
     /// The compiler: the elements' bits.
     Constant(Vec<u32>),
     /// A kernel; the caller reads it after a run.
@@ -83,10 +88,21 @@ impl BufferKind {
         match self {
             BufferKind::Input => "input",
             BufferKind::Weight => "weight",
+            BufferKind::Codes(format) => format.buffer_name(),
             BufferKind::Constant(_) => "constant",
             BufferKind::Output => "output",
             BufferKind::Temp => "temp",
         }
+    }
+
+    /// Whether the caller fills it.
+    pub fn is_input(&self) -> bool {
+        *self == BufferKind::Input
+    }
+
+    /// Whether the weights file fills it.
+    pub fn is_weight(&self) -> bool {
+        matches!(self, BufferKind::Weight | BufferKind::Codes(_))
     }
 
     /// Whether kernels write it.
@@ -226,13 +242,14 @@ pub struct Contract {
     pub rows: usize,
     /// How many follow as column axes.
     pub columns: usize,
-    /// The left operand (`f32`).
+    /// The left operand, of the products' type.
     pub lhs: Lambda,
-    /// The right operand (`f32`).
+    /// The right operand, of the products' type.
     pub rhs: Lambda,
-    /// The order of the sum.
-    pub spec: ContractSpec,
-    /// What happens to the total, [`Arg::Reduced`]`(0)`.
+    /// What is multiplied, and in which order it is added.
+    #[serde(rename = "spec")]
+    pub products: Products,
+    /// What happens to the total, [`Arg::Reduced`]`(0)`, of the products' type.
     pub epilogue: Lambda,
 }
 
@@ -320,6 +337,15 @@ impl Kernel {
 }
 
 impl Contract {
+    /// Both operands as what is multiplied: of integers the low bits, with their sign, so that plain products of what they
+    /// give are the contraction's.
+    pub fn factors(&self) -> [Cow<'_, Lambda>; 2] {
+        [&self.lhs, &self.rhs].map(|operand| match self.products {
+            Products::Float(_) => Cow::Borrowed(operand),
+            Products::Integer(spec) => Cow::Owned(low_bits(operand, spec)),
+        })
+    }
+
     /// The kernel's axes split into batch, row, column and reduced extents.
     pub fn split<'a>(&self, axes: &'a [u64]) -> (&'a [u64], &'a [u64], &'a [u64], &'a [u64]) {
         let (batch, rest) = axes.split_at(self.batch);
@@ -327,6 +353,17 @@ impl Contract {
         let (columns, reduced) = rest.split_at(self.columns);
         (batch, rows, columns, reduced)
     }
+}
+
+/// The lambda with only the low bits of its result, and their sign.
+fn low_bits(operand: &Lambda, spec: IntegerSpec) -> Lambda {
+    let mut b = ScalarFnBuilder::new();
+    let params: Vec<Value> = operand.function.params.iter().map(|&dtype| b.param(dtype)).collect();
+    let value = b.call(&operand.function, &params);
+    let unused = b.inst(Inst::Const(DType::I32, 32 - spec.bits));
+    let high = b.binary(BinaryOp::Shl, value, unused);
+    let result = b.binary(BinaryOp::Shr, high, unused);
+    Lambda { args: operand.args.clone(), function: b.finish(result) }
 }
 
 impl Program {
@@ -374,7 +411,7 @@ impl Program {
 
     /// The weights, in order.
     pub fn weights(&self) -> impl Iterator<Item = (BufferId, &Buffer)> {
-        self.buffers_where(|kind| matches!(kind, BufferKind::Weight))
+        self.buffers_where(BufferKind::is_weight)
     }
 
     /// The outputs, in order.

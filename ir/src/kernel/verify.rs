@@ -2,7 +2,8 @@
 //!
 //! It checks, in this order, that
 //!
-//! 1. the counts are within [`crate::limits`], names are unique, shapes are legal and constants have their elements;
+//! 1. the counts are within [`crate::limits`], names are unique, shapes are legal, constants have their elements and codes
+//!    are `i32`;
 //! 2. every kernel's axes, loads and output fit each other, and **every element that a kernel can touch lies in its
 //!    buffer**; the output is written once an element;
 //! 3. every scalar function is well typed, its arguments exist at that point and vary only with the axes allowed there;
@@ -22,7 +23,7 @@ use super::memory::{ARENA_ALIGNMENT, live_ranges};
 use super::program::{Arg, Body, BufferId, BufferKind, Kernel, Lambda, Program, ReduceOp, Step};
 use super::scalar::ScalarFnError;
 use crate::limits;
-use crate::numerics::reduction::{ContractSpec, SumSpec};
+use crate::numerics::reduction::{IntegerSpec, Products, SumSpec};
 use crate::types::{DType, ShapeLimit};
 
 mod loops;
@@ -131,6 +132,9 @@ pub enum VerifyErrorKind {
     /// A constant whose data isn't its shape's.
     #[error("constant `{0}` does not hold the elements of its shape")]
     ConstantData(String),
+    /// Codes that aren't `i32`.
+    #[error("the codes `{0}` are not i32")]
+    Codes(String),
     /// A buffer that does not exist.
     #[error("there is no buffer {0}")]
     NoBuffer(BufferId),
@@ -239,6 +243,9 @@ fn check_buffers(program: &Program) -> Result<(), VerifyErrorKind> {
         let Some(elements) = buffer.shape.checked_elements() else {
             return Err(limit(ShapeLimit::Elements(buffer.shape.clone())));
         };
+        if matches!(buffer.kind, BufferKind::Codes(_)) && buffer.dtype != DType::I32 {
+            return Err(VerifyErrorKind::Codes(buffer.name.clone()));
+        }
         if let BufferKind::Constant(bits) = &buffer.kind
             && (bits.len() as u64 != elements || (buffer.dtype == DType::Bool && bits.iter().any(|&bits| bits > 1)))
         {
@@ -292,14 +299,15 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
             check_lambda(program, kernel, &reduce.result, &reduced, kernel.output_axes()..axes, output)
         }
         Body::Contract(contract) => {
-            if contract.spec != ContractSpec::default() {
+            let dtype = contract.products.dtype();
+            if ![Products::default(), Products::Integer(IntegerSpec::default())].contains(&contract.products) {
                 return Err(VerifyErrorKind::Spec);
             }
             let rows = contract.batch..contract.batch + contract.rows;
             let columns = rows.end..rows.end + contract.columns;
-            check_lambda(program, kernel, &contract.lhs, &[], columns.clone(), DType::F32)?;
-            check_lambda(program, kernel, &contract.rhs, &[], rows, DType::F32)?;
-            check_lambda(program, kernel, &contract.epilogue, &[DType::F32], columns.end..axes, output)
+            check_lambda(program, kernel, &contract.lhs, &[], columns.clone(), dtype)?;
+            check_lambda(program, kernel, &contract.rhs, &[], rows, dtype)?;
+            check_lambda(program, kernel, &contract.epilogue, &[dtype], columns.end..axes, output)
         }
         Body::Gather(gather) => {
             check_lambda(program, kernel, &gather.index, &[], kernel.output_axes()..axes, DType::U32)?;

@@ -4,7 +4,56 @@
 //! z: `x ≈ f32(q - z) · s`. That product is the one rounding of dequantising, the same everywhere. Scales and codes are
 //! made once, in binary64 arithmetic rounded to nearest, so they are the same on every machine too.
 
+use serde::{Deserialize, Serialize};
+
 use super::formats::{Number, Storage};
+
+/// The end of the name of a tensor of scales.
+pub const SCALE: &str = ".scale";
+
+/// A format of codes that are contracted as they are: symmetric, signed, of at most 8 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CodeFormat {
+    /// 8 bits.
+    I8,
+    /// 4 bits.
+    I4,
+}
+
+impl CodeFormat {
+    /// Every format.
+    pub const ALL: [CodeFormat; 2] = [CodeFormat::I8, CodeFormat::I4];
+
+    /// The format as one of storage.
+    pub const fn storage(self) -> Storage {
+        match self {
+            CodeFormat::I8 => Storage::I8,
+            CodeFormat::I4 => Storage::I4,
+        }
+    }
+
+    /// The name in graph text.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CodeFormat::I8 => "i8",
+            CodeFormat::I4 => "i4",
+        }
+    }
+
+    /// What a buffer of it is called in printed programs.
+    pub(crate) const fn buffer_name(self) -> &'static str {
+        match self {
+            CodeFormat::I8 => "i8 weight",
+            CodeFormat::I4 => "i4 weight",
+        }
+    }
+
+    /// The format with this [`name`](Self::name).
+    pub fn from_name(name: &str) -> Option<CodeFormat> {
+        CodeFormat::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
 
 /// Whether zero is the middle of the codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

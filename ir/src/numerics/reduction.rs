@@ -29,6 +29,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::DType;
+
 /// How a product joins an accumulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +52,72 @@ pub struct ContractSpec {
 impl Default for ContractSpec {
     fn default() -> ContractSpec {
         ContractSpec { chunk: 256, mac: Mac::Split }
+    }
+}
+
+/// The contraction of integers: of each factor the low bits, with their sign, products and sums of 32 bits, wrapping. Sums
+/// wrap, so their order is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntegerSpec {
+    /// How many low bits of a factor count.
+    pub bits: u32,
+}
+
+impl Default for IntegerSpec {
+    fn default() -> IntegerSpec {
+        IntegerSpec { bits: 8 }
+    }
+}
+
+impl IntegerSpec {
+    /// The most terms of which no sum leaves 32 bits: each is at most 2^14 in size.
+    pub const MOST_TERMS: u64 = (i32::MAX as u64) >> 14;
+
+    /// The low bits of a factor, with their sign.
+    pub const fn factor(self, value: i32) -> i32 {
+        let unused = 32 - self.bits;
+        (value << unused) >> unused
+    }
+}
+
+/// What a contraction multiplies, and how the products are added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Products {
+    /// `f32`, in this order.
+    Float(ContractSpec),
+    /// Small integers, in `i32`.
+    Integer(IntegerSpec),
+}
+
+impl Default for Products {
+    fn default() -> Products {
+        Products::Float(ContractSpec::default())
+    }
+}
+
+impl Products {
+    /// The type of factors and totals.
+    pub const fn dtype(self) -> DType {
+        match self {
+            Products::Float(_) => DType::F32,
+            Products::Integer(_) => DType::I32,
+        }
+    }
+
+    /// The bits of a total, from the bits of its factors.
+    pub fn total(self, pairs: impl IntoIterator<Item = (u32, u32)>) -> u32 {
+        match self {
+            Products::Float(spec) => {
+                let pairs = pairs.into_iter().map(|(a, b)| (f32::from_bits(a), f32::from_bits(b)));
+                contract(pairs, spec).to_bits()
+            }
+            Products::Integer(spec) => {
+                let products = pairs.into_iter().map(|(a, b)| spec.factor(a as i32) * spec.factor(b as i32));
+                products.fold(0i32, i32::wrapping_add) as u32
+            }
+        }
     }
 }
 
@@ -231,11 +299,28 @@ mod tests {
     }
 
     #[test]
+    fn integers_count_by_their_low_bits() {
+        let integers = Products::Integer(IntegerSpec::default());
+        let total = |pairs: &[(i32, i32)]| integers.total(pairs.iter().map(|&(a, b)| (a as u32, b as u32))) as i32;
+        assert_eq!(total(&[(-128, -128), (127, -128), (0x1_7f, 0x80)]), 128 * 128 - 127 * 128 - 127 * 128);
+        // The greatest sum that fits, and the first that does not.
+        let most = IntegerSpec::MOST_TERMS as usize;
+        assert_eq!(most, 131_071);
+        assert_eq!(total(&vec![(-128, -128); most]), 131_071 << 14);
+        assert_eq!(total(&vec![(-128, -128); most + 1]), i32::MIN);
+        assert_eq!(total(&[]), 0);
+    }
+
+    #[test]
     fn specifications_are_data() {
         let text = serde_json::to_string(&ContractSpec::default()).expect("serialises");
         assert_eq!(text, r#"{"chunk":256,"mac":"split"}"#);
         let text = serde_json::to_string(&SumSpec::default()).expect("serialises");
         assert_eq!(text, r#"{"block":4096,"lanes":32}"#);
         assert_eq!(serde_json::from_str::<SumSpec>(&text).expect("reads back"), SumSpec::default());
+        for products in [Products::default(), Products::Integer(IntegerSpec::default())] {
+            let text = serde_json::to_string(&products).expect("serialises");
+            assert_eq!(serde_json::from_str::<Products>(&text).expect("reads back"), products, "{text}");
+        }
     }
 }

@@ -163,7 +163,7 @@ impl Kind {
 
 /// What a program reads.
 fn buffers(program: &Verified) -> impl Iterator<Item = &Buffer> {
-    program.buffers_where(|kind| matches!(kind, BufferKind::Input | BufferKind::Weight)).map(|(_, buffer)| buffer)
+    program.buffers_where(|kind| kind.is_input() || kind.is_weight()).map(|(_, buffer)| buffer)
 }
 
 /// Where the elements of a tensor are in one whose extents are as large or larger.

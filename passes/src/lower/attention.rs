@@ -6,8 +6,9 @@ use loom_ir::kernel::states::{NEXT, POSITION};
 use loom_ir::numerics::rotary::rotary;
 use loom_ir::types::{DType, Shape};
 
+use super::layers::Factors;
 use super::{combine, layers};
-use crate::shapes::{Attention, ShapedKind, ShapedNetwork};
+use crate::shapes::{Attention, Quantised, ShapedKind, ShapedNetwork};
 
 /// What a network with caches carries from run to run.
 pub(super) struct Cached {
@@ -85,13 +86,19 @@ impl Cached {
 /// if there is an output projection.
 ///
 /// With a cache, k and v are all that is kept and the run's positions after it.
-pub(super) fn attention(b: &mut Builder<'_>, x: NodeId, options: &Attention, cached: Option<&mut Cached>) -> NodeId {
+pub(super) fn attention(
+    b: &mut Builder<'_>,
+    x: NodeId,
+    options: &Attention,
+    quantised: &Option<Quantised>,
+    cached: Option<&mut Cached>,
+) -> NodeId {
     let dims = b.graph().shape(x).dims().to_vec();
     let (batch, length, size) = (dims[0], dims[1], dims[2]);
     let &Attention { heads, kv_heads, head_dim, .. } = options;
     let groups = heads / kv_heads;
     let projected = |b: &mut Builder<'_>, roles: (&str, &str), count: u64| {
-        let y = layers::linear(b, x, roles, [count * head_dim, size], options.bias);
+        let y = layers::linear(b, x, roles, [count * head_dim, size], options.bias, Factors::of_input(quantised));
         b.reshape(y, [batch, length, count, head_dim])
     };
     let q = projected(b, ("q_weight", "q_bias"), heads);
@@ -149,7 +156,8 @@ pub(super) fn attention(b: &mut Builder<'_>, x: NodeId, options: &Attention, cac
     if !options.output_projection {
         return y;
     }
-    layers::linear(b, y, ("o_weight", "o_bias"), [size, heads * head_dim], options.output_bias)
+    let factors = Factors::of_inner(quantised);
+    layers::linear(b, y, ("o_weight", "o_bias"), [size, heads * head_dim], options.output_bias, factors)
 }
 
 /// Where query i (axis 2 of the scores) may attend to key j (axis 4); none if everywhere.

@@ -4,6 +4,9 @@ use loom_ir::graph::{Builder, ContractAxes, NodeId, Op, ReduceKind};
 use loom_ir::kernel::scalar::{CompareOp, UnaryOp};
 use loom_ir::types::{DType, Shape};
 
+use super::quantised;
+use crate::shapes::Quantised;
+
 /// One axis a sample.
 pub(super) fn flatten(b: &mut Builder<'_>, x: NodeId) -> NodeId {
     let dims = b.graph().shape(x).dims();
@@ -12,8 +15,35 @@ pub(super) fn flatten(b: &mut Builder<'_>, x: NodeId) -> NodeId {
 }
 
 /// contract(x, weight) + bias, over the last axis of x. The weight is `[output, input]`.
-pub(super) fn dense(b: &mut Builder<'_>, x: NodeId, input_size: u64, output_size: u64, bias: bool) -> NodeId {
-    linear(b, x, ("weight", "bias"), [output_size, input_size], bias)
+pub(super) fn dense(
+    b: &mut Builder<'_>,
+    x: NodeId,
+    weight_shape: [u64; 2],
+    bias: bool,
+    factors: Factors<'_>,
+) -> NodeId {
+    linear(b, x, ("weight", "bias"), weight_shape, bias, factors)
+}
+
+/// What products with weights multiply.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Factors<'a> {
+    /// The numbers themselves.
+    Floats,
+    /// Codes, those of the input with this scale if one is given.
+    Codes(&'a Quantised, Option<f32>),
+}
+
+impl Factors<'_> {
+    /// Those of a layer's input.
+    pub fn of_input(quantised: &Option<Quantised>) -> Factors<'_> {
+        quantised.as_ref().map_or(Factors::Floats, |quantised| Factors::Codes(quantised, quantised.input_scale))
+    }
+
+    /// Those of what a layer's last product takes.
+    pub fn of_inner(quantised: &Option<Quantised>) -> Factors<'_> {
+        quantised.as_ref().map_or(Factors::Floats, |quantised| Factors::Codes(quantised, quantised.inner_scale))
+    }
 }
 
 /// The same with weights of these names.
@@ -23,15 +53,21 @@ pub(super) fn linear(
     (weight_role, bias_role): (&str, &str),
     weight_shape: [u64; 2],
     bias: bool,
+    factors: Factors<'_>,
 ) -> NodeId {
-    let weight = b.weight(weight_role, weight_shape);
-    let axes = ContractAxes {
-        lhs_batch: Vec::new(),
-        rhs_batch: Vec::new(),
-        lhs_reduced: vec![b.graph().shape(x).rank() - 1],
-        rhs_reduced: vec![1],
+    let y = match factors {
+        Factors::Codes(quantised, scale) => quantised::linear(b, x, weight_role, weight_shape, quantised, scale),
+        Factors::Floats => {
+            let weight = b.weight(weight_role, weight_shape);
+            let axes = ContractAxes {
+                lhs_batch: Vec::new(),
+                rhs_batch: Vec::new(),
+                lhs_reduced: vec![b.graph().shape(x).rank() - 1],
+                rhs_reduced: vec![1],
+            };
+            b.op(Op::Contract(axes), &[x, weight])
+        }
     };
-    let y = b.op(Op::Contract(axes), &[x, weight]);
     let last = b.graph().shape(y).rank() - 1;
     if bias { add_bias(b, y, bias_role, last) } else { y }
 }
@@ -54,13 +90,20 @@ pub(super) fn embedding(b: &mut Builder<'_>, x: NodeId, vocab_size: u64, dim: u6
 }
 
 /// down(silu(gate(x)) · up(x)), each of the three contract(·, weight) + bias, silu(g) = g · sigmoid(g).
-pub(super) fn swiglu(b: &mut Builder<'_>, x: NodeId, size: u64, between: u64, bias: bool) -> NodeId {
-    let gate = linear(b, x, ("gate_weight", "gate_bias"), [between, size], bias);
-    let up = linear(b, x, ("up_weight", "up_bias"), [between, size], bias);
+pub(super) fn swiglu(
+    b: &mut Builder<'_>,
+    x: NodeId,
+    [size, between]: [u64; 2],
+    bias: bool,
+    quantised: &Option<Quantised>,
+) -> NodeId {
+    let factors = Factors::of_input(quantised);
+    let gate = linear(b, x, ("gate_weight", "gate_bias"), [between, size], bias, factors);
+    let up = linear(b, x, ("up_weight", "up_bias"), [between, size], bias, factors);
     let sigmoid = b.unary(UnaryOp::Sigmoid, gate);
     let silu = b.mul(gate, sigmoid);
     let product = b.mul(silu, up);
-    linear(b, product, ("down_weight", "down_bias"), [size, between], bias)
+    linear(b, product, ("down_weight", "down_bias"), [size, between], bias, Factors::of_inner(quantised))
 }
 
 /// ((x - running_mean) · rsqrt(running_var + epsilon)) · gamma + beta, each a number a channel.

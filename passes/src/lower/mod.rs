@@ -9,6 +9,7 @@ mod combine;
 mod elements;
 mod kmeans;
 mod layers;
+mod quantised;
 mod recurrent;
 mod softmax;
 mod sparse;
@@ -37,13 +38,14 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
         let y = match &layer.kind {
             ShapedKind::Dense { flatten, input_size, output_size, bias, activation } => {
                 let x = if *flatten { layers::flatten(&mut b, x) } else { x };
-                let y = layers::dense(&mut b, x, *input_size, *output_size, *bias);
+                let factors = layers::Factors::of_input(&layer.quantised);
+                let y = layers::dense(&mut b, x, [*output_size, *input_size], *bias, factors);
                 let axis = b.graph().shape(y).rank() - 1;
                 activation::apply(&mut b, *activation, y, axis)
             }
             ShapedKind::Conv { input, filters, groups, window, bias, activation } => {
                 let x = b.reshape(x, input.clone());
-                let y = window::convolution(&mut b, x, *filters, *groups, window, *bias);
+                let y = window::convolution(&mut b, x, [*filters, *groups], window, *bias, layer.quantised.as_ref());
                 activation::apply(&mut b, *activation, y, 1)
             }
             ShapedKind::Pool { input, kind, window } => {
@@ -77,10 +79,12 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
             ShapedKind::Embedding { vocab_size, dim } => layers::embedding(&mut b, x, *vocab_size, *dim),
             ShapedKind::BatchNorm { epsilon } => layers::batch_norm(&mut b, x, *epsilon),
             ShapedKind::Swiglu { input_size, intermediate_size, bias } => {
-                layers::swiglu(&mut b, x, *input_size, *intermediate_size, *bias)
+                layers::swiglu(&mut b, x, [*input_size, *intermediate_size], *bias, &layer.quantised)
             }
             ShapedKind::Recurrent(layer) => recurrent::recurrent(&mut b, x, layer),
-            ShapedKind::Attention(options) => attention::attention(&mut b, x, options, cached.as_mut()),
+            ShapedKind::Attention(options) => {
+                attention::attention(&mut b, x, options, &layer.quantised, cached.as_mut())
+            }
             ShapedKind::Combine { combination, branches } => {
                 let branches: Vec<NodeId> = branches.iter().map(|branch| values[branch.0]).collect();
                 let gate = match combination {

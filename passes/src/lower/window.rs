@@ -3,8 +3,8 @@
 use loom_ir::graph::{Builder, ContractAxes, NodeId, Op, ReduceKind, TensorType, Window};
 use loom_ir::types::{DType, Shape};
 
-use super::layers;
-use crate::shapes::{PoolKind, SpatialWindow};
+use super::{layers, quantised};
+use crate::shapes::{PoolKind, Quantised, SpatialWindow};
 
 /// The windows of `[batch, channels, positions…]`: `[batch, channels, outputs…, kernel…]`.
 fn windows(b: &mut Builder<'_>, x: NodeId, window: &SpatialWindow, fill: f32) -> NodeId {
@@ -28,15 +28,20 @@ fn windows(b: &mut Builder<'_>, x: NodeId, window: &SpatialWindow, fill: f32) ->
 pub(super) fn convolution(
     b: &mut Builder<'_>,
     x: NodeId,
-    filters: u64,
-    groups: u64,
+    [filters, groups]: [u64; 2],
     window: &SpatialWindow,
     bias: bool,
+    quantised: Option<&Quantised>,
 ) -> NodeId {
     let spatial = window.size.len();
     let dims = b.graph().shape(x).dims().to_vec();
     let (batch, channels) = (dims[0], dims[1]);
-    let weight = b.weight("weight", [vec![filters, channels / groups], window.size.clone()].concat());
+    let weight = [vec![filters, channels / groups], window.size.clone()].concat();
+    let integers = quantised.map(|quantised| quantised::convolution(b, x, weight.clone(), quantised));
+    let (x, weight) = match &integers {
+        Some(integers) => (integers.input, integers.weight),
+        None => (x, b.weight("weight", weight)),
+    };
     let patches = windows(b, x, window, 0.0);
     let positions = b.graph().shape(patches).dims()[2..2 + spatial].to_vec();
     // Grouped channels get an axis of their own, as a batch axis of both operands.
@@ -63,6 +68,7 @@ pub(super) fn convolution(
     };
     let y = b.op(Op::Contract(axes), &[weight, patches]);
     let y = b.reshape(y, [vec![batch, filters], positions].concat());
+    let y = integers.map_or(y, |integers| integers.meaning(b, y));
     if bias { layers::add_bias(b, y, "bias", 1) } else { y }
 }
 

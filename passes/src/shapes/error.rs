@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use loom_ir::config::LayerPath;
+use loom_ir::config::{LayerPath, Precision};
 use loom_ir::diagnostics::{Diagnostic, Span};
 use loom_ir::types::{Shape, ShapeLimit};
+
+/// Which layers multiply integers.
+const INTEGER_LAYERS: &str = "dense, conv1d, conv2d, swiglu, stitch and multi_head_attention layers can";
 
 /// One mistake, with the layer it is in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -347,6 +350,30 @@ pub enum ShapeError {
         /// The `from`.
         span: Span,
     },
+    /// Integers for a layer that has nothing to multiply with weights.
+    #[error("{path}: a layer of type `{type_name}` can't be {}: {}", precision.name(), INTEGER_LAYERS)]
+    Integers {
+        /// The layer.
+        path: LayerPath,
+        /// What it was to be.
+        precision: Precision,
+        /// Its type.
+        type_name: &'static str,
+        /// The layer's type.
+        span: Span,
+    },
+    /// Sums of integers that may leave 32 bits.
+    #[error("{path}: sums of {terms} products of integers may not fit 32 bits, those of at most {most} do")]
+    Terms {
+        /// The layer.
+        path: LayerPath,
+        /// Terms of a sum.
+        terms: u64,
+        /// Allowed.
+        most: u64,
+        /// The layer's type.
+        span: Span,
+    },
     /// A tensor over the limits.
     #[error("{path}: {what} {source}")]
     Limit {
@@ -416,6 +443,12 @@ impl ShapeError {
                 let message = message.at(*span, "keeps nothing");
                 message.help("all attention layers of a network have a `kv_cache` or none; recurrent layers have none")
             }
+            ShapeError::Integers { span, .. } => message
+                .at(*span, "not of integers")
+                .help("without a `dtype` of its own it is float32 in a network of integers"),
+            ShapeError::Terms { span, most, .. } => message
+                .at(*span, "too long a sum")
+                .help(format!("`group_size`, at most {most}, makes several sums of it")),
             ShapeError::EmbeddingInput { span, made, maker, .. } => {
                 message.at(*span, "takes ids").also(*made, format!("{maker} makes this input"))
             }

@@ -13,7 +13,8 @@ use super::error::{ShapeError, ShapeErrors};
 use super::softmax::softmax;
 use super::window::{self, Declared};
 use super::{
-    ShapedKind, ShapedLayer, ShapedNetwork, SpatialWindow, ValueId, attention, combine, elements, input, pooling, small,
+    ShapedKind, ShapedLayer, ShapedNetwork, SpatialWindow, ValueId, attention, combine, elements, input, pooling,
+    quantised, small,
 };
 
 pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
@@ -210,13 +211,15 @@ impl Walk {
         ids: bool,
     ) -> Option<ValueId> {
         let resolved = resolved.map_err(|error| self.errors.push(error)).ok()?;
+        let (precision, quantised) = quantised::of(at, &resolved, self.precision, &self.values[input.0].shape)
+            .map_err(|error| self.errors.push(error))
+            .ok()?;
         let shape = Shape::checked(resolved.output);
         let shape = shape.map_err(|source| self.errors.push(at.limit("the output:", source))).ok()?;
         let maker = Some((at.layer.path.clone(), at.layer.type_span));
         self.values.push(Value { shape, feature_map: resolved.feature_map, ids, maker });
         let (path, type_name) = (at.layer.path.clone(), resolved.type_name);
-        let precision = self.precision;
-        self.layers.push(ShapedLayer { path, type_name, input, precision, kind: resolved.kind });
+        self.layers.push(ShapedLayer { path, type_name, input, precision, quantised, kind: resolved.kind });
         Some(ValueId(self.values.len() - 1))
     }
 

@@ -20,6 +20,7 @@ mod error;
 mod infer;
 mod input;
 mod pooling;
+mod quantised;
 mod small;
 mod softmax;
 mod window;
@@ -29,9 +30,11 @@ use std::fmt;
 use loom_ir::config::{
     Activation, Cell, CellBiases, KmeansMetric, KmeansOutput, LayerPath, Network, NormalizeBy, Precision, Scale,
 };
+use loom_ir::numerics::quantise::CodeFormat;
 use loom_ir::types::Shape;
 
 pub use error::{ShapeError, ShapeErrors};
+pub(crate) use quantised::groups_of;
 
 /// A network with all sizes known.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,8 +68,23 @@ pub struct ShapedLayer {
     pub input: ValueId,
     /// The number format of its weights and its result.
     pub precision: Precision,
+    /// How it multiplies integers, if it does.
+    pub quantised: Option<Quantised>,
     /// What it computes.
     pub kind: ShapedKind,
+}
+
+/// How a layer multiplies integers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantised {
+    /// The format of its weights' codes.
+    pub format: CodeFormat,
+    /// Weights of one output that share a scale, at most.
+    pub group_size: Option<u64>,
+    /// The scale of the input's codes; without it each row has one of its own.
+    pub input_scale: Option<f32>,
+    /// The same for the input of the last product.
+    pub inner_scale: Option<f32>,
 }
 
 /// What a layer computes, sizes resolved.

@@ -13,7 +13,7 @@ pub fn eliminate_common(mut graph: Graph) -> Graph {
     let mut known: BTreeMap<(Op, TensorType, Vec<NodeId>), NodeId> = BTreeMap::new();
     for id in graph.topological() {
         let node = graph.node(id);
-        if matches!(node.op, Op::Input(_) | Op::Weight(_)) {
+        if matches!(node.op, Op::Input(_) | Op::Weight(_) | Op::Codes(..)) {
             continue;
         }
         let mut operands = graph.operands(id);

@@ -188,7 +188,7 @@ impl Artifact {
         let kernels =
             serde_json::from_str(text(key::KERNELS)?).map_err(|error| wrong(key::KERNELS, error.to_string()))?;
         let program = verify(program).map_err(|source| ArtifactError::Program { path: path(), source })?;
-        let weights = Weights::from_tensors(file, &program)?;
+        let weights = Weights::from_artifact(file, &program)?;
         Ok(Artifact {
             program: Arc::new(program),
             weights: Arc::new(weights),

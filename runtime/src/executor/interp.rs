@@ -42,7 +42,7 @@ impl InterpExecutor {
             bits.try_reserve_exact(count).map_err(|_| no_memory())?;
             match &buffer.kind {
                 BufferKind::Constant(constant) => bits.extend_from_slice(constant),
-                BufferKind::Weight => {
+                BufferKind::Weight | BufferKind::Codes(_) => {
                     bits.extend_from_slice(weights.bits(weight));
                     weight += 1;
                 }

@@ -127,7 +127,7 @@ fn extracted(program: &Program, group: Range<usize>, shown: usize) -> (Program, 
             buffer.kind = match buffer.kind {
                 _ if Some(id) == output => BufferKind::Output,
                 kind if written.contains(&id) => kind,
-                BufferKind::Weight | BufferKind::Constant(_) => BufferKind::Weight,
+                BufferKind::Weight | BufferKind::Codes(_) | BufferKind::Constant(_) => BufferKind::Weight,
                 BufferKind::Input | BufferKind::Output | BufferKind::Temp => BufferKind::Input,
             };
             Some(buffer)

@@ -217,7 +217,7 @@ impl Report {
         for buffer in &self.program().buffers {
             let given = match &buffer.kind {
                 BufferKind::Input => inputs.next().map(Tensor::bits),
-                BufferKind::Weight => weights.next().map(Tensor::bits),
+                BufferKind::Weight | BufferKind::Codes(_) => weights.next().map(Tensor::bits),
                 BufferKind::Constant(bits) => Some(bits.as_slice()),
                 BufferKind::Output | BufferKind::Temp => None,
             };

@@ -286,7 +286,6 @@ impl Conversion {
             let (path, tensor) = (file.file().path().to_path_buf(), name.to_string());
             return Err(ConvertError::Name { path, tensor, companion });
         }
-        let count = stored.shape.elements() as usize;
         let float = stored.is_quantised() || stored.storage.is_some_and(|storage| storage.float().is_some());
         let content = if float && is_code(to) && self.scaled {
             let groups = match self.granularity {
@@ -297,20 +296,11 @@ impl Conversion {
             let scheme = if to.is_signed() { self.scheme } else { Scheme::Affine };
             let scheme = if to.float().is_some() { Scheme::Symmetric } else { scheme };
             let scales = groups.scales(&stored.shape);
-            let mut ranges = vec![Range::ZERO; scales.elements() as usize];
-            for index in 0..count {
-                let value = single(stored, index);
-                let range = ranges.get_mut(groups.of_element(index)).and_then(|range| {
-                    *range = range.with(value)?;
-                    Some(())
-                });
-                if range.is_none() {
-                    let (path, tensor) = (file.file().path().to_path_buf(), name.to_string());
-                    return Err(ConvertError::NotFinite { path, tensor, index, value: value.into() });
-                }
-            }
-            let parameters: Vec<Parameters> =
-                FpEnv::run(|| ranges.into_iter().map(|range| Parameters::of(to, scheme, range)).collect());
+            let parameters = parameters(&stored.shape, &groups, (to, scheme), &|index| single(stored, index));
+            let parameters = parameters.map_err(|(index, value)| {
+                let (path, tensor) = (file.file().path().to_path_buf(), name.to_string());
+                ConvertError::NotFinite { path, tensor, index, value: value.into() }
+            })?;
             companions(name, (to, scheme), &scales, &parameters, parts);
             Content::Codes { stored, storage: to, scheme, groups, parameters }
         } else {
@@ -355,6 +345,25 @@ fn companions(
         let content = Content::Made(bytes);
         parts.push(Part { name: format!("{name}{suffix}"), dtype, shape: shape.clone(), content });
     }
+}
+
+/// The parameters of each group of a tensor's elements; or the first that isn't finite, and its number.
+pub(crate) fn parameters(
+    shape: &Shape,
+    groups: &Groups,
+    (storage, scheme): (Storage, Scheme),
+    value: &dyn Fn(usize) -> f32,
+) -> Result<Vec<Parameters>, (usize, f32)> {
+    let mut ranges = vec![Range::ZERO; groups.scales(shape).elements() as usize];
+    for index in 0..shape.elements() as usize {
+        let value = value(index);
+        let with = ranges.get_mut(groups.of_element(index)).and_then(|range| {
+            *range = range.with(value)?;
+            Some(())
+        });
+        with.ok_or((index, value))?;
+    }
+    Ok(FpEnv::run(|| ranges.into_iter().map(|range| Parameters::of(storage, scheme, range)).collect()))
 }
 
 /// An element as `f32`: an f64 is rounded.

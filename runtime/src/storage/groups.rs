@@ -74,6 +74,18 @@ impl Groups {
         }
     }
 
+    /// Whether each of these groups of a tensor of that shape lies in one of the groups that scales of this shape are for.
+    pub fn divide(&self, shape: &Shape, scales: &Shape) -> bool {
+        let own = self.scales(shape);
+        scales.rank() == 0 || own == *scales || (scales.rank() == 1 && own.rank() == 2)
+    }
+
+    /// A group's first element.
+    pub fn first_of(&self, group: usize) -> usize {
+        let per_channel = self.per_channel.max(1);
+        (group / per_channel) * self.channel + (group % per_channel) * self.group
+    }
+
     /// The group of an element.
     pub fn of_element(&self, index: usize) -> usize {
         let (channel, within) = match self.channel {

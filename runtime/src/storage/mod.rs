@@ -16,13 +16,13 @@ mod convert;
 mod groups;
 mod read;
 
+pub(crate) use convert::parameters;
 pub use convert::{Conversion, ConvertError, Converted, Granularity, convert, convert_in_memory, name_fits};
 pub use groups::Groups;
 pub use read::{StorageError, Stored, StoredFile};
 
 /// The key of the metadata that describes packed tensors.
 pub const PACKED: &str = "loom.packed";
-/// The end of the name of a tensor of scales.
-pub const SCALE: &str = ".scale";
+pub use loom_ir::numerics::quantise::SCALE;
 /// The end of the name of a tensor of zero points.
 pub const ZERO_POINT: &str = ".zero_point";

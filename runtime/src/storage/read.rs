@@ -156,6 +156,16 @@ impl<'a> StoredFile<'a> {
         Ok(StoredFile { file, tensors })
     }
 
+    /// All tensors as they are, of which none is a companion of another: those of an artifact.
+    pub fn plain(file: &'a TensorFile) -> StoredFile<'a> {
+        let tensors = file.tensors().map(|(name, info)| {
+            let (storage, shape) = (info.dtype.storage(), info.shape.clone());
+            let data = file.data(name).unwrap_or_default();
+            (name, Stored { storage, dtype: info.dtype, shape, data, scales: None })
+        });
+        StoredFile { file, tensors: tensors.collect() }
+    }
+
     /// The file.
     pub fn file(&self) -> &'a TensorFile {
         self.file
@@ -261,6 +271,12 @@ impl Stored<'_> {
     /// The shape of its scales.
     pub fn scale_shape(&self) -> Option<&Shape> {
         self.scales.as_ref().map(|scales| &scales.shape)
+    }
+
+    /// The scale of an element's group, where codes have no zero point.
+    pub fn symmetric_scale(&self, index: usize) -> Option<f32> {
+        let scales = self.scales.as_ref().filter(|scales| scales.zero_point.is_none())?;
+        Some(f32::from_bits(Storage::F32.read(scales.scale, scales.groups.of_element(index)) as u32))
     }
 
     /// Whether two elements share a byte, of a type that only the metadata knows.

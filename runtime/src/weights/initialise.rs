@@ -1,11 +1,14 @@
 //! Weights and inputs drawn from a seed.
 
+use std::collections::BTreeMap;
+
 use loom_ir::kernel::ids::rows_named;
 use loom_ir::kernel::states::States;
-use loom_ir::kernel::{Buffer, BufferId, Program};
+use loom_ir::kernel::{Buffer, BufferId, BufferKind, Program};
 use loom_ir::numerics::philox::{Stream, symmetric};
 use loom_ir::types::{DType, Shape};
 
+use super::codes::coded;
 use crate::fp_env::FpEnv;
 use crate::tensors::Tensor;
 
@@ -41,8 +44,25 @@ pub enum InitialiseError {
     },
 }
 
-/// One weight: see [`super::Weights::initialise`].
-pub(super) fn weight(buffer: &Buffer, seed: u64) -> Result<Tensor, InitialiseError> {
+/// All weights of a program: see [`super::Weights::initialise`]. Those that are multiplied as integers are drawn as numbers
+/// and quantised.
+pub(super) fn weights(program: &Program, seed: u64) -> Result<Vec<Tensor>, InitialiseError> {
+    let mut made = BTreeMap::new();
+    for (_, coded) in coded(program) {
+        let numbers = Buffer { dtype: DType::F32, kind: BufferKind::Weight, ..coded.codes.clone() };
+        let numbers = weight(&numbers, seed)?;
+        let value = |index: usize| numbers.bits().get(index).map_or(0.0, |&bits| f32::from_bits(bits));
+        let tensors = coded.quantised(value).map_err(|_| InitialiseError::Memory {
+            name: coded.codes.name.clone(),
+            shape: coded.codes.shape.clone(),
+        })?;
+        made.extend(tensors.map(|tensor| (tensor.name().to_string(), tensor)));
+    }
+    program.weights().map(|(_, buffer)| made.remove(&buffer.name).map_or_else(|| weight(buffer, seed), Ok)).collect()
+}
+
+/// One weight of floats.
+fn weight(buffer: &Buffer, seed: u64) -> Result<Tensor, InitialiseError> {
     let (path, role) = buffer.name.rsplit_once('.').unwrap_or(("", &buffer.name));
     let unknown =
         || InitialiseError::Role { name: buffer.name.clone(), dtype: buffer.dtype, shape: buffer.shape.clone() };

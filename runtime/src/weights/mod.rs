@@ -2,7 +2,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,10 @@ use crate::fp_env::FpEnv;
 use crate::storage::{StorageError, StoredFile};
 use crate::tensors::{FileDType, Tensor, TensorError, TensorFile};
 
+mod codes;
 mod initialise;
+
+use codes::CodesError;
 
 pub use initialise::{InitialiseError, draw_inputs};
 
@@ -27,7 +30,8 @@ pub struct Weights {
 
 impl Weights {
     /// Takes a program's weights from a safetensors file. What is `F32` stays in the file; narrower floats are widened, which
-    /// is exact, and quantised weights become the numbers that they stand for ([`crate::storage`]).
+    /// is exact, and quantised weights become the numbers that they stand for ([`crate::storage`]). A weight that the network
+    /// multiplies as integers is taken as the codes that it is, or quantised as `loomc convert` does it.
     ///
     /// The file has to hold the program's weights and nothing else; everything that is wrong is told at once.
     pub fn from_file(path: &Path, program: &Program) -> Result<Weights, WeightsError> {
@@ -37,17 +41,34 @@ impl Weights {
     /// The same from an open file.
     pub fn from_tensors(file: &TensorFile, program: &Program) -> Result<Weights, WeightsError> {
         let stored = StoredFile::of(file)?;
-        let problems = compare(&stored, program);
+        let made = codes::of_file(&stored, program).map_err(|error| WeightsError::of_codes(file.path(), error))?;
+        Weights::of_stored(&stored, program, made)
+    }
+
+    /// A program's weights from its artifact, which has each as the program has it.
+    pub(crate) fn from_artifact(file: &TensorFile, program: &Program) -> Result<Weights, WeightsError> {
+        Weights::of_stored(&StoredFile::plain(file), program, BTreeMap::new())
+    }
+
+    /// `made` are weights that other tensors of the file stand for.
+    fn of_stored(
+        stored: &StoredFile<'_>,
+        program: &Program,
+        mut made: BTreeMap<String, Tensor>,
+    ) -> Result<Weights, WeightsError> {
+        let file = stored.file();
+        let problems = compare(stored, program, &made);
         if !problems.is_empty() {
             return Err(WeightsError::Mismatch { path: file.path().to_path_buf(), problems });
         }
-        let tensors = program.weights().map(|(_, buffer)| match buffer.dtype {
-            DType::F32 => stored.tensor_f32(&buffer.name).ok_or_else(|| WeightsError::Memory {
+        let tensors = program.weights().map(|(_, buffer)| match (made.remove(&buffer.name), buffer.dtype) {
+            (Some(tensor), _) => Ok(tensor),
+            (None, DType::F32) => stored.tensor_f32(&buffer.name).ok_or_else(|| WeightsError::Memory {
                 path: file.path().to_path_buf(),
                 name: buffer.name.clone(),
                 shape: buffer.shape.clone(),
             }),
-            _ => Ok(file.tensor(&buffer.name)?),
+            (None, _) => Ok(file.tensor(&buffer.name)?),
         });
         Ok(Weights { tensors: tensors.collect::<Result<_, _>>()? })
     }
@@ -75,8 +96,7 @@ impl Weights {
     /// `u` is the word of [`loom_ir::numerics::philox`] with the element's row-major index, in the stream of the layer's
     /// path (the name without the role) and the role.
     pub fn initialise(program: &Program, seed: u64) -> Result<Weights, InitialiseError> {
-        let draw = || program.weights().map(|(_, buffer)| initialise::weight(buffer, seed)).collect::<Result<_, _>>();
-        let tensors = FpEnv::run(draw)?;
+        let tensors = FpEnv::run(|| initialise::weights(program, seed))?;
         Ok(Weights { tensors })
     }
 
@@ -107,6 +127,18 @@ pub enum WeightsError {
     /// The scales of its tensors are wrong.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A weight that is multiplied as an integer and isn't finite.
+    #[error("{}: `{name}`: element {index} is {value}: only finite numbers have codes", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The weight.
+        name: String,
+        /// Which element.
+        index: usize,
+        /// It.
+        value: f32,
+    },
     /// Not enough memory for a weight that is stored in fewer bits.
     #[error("{}: no memory for `{name}` {shape}", path.display())]
     Memory {
@@ -125,6 +157,16 @@ pub enum WeightsError {
         /// Everything that differs: what is missing, what differs, what is too much.
         problems: Vec<WeightProblem>,
     },
+}
+
+impl WeightsError {
+    fn of_codes(path: &Path, error: CodesError) -> WeightsError {
+        let path = path.to_path_buf();
+        match error {
+            CodesError::NotFinite { name, index, value } => WeightsError::NotFinite { path, name, index, value },
+            CodesError::Memory { name, shape } => WeightsError::Memory { path, name, shape },
+        }
+    }
 }
 
 /// One difference between a network's weights and a file's tensors.
@@ -207,9 +249,10 @@ fn list(problems: &[WeightProblem]) -> String {
     text
 }
 
-fn compare(file: &StoredFile<'_>, program: &Program) -> Vec<WeightProblem> {
+fn compare(file: &StoredFile<'_>, program: &Program, made: &BTreeMap<String, Tensor>) -> Vec<WeightProblem> {
     let known: BTreeSet<&str> = program.weights().map(|(_, buffer)| buffer.name.as_str()).collect();
-    let missing: Vec<&str> = known.iter().copied().filter(|name| file.get(name).is_none()).collect();
+    let missing: Vec<&str> =
+        known.iter().copied().filter(|&name| file.get(name).is_none() && !made.contains_key(name)).collect();
     let extra: Vec<&str> = file.tensors().map(|(name, _)| name).filter(|name| !known.contains(name)).collect();
     // Every pair of names is measured: a courtesy that a hostile file must not be able to make expensive.
     let hints = missing.len().saturating_mul(extra.len()) <= 100_000;
@@ -217,7 +260,7 @@ fn compare(file: &StoredFile<'_>, program: &Program) -> Vec<WeightProblem> {
         nearest(name, among.iter().copied().take(if hints { usize::MAX } else { 0 })).map(str::to_string)
     };
     let mut problems = Vec::new();
-    for (_, buffer) in program.weights() {
+    for (_, buffer) in program.weights().filter(|(_, buffer)| !made.contains_key(&buffer.name)) {
         let name = || buffer.name.clone();
         let Some(stored) = file.get(&buffer.name) else {
             let (dtype, shape) = (buffer.dtype, buffer.shape.clone());

@@ -63,7 +63,7 @@ pub fn program() -> Verified {
                     columns: 1,
                     lhs: Lambda::identity(Arg::Load(0), DType::F32),
                     rhs: Lambda::identity(Arg::Load(1), DType::F32),
-                    spec: Default::default(),
+                    products: Default::default(),
                     epilogue,
                 }),
                 output: access(3, [BATCH, 2], &[0, 1], 3),

@@ -1,6 +1,6 @@
 use loom_ir::kernel::scalar::BinaryOp;
 use loom_ir::kernel::{Access, Arg, Body, BufferId, Contract, Lambda};
-use loom_ir::numerics::reduction::ContractSpec;
+use loom_ir::numerics::reduction::Products;
 use loom_ir::types::{DType, Shape};
 
 use crate::support::{Net, Values, function, of_loads};
@@ -11,7 +11,7 @@ fn load(number: u32) -> Lambda {
 
 fn contract(batch: usize, rows: usize, columns: usize, epilogue: Lambda) -> Body {
     let (lhs, rhs) = (load(0), load(1));
-    Body::Contract(Contract { batch, rows, columns, lhs, rhs, spec: ContractSpec::default(), epilogue })
+    Body::Contract(Contract { batch, rows, columns, lhs, rhs, products: Products::default(), epilogue })
 }
 
 fn plain() -> Lambda {
@@ -225,7 +225,7 @@ fn prologues_and_rich_epilogues() {
     let result = b.sub(sum, product);
     let epilogue =
         Lambda { args: vec![Arg::Reduced(0), Arg::Load(3), Arg::Index(0), Arg::Index(1)], function: b.finish(result) };
-    let body = Contract { batch: 0, rows: 1, columns: 1, lhs, rhs, spec: ContractSpec::default(), epilogue };
+    let body = Contract { batch: 0, rows: 1, columns: 1, lhs, rhs, products: Products::default(), epilogue };
     net.kernel(&[m, n, k], loads, Body::Contract(body), Access::identity(y, Shape::from([m, n]), 3));
     net.check();
 }

@@ -2,7 +2,7 @@
 
 use loom_ir::kernel::scalar::UnaryOp;
 use loom_ir::kernel::{Access, Arg, Body, Contract, Lambda, Reduce, ReduceOp, Stage};
-use loom_ir::numerics::reduction::{ContractSpec, SumSpec};
+use loom_ir::numerics::reduction::{Products, SumSpec};
 use loom_ir::types::DType;
 use proptest::prelude::*;
 
@@ -121,7 +121,7 @@ fn check_contract(seed: u64) {
     let lhs = Lambda::identity(Arg::Load(0), DType::F32);
     let rhs = if random.below(2) == 0 { arithmetic(1..2, &[]) } else { Lambda::identity(Arg::Load(1), DType::F32) };
     let epilogue = arithmetic(2..3, &[Arg::Reduced(0)]);
-    let body = Contract { batch, rows, columns, lhs, rhs, spec: ContractSpec::default(), epilogue };
+    let body = Contract { batch, rows, columns, lhs, rhs, products: Products::default(), epilogue };
     let output = random_output(&mut net, &mut random, &axes, outer);
     net.kernel(&axes, loads, Body::Contract(body), output);
     net.check_with(if random.below(4) > 0 { Values::Ordinary } else { Values::Special });

@@ -2,7 +2,7 @@
 
 use loom_ir::kernel::scalar::CompareOp;
 use loom_ir::kernel::{Arg, Body, Contract, Lambda};
-use loom_ir::numerics::reduction::ContractSpec;
+use loom_ir::numerics::reduction::Products;
 use loom_ir::types::DType;
 use loom_runtime::executor::gpu::{ContractShape, Tile};
 
@@ -26,7 +26,7 @@ pub fn matrices(batch: u64, rows: u64, columns: u64, terms: u64, transposed: boo
         columns: 1,
         lhs: Lambda::identity(Arg::Load(0), DType::F32),
         rhs: Lambda::identity(Arg::Load(1), DType::F32),
-        spec: ContractSpec::default(),
+        products: Products::default(),
         epilogue: Lambda::identity(Arg::Reduced(0), DType::F32),
     });
     build.kernel(&[batch, rows, columns, terms], vec![lhs, rhs], body, output);
@@ -133,8 +133,9 @@ fn a_matrix_with_itself() {
         } else {
             Lambda::identity(Arg::Reduced(0), DType::F32)
         };
-        let (lhs_fn, rhs_fn, spec) = (plain(0), plain(1), ContractSpec::default());
-        let body = Body::Contract(Contract { batch: 0, rows: 1, columns: 1, lhs: lhs_fn, rhs: rhs_fn, spec, epilogue });
+        let (lhs_fn, rhs_fn, products) = (plain(0), plain(1), Products::default());
+        let body =
+            Body::Contract(Contract { batch: 0, rows: 1, columns: 1, lhs: lhs_fn, rhs: rhs_fn, products, epilogue });
         let loads = if epilogue_reads { vec![lhs, rhs, own] } else { vec![lhs, rhs] };
         build.kernel(&[20, 20, 260], loads, body, output);
         tiles().into_iter().for_each(|tile| check_tile(&build, tile));
@@ -202,8 +203,8 @@ fn convolution(prepared: bool) -> Build {
         let zero = f.f32(0.0);
         f.binary(loom_ir::kernel::scalar::BinaryOp::Max, sum, zero)
     });
-    let spec = ContractSpec::default();
-    let body = Body::Contract(Contract { batch: 0, rows: 3, columns: 1, lhs, rhs, spec, epilogue });
+    let products = Products::default();
+    let body = Body::Contract(Contract { batch: 0, rows: 3, columns: 1, lhs, rhs, products, epilogue });
     build.kernel(&[batch, out_height, out_width, filters, 3, 3, channels], loads, body, output);
     build
 }

@@ -73,6 +73,6 @@ pub fn program(case: &Case, skip: &[&str]) -> Result<Verified, String> {
 
 /// A case's values in the order of its program.
 pub fn given(case: &Case, program: &Verified) -> Given {
-    let [inputs, weights] = [BufferKind::Input, BufferKind::Weight].map(|kind| case.tensors(program, &kind));
+    let [inputs, weights] = [BufferKind::is_input, BufferKind::is_weight].map(|keep| case.tensors(program, keep));
     Given { inputs, weights }
 }

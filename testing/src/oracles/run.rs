@@ -25,11 +25,11 @@ impl Given {
     /// Values that follow from a seed.
     pub fn random(program: &Program, seed: u64) -> Given {
         let mut choices = Choices::from_seed(seed);
-        let mut draw = |kind: BufferKind| {
-            let buffers = program.buffers_where(move |found| *found == kind);
+        let mut draw = |keep: fn(&BufferKind) -> bool| {
+            let buffers = program.buffers_where(keep);
             buffers.map(|(_, b)| values::tensor(b.dtype, b.shape.elements() as usize, &mut choices)).collect()
         };
-        Given { inputs: draw(BufferKind::Input), weights: draw(BufferKind::Weight) }
+        Given { inputs: draw(BufferKind::is_input), weights: draw(BufferKind::is_weight) }
     }
 }
 

@@ -182,7 +182,7 @@ fn memory(program: &Program) -> MemoryReport {
     let outputs: u64 = bytes(|kind| matches!(kind, BufferKind::Output));
     let (peak, least) = (arena + inputs + outputs, largest_live_set(program) + inputs + outputs);
     MemoryReport {
-        weights: bytes(|kind| matches!(kind, BufferKind::Weight)),
+        weights: bytes(BufferKind::is_weight),
         constants: bytes(|kind| matches!(kind, BufferKind::Constant(_))),
         arena,
         inputs,

@@ -44,7 +44,9 @@ fn what_all_layers_have() {
     let source = with_layers(&format!("{object}, {}", r#"{"type": "flatten"}"#));
     let layers = network(&source).layers;
     let text = |span: crate::diagnostics::Span| &source[span.range()];
-    let Layer { path, name, precision: None, kind: _, span, type_span } = &layers[0] else { panic!("{layers:?}") };
+    let Layer { path, name, precision: None, quantisation: _, kind: _, span, type_span } = &layers[0] else {
+        panic!("{layers:?}")
+    };
     let name = name.as_ref().unwrap();
     assert_eq!(path.to_string(), "layers.0");
     assert_eq!((name.value.as_str(), text(name.span)), ("first", "\"first\""));
@@ -152,7 +154,8 @@ fn dense_mistakes() {
          `layers.0.bias`: expected true or false, found a number\n  1 <- expected true or false\n\
          `layers.0.activation`: expected a string, found a number\n  3 <- expected a string\n\
          layers.0 (`dense`) has no key `untis`\n  \"untis\" <- unknown key\n  help: known are `type`, `name`, `dtype`, \
-         `input_size`, `output_size`, `width`, `height`, `input_height`, `output_height`, `bias` and `activation`\n",
+         `input_size`, `output_size`, `width`, `height`, `input_height`, `output_height`, `bias`, `activation`, \
+         `group_size` and `input_scale`\n",
     );
     // A wrong size isn't missing as well.
     assert_wrong(

@@ -42,9 +42,9 @@ fn wrong_values(key: Key) -> &'static [(&'static str, &'static str)] {
     match key.name {
         "input_size" | "output_size" | "width" | "height" | "input_height" | "output_height" | "input_width"
         | "output_width" | "input_length" | "input_channels" | "filters" | "kernel_size" | "stride" | "dilation"
-        | "groups" | "norm_size" | "num_features" | "embedding_dim" | "intermediate_size" | "d_model"
-        | "seq_length" | "num_heads" | "num_kv_heads" | "head_dim" | "sliding_window" | "kv_cache" | "hidden_size"
-        | "num_clusters" | "softmax_rows" | "softmax_cols" | "filter_top_k" | "grid_output_rows"
+        | "groups" | "group_size" | "norm_size" | "num_features" | "embedding_dim" | "intermediate_size"
+        | "d_model" | "seq_length" | "num_heads" | "num_kv_heads" | "head_dim" | "sliding_window" | "kv_cache"
+        | "hidden_size" | "num_clusters" | "softmax_rows" | "softmax_cols" | "filter_top_k" | "grid_output_rows"
         | "grid_output_cols" | "grid_output_layers" => SIZE,
         "end" => SIZE,
         "padding" | "cluster_dim" | "start" => COUNT,
@@ -52,6 +52,12 @@ fn wrong_values(key: Key) -> &'static [(&'static str, &'static str)] {
         "axis" | "start_axis" | "end_axis" => SIGNED,
         "vocab_size" => &[("0", "must be at least 1, found 0"), ("16777217", "must be at most 2^24, found 16777217")],
         "epsilon" | "temperature" | "filter_temperature" | "kmeans_temperature" | "kmeans_learning_rate" => POSITIVE,
+        "input_scale" | "inner_scale" => &[
+            ("0", "must be more than 0, found 0"),
+            ("-0.5", "must be more than 0, found -0.5"),
+            ("1e-50", "must be within the range of a 32-bit float, found 1e-50"),
+            ("1e39", "must be within the range of a 32-bit float, found 1e39"),
+        ],
         "rate" => &[("1", "must be at least 0 and less than 1, found 1")],
         "entmax_alpha" => &[("1", "must be more than 1 and at most 2, found 1")],
         "rope_freq_base" => &[("0.5", "must be at least 1 and at most 10^12, found 0.5")],

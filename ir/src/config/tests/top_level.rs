@@ -126,6 +126,8 @@ fn dtypes() {
         ("bf16", Precision::Bf16),
         ("f8", Precision::F8),
         ("float4", Precision::F4),
+        ("int8", Precision::Int8),
+        ("i4", Precision::Int4),
     ] {
         assert_eq!(network(&with_keys(&format!(r#""dtype": "{name}""#))).precision, expected);
     }
@@ -133,13 +135,13 @@ fn dtypes() {
     let layer = network(&with_layers(r#"{"type": "flatten", "dtype": "f8"}, {"type": "flatten"}"#)).layers;
     assert_eq!((layer[0].precision, layer[1].precision), (Some(Precision::F8), None));
     assert_eq!(
-        messages(&with_layers(r#"{"type": "flatten", "dtype": "int8"}"#)),
-        ["the dtype `int8` is not supported yet"]
+        messages(&with_layers(r#"{"type": "flatten", "dtype": "int16"}"#)),
+        ["the dtype `int16` is not supported yet"]
     );
     assert_eq!(messages(&with_layers(r#"{"type": "flatten", "dtype": "f17"}"#)), ["unknown dtype `f17`"]);
     assert_eq!(
         wrong(&with_keys(r#""dtype": "float64""#)),
-        "the dtype `float64` is not supported yet\n  \"float64\" <- not supported yet\n  help: supported: `float32`, `float16`, `bfloat16`, `float8` and `float4`\n"
+        "the dtype `float64` is not supported yet\n  \"float64\" <- not supported yet\n  help: supported: `float32`, `float16`, `bfloat16`, `float8`, `float4`, `int8` and `int4`\n"
     );
 }
 

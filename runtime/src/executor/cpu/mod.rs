@@ -175,7 +175,7 @@ impl CpuExecutor {
             // Generated code writes only outputs and temporaries (verified), although all addresses have one type.
             let (address, found) = match &buffer.kind {
                 BufferKind::Constant(bits) => (bits.as_ptr().cast_mut(), Some(bits.len())),
-                BufferKind::Weight => {
+                BufferKind::Weight | BufferKind::Codes(_) => {
                     let bits = self.weights.bits(weight);
                     weight += 1;
                     (bits.as_ptr().cast_mut(), Some(bits.len()))

@@ -81,7 +81,7 @@ impl Memory {
                     Place { buffer: arenas[number].clone(), offset: offset - segments[number].start, bytes }
                 }
                 (BufferKind::Temp | BufferKind::Output, _) => Place::whole(own(written)?, bytes),
-                (BufferKind::Input | BufferKind::Weight | BufferKind::Constant(_), _) => {
+                (BufferKind::Input | BufferKind::Weight | BufferKind::Codes(_) | BufferKind::Constant(_), _) => {
                     Place::whole(own(read)?, bytes)
                 }
             });
