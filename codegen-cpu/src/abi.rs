@@ -35,8 +35,13 @@ pub const SCRATCH_ALIGNMENT: usize = 64;
 /// adds products to +0.0 in chunks of 256, each product and sum rounded, and the chunks' sums in order; a length of 0
 /// gives +0.0. The generator has one for every shape that its plans use; others, written with wider vectors, may take
 /// their place where they have the same bits.
+///
+/// Those of bytes have panels `[k / 4][mr][4]` and `[k / 4][nr][4]` of signed 8-bit integers, with 0 beyond the last term, and
+/// tiles of `i32`, whatever the types of the code's pointers. Sums wrap.
 #[derive(Debug, Clone, Copy)]
 pub struct Microkernel {
+    /// What it multiplies.
+    pub factors: Factors,
     /// Rows of a tile: elements of a narrow panel for each `k`.
     pub mr: u32,
     /// Columns of a tile: elements of a wide panel for each `k`.
@@ -45,6 +50,17 @@ pub struct Microkernel {
     pub lanes: u32,
     /// The code.
     pub code: MicrokernelFn,
+}
+
+/// What the panels of a contraction hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Factors {
+    /// `f32`
+    F32,
+    /// `i32` of at most 8 bits each.
+    I32,
+    /// Bytes.
+    I8,
 }
 
 /// When panels are packed.

@@ -8,7 +8,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use loom_ir::kernel::{Body, Kernel, Program};
 use loom_ir::types::DType;
 
-use crate::abi::{KernelLayout, Microkernel};
+use crate::abi::{Factors, KernelLayout, Microkernel};
 use crate::emit::contract::{ContractPlan, Functions, Side};
 use crate::emit::gather::GatherPlan;
 use crate::emit::map::MapPlan;
@@ -112,12 +112,12 @@ pub(crate) fn generate(
     for kernel in &program.kernels {
         plans.push(KernelPlan::new(program, kernel, microkernels, &mut wide)?);
     }
-    let mut shapes: BTreeSet<(DType, (u64, u64))> = BTreeSet::new();
+    let mut shapes: BTreeSet<(Factors, (u64, u64))> = BTreeSet::new();
     let mut count = 0;
     for plan in &plans {
         count += 1;
         if let KernelPlan::Contract(plan) = plan {
-            shapes.insert((plan.dtype(), plan.shape()));
+            shapes.insert((plan.factors(), plan.shape()));
             count += 2;
         }
     }
@@ -132,7 +132,8 @@ pub(crate) fn generate(
         let mut pack = None;
         match plan {
             KernelPlan::Contract(plan) => {
-                let micro = count + shapes.iter().position(|&shape| shape == (plan.dtype(), plan.shape())).unwrap_or(0);
+                let micro =
+                    count + shapes.iter().position(|&shape| shape == (plan.factors(), plan.shape())).unwrap_or(0);
                 let (narrow, wide) = (entry + 1, entry + 2);
                 let by_side = |side| if side == Side::Narrow { narrow } else { wide };
                 pack = Some(by_side(plan.panels));
@@ -160,14 +161,16 @@ pub(crate) fn generate(
         }
         kernels.push(KernelUnits { layout, entry, pack });
     }
-    for &(dtype, (mr, nr)) in &shapes {
+    for &(factors, (mr, nr)) in &shapes {
         let stands_in =
-            |kernel: &Microkernel| dtype == DType::F32 && (u64::from(kernel.mr), u64::from(kernel.nr)) == (mr, nr);
+            |kernel: &Microkernel| (kernel.factors, u64::from(kernel.mr), u64::from(kernel.nr)) == (factors, mr, nr);
         let external = microkernels.iter().position(stands_in);
-        let name = match dtype {
-            DType::F32 => format!("loom_micro_{mr}x{nr}"),
-            _ => format!("loom_micro_{dtype}_{mr}x{nr}"),
+        let (word, dtype) = match factors {
+            Factors::F32 => ("", DType::F32),
+            Factors::I32 => ("i32_", DType::I32),
+            Factors::I8 => ("i8_", DType::I32),
         };
+        let name = format!("loom_micro_{word}{mr}x{nr}");
         let function = writer.microkernel(&name, dtype, (mr, nr));
         let visibility = external.map_or(Visibility::Local, Visibility::Imported);
         units.push(Unit { name, comment: "microkernel".to_string(), visibility, function, code: None });

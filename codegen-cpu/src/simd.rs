@@ -7,13 +7,22 @@
 use crate::abi::Microkernel;
 use crate::level::Level;
 
+mod bytes;
+
 /// The microkernels of a level; none where the generated one is the best there is.
 pub fn microkernels(level: Level) -> Vec<Microkernel> {
+    if !level.is_available() {
+        return Vec::new();
+    }
+    [of_floats(level), bytes::microkernels(level)].concat()
+}
+
+fn of_floats(level: Level) -> Vec<Microkernel> {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 if level.is_available() => avx2::microkernels(),
+        Level::Avx2 => avx2::microkernels(),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 if level.is_available() => avx512::microkernels(),
+        Level::Avx512 => avx512::microkernels(),
         _ => Vec::new(),
     }
 }
@@ -29,7 +38,7 @@ macro_rules! microkernels_over {
         mod $module {
             use std::arch::x86_64::{$add, $load, $mul, $splat, $store, $vector, $zero};
 
-            use crate::abi::Microkernel;
+            use crate::abi::{Factors, Microkernel};
 
             const LANES: usize = $lanes;
             /// LN1's chunk.
@@ -37,6 +46,7 @@ macro_rules! microkernels_over {
 
             pub fn microkernels() -> Vec<Microkernel> {
                 vec![$(Microkernel {
+                    factors: Factors::F32,
                     mr: $mr,
                     nr: $vectors * $lanes,
                     lanes: $lanes,
@@ -151,7 +161,7 @@ mod tests {
                 _ => f32::from_bits((state & 0x807f_ffff) | (120 + (state >> 24) % 12) << 23),
             }
         };
-        for kernel in Level::ALL.into_iter().flat_map(microkernels) {
+        for kernel in Level::ALL.into_iter().filter(|level| level.is_available()).flat_map(of_floats) {
             let (mr, nr) = (kernel.mr as usize, kernel.nr as usize);
             for length in [0, 1, 2, 5, 255, 256, 257, 512, 600] {
                 let narrow: Vec<f32> = (0..length * mr).map(|_| random()).collect();

@@ -77,6 +77,14 @@ const CASES: [Case; 10] = [
 const CONV: &str = r#"{"batch_size": 1, "input_shape": [64, 56, 56], "layers": [{"type": "conv2d", "filters": 64,
     "kernel_size": 3, "padding": 1, "activation": "linear"}]}"#;
 
+/// A dense layer of one sample, of a size and with these keys.
+fn dense(size: u64, keys: &str) -> String {
+    format!(
+        r#"{{"batch_size": 1, "layers": [{{"type": "dense", "input_size": {size}, "output_size": {size},
+            "activation": "linear"{keys}}}]}}"#
+    )
+}
+
 /// Seconds that one measurement lasts at least.
 const SHORTEST: f64 = 2e-3;
 
@@ -84,6 +92,9 @@ fn main() -> ExitCode {
     match arguments(std::env::args().skip(1)) {
         Ok((rounds, threads, names)) => {
             measure(rounds, threads, &names);
+            if names.is_empty() || names.iter().any(|name| name == "int8") {
+                measure_integers(rounds, threads);
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -144,6 +155,30 @@ fn measure(rounds: usize, threads: usize, names: &[String]) {
     }
 }
 
+/// Dense layers that multiply integers, beside the same of floats, at each level.
+fn measure_integers(rounds: usize, threads: usize) {
+    println!(
+        "\n| dense, 1 sample | level | f32, µs | int8, µs | int8 with a given scale, µs | f32 / int8 | f32 / given |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for size in [1024, 4096] {
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            let keys = ["", r#", "dtype": "int8""#, r#", "dtype": "int8", "input_scale": 0.25"#];
+            let mut runs = keys.map(|keys| Run::new(&Arc::new(network(&dense(size, keys))), level, threads));
+            let mut times = [const { Vec::new() }; 3];
+            for _ in 0..rounds {
+                for (run, times) in runs.iter_mut().zip(&mut times) {
+                    times.push(run.seconds());
+                }
+            }
+            let [floats, own, given] = times.map(|times| (median(times.clone()) * 1e6, least(times) * 1e6));
+            print!("| {size}x{size} | {level} |");
+            [floats, own, given].iter().for_each(|(median, least)| print!(" {median:.1} ({least:.1}) |"));
+            println!(" {:.2} | {:.2} |", floats.1 / own.1, floats.1 / given.1);
+        }
+    }
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -158,17 +193,18 @@ fn most(values: Vec<f64>) -> f64 {
 }
 
 fn program(source: &Source) -> Verified {
-    let options = PipelineOptions::default();
     match source {
-        Network(text) => {
-            let network = config::parse(text).expect("the configs of this program are right");
-            compile(&network, &options).expect("they compile")
-        }
+        Network(text) => network(text),
         Graph(text) => {
             let graph = graph::parse::parse(text).expect("the graphs of this program are right");
-            compile_graph(graph, &options).expect("they compile")
+            compile_graph(graph, &PipelineOptions::default()).expect("they compile")
         }
     }
+}
+
+fn network(text: &str) -> Verified {
+    let network = config::parse(text).expect("the configs of this program are right");
+    compile(&network, &PipelineOptions::default()).expect("they compile")
 }
 
 /// A program ready to run, with its tensors.
@@ -182,7 +218,7 @@ struct Run {
 
 impl Run {
     fn new(program: &Arc<Verified>, level: Level, threads: usize) -> Run {
-        let (inputs, weights) = (tensors(program, &BufferKind::Input), tensors(program, &BufferKind::Weight));
+        let (inputs, weights) = (tensors(program, BufferKind::is_input), tensors(program, BufferKind::is_weight));
         let outputs = program.outputs().map(|(_, buffer)| vec![0; buffer.shape.elements() as usize]).collect();
         let codegen = Options::at(level).expect("the level was asked for");
         let options = CpuOptions { threads: Some(threads), codegen, ..CpuOptions::default() };
@@ -208,16 +244,20 @@ impl Run {
 }
 
 /// Numbers of many sizes around 1, for all buffers of a kind.
-fn tensors(program: &Program, wanted: &BufferKind) -> Vec<Vec<u32>> {
+fn tensors(program: &Program, wanted: fn(&BufferKind) -> bool) -> Vec<Vec<u32>> {
     let mut state = 88_172_645_463_325_252u64;
     let mut bits = |dtype: DType| {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         let bits = (state >> 16) as u32;
-        if dtype == DType::F32 { (bits & 0x807f_ffff) | (121 + bits % 6) << 23 } else { bits & 1 }
+        match dtype {
+            DType::F32 => (bits & 0x807f_ffff) | (121 + bits % 6) << 23,
+            DType::I32 => bits as i8 as u32,
+            DType::U32 | DType::Bool => bits & 1,
+        }
     };
-    let buffers = program.buffers_where(|kind| kind == wanted);
+    let buffers = program.buffers_where(wanted);
     buffers.map(|(_, buffer)| (0..buffer.shape.elements()).map(|_| bits(buffer.dtype)).collect()).collect()
 }
 

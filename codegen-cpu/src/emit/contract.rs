@@ -18,7 +18,7 @@ use super::pack::Pack;
 use super::scalar::Lanes;
 use super::wide::{Reduced, WideLoop};
 use super::{Gen, flags};
-use crate::abi::{KernelLayout, Microkernel, PackTime, PanelsLayout};
+use crate::abi::{Factors, KernelLayout, Microkernel, PackTime, PanelsLayout};
 use crate::error::Error;
 use crate::view::{View, by_output_stride};
 use crate::wide::Pool;
@@ -51,7 +51,7 @@ pub(crate) struct ContractPlan {
     /// Groups: batch, narrow, wide. One function and the output.
     epilogue: View,
     length: u64,
-    /// Of factors and totals.
+    /// Of totals.
     dtype: DType,
     /// Stream tiles in an item, and panels in an item.
     stream_tiles: u64,
@@ -101,13 +101,19 @@ impl ContractPlan {
         let panel_axes: Vec<bool> = batch.iter().map(|&axis| depends(axis)).collect();
         let panel_batch: Vec<usize> = batch.iter().copied().filter(|&axis| depends(axis)).collect();
 
-        // Those that there are multiply floats.
-        let microkernels = if dtype == DType::F32 { microkernels } else { &[] };
-        let (mr, nr) = tile(product(&narrow), product(&wide), microkernels);
+        // Integers are bytes where there are microkernels for these.
+        let (wanted, generated) = match dtype {
+            DType::F32 => (Factors::F32, Factors::F32),
+            _ => (Factors::I8, Factors::I32),
+        };
+        let microkernels: Vec<Microkernel> =
+            microkernels.iter().copied().filter(|kernel| kernel.factors == wanted).collect();
+        let factors = if microkernels.is_empty() { generated } else { wanted };
+        let (mr, nr) = tile(product(&narrow), product(&wide), &microkernels);
         let mut pack = |side: Side, axes: &[usize], lambda: &Lambda, width: u64| -> Result<Pack, Error> {
             let batch = if side == panels { panel_batch.clone() } else { batch.clone() };
             let groups = [batch, axes.to_vec(), reduced.clone()];
-            Ok(Pack::new(View::new(program, kernel, &groups, &[lambda], false)?, width, pool))
+            Ok(Pack::new(View::new(program, kernel, &groups, &[lambda], false)?, width, factors, pool))
         };
         let epilogue_groups = [batch.clone(), narrow.clone(), wide.clone()];
         let mut plan = ContractPlan {
@@ -149,9 +155,9 @@ impl ContractPlan {
         (self.narrow.width, self.wide.width)
     }
 
-    /// The type of factors and totals.
-    pub(crate) fn dtype(&self) -> DType {
-        self.dtype
+    /// What the panels hold.
+    pub(crate) fn factors(&self) -> Factors {
+        self.wide.factors
     }
 
     pub(crate) fn side(&self, side: Side) -> &Pack {

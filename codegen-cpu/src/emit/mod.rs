@@ -5,6 +5,7 @@
 //! [`wide`].
 
 pub(crate) mod access;
+mod bytes;
 pub(crate) mod contract;
 pub(crate) mod gather;
 pub(crate) mod map;

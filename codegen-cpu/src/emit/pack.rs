@@ -9,9 +9,11 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 use loom_ir::types::DType;
 
 use super::access::At;
+use super::bytes;
 use super::scalar::Lanes;
 use super::wide::{Reduced, WideLoop};
 use super::{Gen, flags};
+use crate::abi::Factors;
 use crate::view::{Place, View};
 use crate::wide::{Pool, Purpose};
 
@@ -25,18 +27,20 @@ pub(crate) struct Pack {
     pub view: View,
     /// Rows in a panel.
     pub width: u64,
+    /// What panels hold.
+    pub factors: Factors,
     /// Panels of one row are one stretch of memory.
     pub wide: Option<WideLoop>,
 }
 
 impl Pack {
-    pub fn new(view: View, width: u64, pool: &mut Pool) -> Pack {
+    pub fn new(view: View, width: u64, factors: Factors, pool: &mut Pool) -> Pack {
         let extent = view.groups[2].last().copied().unwrap_or(1);
         let axis = view.groups.iter().map(Vec::len).sum::<usize>().wrapping_sub(1);
-        let along = !view.groups[2].is_empty() && width == 1;
+        let along = !view.groups[2].is_empty() && width == 1 && factors != Factors::I8;
         let mut plan = || WideLoop::plan(&view, &view.functions[0], (axis, extent), Purpose::Map, false, pool);
         let wide = if along { plan() } else { None };
-        Pack { view, width, wide }
+        Pack { view, width, factors, wide }
     }
 
     /// Panels of one batch.
@@ -51,7 +55,10 @@ impl Pack {
 
     /// Bytes of a panel.
     pub fn panel_bytes(&self) -> u64 {
-        self.view.count(2) * self.width * 4
+        match self.factors {
+            Factors::F32 | Factors::I32 => self.view.count(2) * self.width * 4,
+            Factors::I8 => self.view.count(2).next_multiple_of(bytes::TERMS) * self.width,
+        }
     }
 
     pub fn cost(&self) -> u64 {
@@ -70,6 +77,9 @@ impl Pack {
     }
 
     fn panel(&self, g: &mut Gen<'_>, batch: &[Value], tile: Value, target: Value) {
+        if self.factors == Factors::I8 {
+            return self.bytes(g, batch, tile, target);
+        }
         let first = g.b.ins().imul_imm_u(tile, self.width as i64);
         let count = g.index(self.view.count(1));
         let left = g.b.ins().isub(count, first);
