@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calibration;
 pub mod collapse;
 pub mod fuse;
 pub mod lower;

@@ -123,6 +123,18 @@ Examples:
   loomc convert bundle.json --model digits -o net.json --weights-out w.safetensors
   loomc convert old.json                     the config on the standard output")]
     Convert(Convert),
+    /// Measure the inputs of layers of integers on samples, and write their scales into the config
+    #[command(after_help = "\
+The network runs in floats; of what each layer with an integer dtype multiplies
+with its weights the sizes are measured. The new config is the old one with
+`input_scale` and `inner_scale` for those layers (docs/layers.md). A network in
+which no layer has such a dtype becomes one of --dtype.
+
+Examples:
+  loomc calibrate net.json --weights w.safetensors --input samples.safetensors -o net.int8.json
+  loomc calibrate net.json --weights w.safetensors --input samples.safetensors \\
+      --method percentile --percentile 99.9 -o net.int8.json")]
+    Calibrate(Calibrate),
     /// Measure how long a run takes
     #[command(after_help = "\
 Without --runs: at least 10 runs, for about a second. The first is not counted.
@@ -164,7 +176,7 @@ pub struct ModelArgs {
 }
 
 /// What a config means.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct DialectArgs {
     /// The dialect of the config and its weights; without it, what the config says, or loom
     #[arg(long, value_enum)]
@@ -172,7 +184,7 @@ pub struct DialectArgs {
     /// Which model of a bundle of Loom 0.0.8, if there are several
     #[arg(long, value_name = "ID")]
     pub model: Option<String>,
-    /// The number format of weights and results: float32, float16, bfloat16, float8 or float4 of the whole network, or
+    /// The number format of weights and results: float32, float16, bfloat16, float8, float4, int8 or int4 of the whole network, or
     /// PATTERN=TYPE of layers, such as 'layers.0.*=f16'; `*` stands for anything, the first that fits counts
     #[arg(long, value_name = "[PATTERN=]TYPE", value_parser = precision)]
     pub precision: Vec<(Option<String>, Precision)>,
@@ -453,6 +465,52 @@ pub struct Eval {
     pub json: bool,
 }
 
+/// `loomc calibrate`.
+#[derive(Debug, Args)]
+pub struct Calibrate {
+    /// A network's config
+    #[arg(value_name = "NET.json")]
+    pub network: PathBuf,
+    /// The network's weights; without it they are drawn from its seed
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights: Option<PathBuf>,
+    /// A file with the tensor `input`: the samples
+    #[arg(long, value_name = "IN.safetensors")]
+    pub input: PathBuf,
+    /// What the greatest code stands for: the greatest size, or one that few elements exceed
+    #[arg(long, value_enum, default_value = "min-max")]
+    pub method: Method,
+    /// With --method percentile: how many of a hundred elements are at most of that size
+    #[arg(long, value_name = "P", default_value_t = 99.9, value_parser = percentile)]
+    pub percentile: f64,
+    /// What a network becomes that says nothing of integers
+    #[arg(long, value_enum, default_value = "int8")]
+    pub dtype: Integers,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// The config to write
+    #[arg(short, long, value_name = "NET.json")]
+    pub output: PathBuf,
+}
+
+/// How sizes are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// The greatest
+    MinMax,
+    /// A percentile
+    Percentile,
+}
+
+/// A number format of integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Integers {
+    /// 8 bits
+    Int8,
+    /// 4 bits, of weights alone
+    Int4,
+}
+
 /// `loomc completions`.
 #[derive(Debug, Args)]
 pub struct Completions {
@@ -465,6 +523,11 @@ fn storage(name: &str) -> Result<Storage, String> {
         let known: Vec<&str> = Storage::ALL.iter().map(|storage| storage.name()).collect();
         format!("there is no type `{name}`, only {}", known.join(", "))
     })
+}
+
+fn percentile(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=100.0).contains(number) && *number > 0.0);
+    number.ok_or_else(|| format!("`{text}` is not more than 0 and at most 100"))
 }
 
 fn precision(text: &str) -> Result<(Option<String>, Precision), String> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use loom_ir::config::{self, Network};
 use loom_ir::graph::Graph;
 use loom_ir::kernel::{Verified, verify};
-use loom_passes::shapes::ShapedNetwork;
+use loom_passes::shapes::{ShapeErrors, ShapedNetwork};
 use loom_passes::{Ir, PASSES, PassError, PipelineOptions};
 
 use crate::failure::Failure;
@@ -46,6 +46,12 @@ pub fn parse(path: &Path, text: &str) -> Result<Network, Failure> {
     })
 }
 
+/// Mistakes in a network's sizes.
+pub fn shape_errors(path: &Path, text: &str, errors: &ShapeErrors) -> Failure {
+    let (path, text) = (path.to_path_buf(), text.to_string());
+    Failure::Config { path, text, diagnostics: errors.diagnostics(), left_out: 0 }
+}
+
 /// Runs the passes.
 pub fn compile(path: &Path, text: &str, network: &Network, hooks: &Hooks<'_>) -> Result<Compiled, Failure> {
     if let Some(name) = hooks.print_after.filter(|&name| name != "all" && !PASSES.contains(&name)) {
@@ -66,12 +72,7 @@ pub fn compile(path: &Path, text: &str, network: &Network, hooks: &Hooks<'_>) ->
         }
     };
     let failed = |error| match error {
-        PassError::Shapes(errors) => Failure::Config {
-            path: path.to_path_buf(),
-            text: text.to_string(),
-            diagnostics: errors.diagnostics(),
-            left_out: 0,
-        },
+        PassError::Shapes(errors) => shape_errors(path, text, &errors),
         PassError::Graph { .. } => Failure::Internal(error.to_string()),
         PassError::Program { .. } => Failure::User(format!("{}: {error}", path.display())),
         PassError::UnknownPass(_) => Failure::User(error.to_string()),

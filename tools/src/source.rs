@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use loom_dialect::{NoteKind, OldWeights, Options, Translation, Values};
 use loom_ir::config::Network;
+use loom_ir::graph::Graph;
 use loom_ir::kernel::Verified;
 use loom_ir::limits;
 use loom_ir::types::{DType, Shape};
+use loom_passes::calibration::{Watched, watched};
 use loom_runtime::tensors::{Tensor, TensorFile};
 use loom_runtime::weights::Weights;
 
@@ -62,6 +64,16 @@ impl Source {
     /// Runs the passes.
     pub fn compile(&self, hooks: &Hooks<'_>) -> Result<Compiled, Failure> {
         pipeline::compile(&self.path, &self.text, &self.network, hooks).map_err(|failure| self.located(failure))
+    }
+
+    /// The config's text, if it is of this dialect.
+    pub fn plain_text(&self) -> Option<&str> {
+        self.translation.is_none().then_some(&*self.text)
+    }
+
+    /// The network of floats that tells the sizes of what its layers of integers multiply.
+    pub fn watched(&self) -> Result<(Graph, Vec<Watched>), Failure> {
+        watched(&self.network).map_err(|errors| pipeline::shape_errors(&self.path, &self.text, &errors))
     }
 
     /// Mistakes in a translated config as mistakes in the old one.

@@ -9,7 +9,7 @@ use std::fmt;
 use super::attention::Attention;
 use super::elements::{Broadcast, Normalize, Reshape, Scale, Slice};
 use super::kmeans::Kmeans;
-use super::parallel::Parallel;
+use super::parallel::{CombineMode, Parallel};
 use super::pooling::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d};
 use super::precision::{Precision, Quantisation};
 use super::recurrent::Recurrent;
@@ -53,6 +53,30 @@ pub struct Layer {
     pub span: Span,
     /// The value of `type`.
     pub type_span: Span,
+}
+
+impl Network {
+    /// Calls `see` for every layer, each before those inside it.
+    pub fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Layer)) {
+        self.layers.iter().for_each(|layer| layer.visit(see));
+    }
+}
+
+impl Layer {
+    fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Layer)) {
+        see(self);
+        match &self.kind {
+            LayerKind::Sequential(sequential) => sequential.layers.iter().for_each(|layer| layer.visit(see)),
+            LayerKind::Parallel(parallel) => {
+                parallel.branches.iter().for_each(|layer| layer.visit(see));
+                if let CombineMode::Filter(filter) = &parallel.mode {
+                    filter.gate.iter().for_each(|gate| gate.visit(see));
+                }
+            }
+            LayerKind::Kmeans(kmeans) => kmeans.attached.iter().for_each(|layer| layer.visit(see)),
+            _ => {}
+        }
+    }
 }
 
 /// The place of a layer: `layers.3`, `layers.3.branches.0` for the first layer inside the fourth, and

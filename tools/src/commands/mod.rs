@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::stdout;
 
 mod bench;
+mod calibrate;
 mod compile;
 mod convert;
 mod devices;
@@ -26,6 +27,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Replay(args) => replay::replay(&args),
         Command::Devices(args) => devices::devices(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Calibrate(args) => calibrate::calibrate(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Convert(args) => convert::convert(&args),
         Command::Eval(args) => eval::eval(&args),

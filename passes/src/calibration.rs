@@ -1,0 +1,66 @@
+//! What is measured before a network of integers gets scales for its inputs.
+
+use std::collections::BTreeMap;
+
+use loom_ir::config::{LayerPath, Network, Precision};
+use loom_ir::graph::{Graph, NodeId, Op};
+
+use crate::lower::lower;
+use crate::shapes::{ShapeErrors, infer_shapes};
+
+/// A value that a layer of integers multiplies with weights.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Watched {
+    /// The layer.
+    pub path: LayerPath,
+    /// The key of the value's scale: `input_scale`, or `inner_scale` for what its last product takes.
+    pub key: &'static str,
+}
+
+impl Watched {
+    /// The name of the graph's output with the value.
+    pub fn output(&self) -> String {
+        format!("{}.{}", self.path, self.key)
+    }
+}
+
+/// The network as one of floats in place of integers, with one more output for each value that a layer of integers multiplies
+/// with weights.
+pub fn watched(network: &Network) -> Result<(Graph, Vec<Watched>), ShapeErrors> {
+    let mut shaped = infer_shapes(network)?;
+    let mut integers: BTreeMap<String, LayerPath> = BTreeMap::new();
+    for layer in shaped.layers.iter_mut().filter(|layer| layer.quantised.is_some()) {
+        integers.insert(layer.path.to_string(), layer.path.clone());
+        (layer.precision, layer.quantised) = (Precision::F32, None);
+    }
+    let mut graph = lower(&shaped);
+    let mut values: BTreeMap<Watched, NodeId> = BTreeMap::new();
+    for id in graph.topological() {
+        let operands = graph.operands(id);
+        let (Op::Contract(_), &[lhs, rhs]) = (&graph.node(id).op, operands.as_slice()) else { continue };
+        let sources = [source(&graph, lhs), source(&graph, rhs)];
+        for (weight, other) in [(sources[0], sources[1]), (sources[1], sources[0])] {
+            let Op::Weight(name) = &graph.node(weight).op else { continue };
+            let Some((path, role)) = name.rsplit_once('.') else { continue };
+            let Some(path) = integers.get(path) else { continue };
+            let inner = matches!(role, "down_weight" | "o_weight");
+            let key = if inner { "inner_scale" } else { "input_scale" };
+            values.insert(Watched { path: path.clone(), key }, other);
+        }
+    }
+    for (watched, &value) in &values {
+        graph.add_output(watched.output(), value);
+    }
+    Ok((graph, values.into_keys().collect()))
+}
+
+/// The value whose elements a node has, only elsewhere.
+fn source(graph: &Graph, mut id: NodeId) -> NodeId {
+    while graph.node(id).op.is_view() {
+        match graph.operands(id).first() {
+            Some(&operand) => id = operand,
+            None => break,
+        }
+    }
+    id
+}
