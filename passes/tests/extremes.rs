@@ -99,3 +99,36 @@ fn a_bool_is_filled_up_with_a_bool() {
         assert_eq!(parse(&body).is_ok(), legal, "{fill}");
     }
 }
+
+#[test]
+fn sums_of_integers_fit_32_bits() {
+    let dense = |size: u64, keys: &str| {
+        network(&format!(
+            r#"{{"dtype": "int8", "layers": [{{"type": "dense", "input_size": {size}, "output_size": 2{keys}}}]}}"#
+        ))
+    };
+    assert_eq!(dense(131_071, ""), Ok(()));
+    let error = dense(131_072, "").unwrap_err();
+    assert!(error.contains("layers.0: sums of 131072 products of integers"), "{error}");
+    assert_eq!(dense(131_072, r#", "group_size": 65536"#), Ok(()));
+}
+
+#[test]
+fn integers_are_for_products_with_weights() {
+    let alone = |layer: &str, dtype: &str| {
+        network(&format!(r#"{{"dtype": "{dtype}", "input_shape": [4, 6], "layers": [{layer}]}}"#))
+    };
+    for layer in [
+        r#"{"type": "relu"DTYPE}"#,
+        r#"{"type": "layer_norm"DTYPE}"#,
+        r#"{"type": "lstm", "hidden_size": 3DTYPE}"#,
+        r#"{"type": "flatten"DTYPE}"#,
+    ] {
+        let error = alone(&layer.replace("DTYPE", r#", "dtype": "int8""#), "float32").unwrap_err();
+        assert!(error.contains("can't be int8: dense, conv1d,"), "{error}");
+        assert_eq!(alone(&layer.replace("DTYPE", ""), "int8"), Ok(()));
+    }
+    let inside =
+        r#"{"type": "sequential", "dtype": "int4", "layers": [{"type": "relu"}, {"type": "dense", "output_size": 2}]}"#;
+    assert_eq!(alone(inside, "float32"), Ok(()));
+}
