@@ -211,9 +211,12 @@ impl Walk {
         ids: bool,
     ) -> Option<ValueId> {
         let resolved = resolved.map_err(|error| self.errors.push(error)).ok()?;
+        // The output is known all the same: the layers after this one can be checked.
         let (precision, quantised) = quantised::of(at, &resolved, self.precision, &self.values[input.0].shape)
-            .map_err(|error| self.errors.push(error))
-            .ok()?;
+            .unwrap_or_else(|error| {
+                self.errors.push(error);
+                (Precision::F32, None)
+            });
         let shape = Shape::checked(resolved.output);
         let shape = shape.map_err(|source| self.errors.push(at.limit("the output:", source))).ok()?;
         let maker = Some((at.layer.path.clone(), at.layer.type_span));
