@@ -1,8 +1,8 @@
 //! Random kernels: shapes, layouts, windows and guards that nobody thought of.
 
-use loom_ir::kernel::scalar::UnaryOp;
+use loom_ir::kernel::scalar::{Inst, ScalarFnBuilder, UnaryOp};
 use loom_ir::kernel::{Access, Arg, Body, Contract, Lambda, Reduce, ReduceOp, Stage};
-use loom_ir::numerics::reduction::{Products, SumSpec};
+use loom_ir::numerics::reduction::{IntegerSpec, Products, SumSpec};
 use loom_ir::types::DType;
 use proptest::prelude::*;
 
@@ -101,7 +101,24 @@ fn check_reduce(seed: u64) {
     net.check_with(if random.below(4) > 0 { Values::Ordinary } else { Values::Special });
 }
 
-fn check_contract(seed: u64) {
+/// The bits of a load as an integer.
+fn bits_of(load: u32) -> Lambda {
+    let mut b = ScalarFnBuilder::new();
+    let value = b.param(DType::F32);
+    let bits = b.inst(Inst::Bitcast(DType::I32, value));
+    Lambda { args: vec![Arg::Load(load)], function: b.finish(bits) }
+}
+
+/// A total of integers times load 2.
+fn scaled_total() -> Lambda {
+    let mut b = ScalarFnBuilder::new();
+    let (total, scale) = (b.param(DType::I32), b.param(DType::F32));
+    let total = b.convert(DType::F32, total);
+    let result = b.mul(total, scale);
+    Lambda { args: vec![Arg::Reduced(0), Arg::Load(2)], function: b.finish(result) }
+}
+
+fn check_contract(seed: u64, integers: bool) {
     let mut random = Random(seed | 1);
     let mut net = Net::new();
     let [batch, rows, columns, reduced] = [(); 4].map(|()| random.below(3) as usize);
@@ -121,7 +138,14 @@ fn check_contract(seed: u64) {
     let lhs = Lambda::identity(Arg::Load(0), DType::F32);
     let rhs = if random.below(2) == 0 { arithmetic(1..2, &[]) } else { Lambda::identity(Arg::Load(1), DType::F32) };
     let epilogue = arithmetic(2..3, &[Arg::Reduced(0)]);
-    let body = Contract { batch, rows, columns, lhs, rhs, products: Products::default(), epilogue };
+    let body = match integers {
+        false => Contract { batch, rows, columns, lhs, rhs, products: Products::default(), epilogue },
+        true => {
+            let (lhs, rhs, epilogue) = (bits_of(0), bits_of(1), scaled_total());
+            let products = Products::Integer(IntegerSpec::default());
+            Contract { batch, rows, columns, lhs, rhs, products, epilogue }
+        }
+    };
     let output = random_output(&mut net, &mut random, &axes, outer);
     net.kernel(&axes, loads, Body::Contract(body), output);
     net.check_with(if random.below(4) > 0 { Values::Ordinary } else { Values::Special });
@@ -142,6 +166,11 @@ proptest! {
 
     #[test]
     fn contractions(seed: u64) {
-        check_contract(seed);
+        check_contract(seed, false);
+    }
+
+    #[test]
+    fn contractions_of_integers(seed: u64) {
+        check_contract(seed, true);
     }
 }
