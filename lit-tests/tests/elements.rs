@@ -1,7 +1,7 @@
 //! Single elements of kernels, as the interpreter gives them, are those of its whole runs.
 
 use loom_ir::eval::program::{Memory, element, for_each_index, run_step};
-use loom_ir::kernel::{BufferKind, Step};
+use loom_ir::kernel::Step;
 use loom_lit_tests::network::random_network;
 use loom_lit_tests::values::Random;
 use loom_passes::{PipelineOptions, compile};

@@ -1,7 +1,7 @@
 //! What a pass may not change: the bits.
 
 use loom_ir::eval::program::{self, Memory};
-use loom_ir::kernel::{BufferKind, Verified};
+use loom_ir::kernel::Verified;
 use loom_lit_tests::network::random_network;
 use loom_lit_tests::values::Random;
 use loom_passes::{PipelineOptions, compile};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use loom_ir::eval::program::{Memory, run};
 use loom_ir::graph::{Graph, NodeId, Op, parse::parse};
-use loom_ir::kernel::{BufferKind, Step, Verified};
+use loom_ir::kernel::{Step, Verified};
 use loom_ir::types::Shape;
 use loom_lit_tests::values::Random;
 use loom_passes::{PipelineOptions, compile_graph};

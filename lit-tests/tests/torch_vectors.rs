@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use loom_ir::eval::program::{self, Memory};
-use loom_ir::kernel::BufferKind;
 use loom_passes::{PipelineOptions, compile};
 use safetensors::SafeTensors;
 use serde_json::Value;
