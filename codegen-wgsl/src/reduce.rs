@@ -91,10 +91,15 @@ pub(crate) fn generate(module: &mut Module<'_>, reduce: &Reduce, target: &Target
     let terms = product(&axes[rows..]);
     let serial = terms <= u64::from(target.shapes.serial_terms).min(BLOCK);
     let row = if serial { None } else { row::size(terms, target) };
-    let mut kept = Vec::new();
+    let mut kept = row::Kept::default();
+    let mut result = reduce.result.clone();
     if row.is_some() {
         for load in row::shared_loads(reduce) {
-            kept.push((load, module.keep_load(load)?));
+            kept.loads.push((load, module.keep_load(load)?));
+        }
+        if let Some((stage, of_terms)) = row::kept_terms(module, reduce) {
+            kept.terms = Some(stage);
+            result = of_terms;
         }
     }
     let mut types = Vec::new();
@@ -108,10 +113,10 @@ pub(crate) fn generate(module: &mut Module<'_>, reduce: &Reduce, target: &Target
         stages.push(StageFunction { once, input, op: stage.op });
     }
     let (once, result) = if reduce.per_element {
-        let (once, rest) = once_a_row(module, &reduce.result, &mut types)?;
+        let (once, rest) = once_a_row(module, &result, &mut types)?;
         (once, module.function("element", &rest, &types)?)
     } else {
-        (Vec::new(), module.function("result", &reduce.result, &types)?)
+        (Vec::new(), module.function("result", &result, &types)?)
     };
     let rows = Rows {
         stages,

@@ -13,7 +13,6 @@ pub(crate) mod pack;
 pub(crate) mod reduce;
 pub(crate) mod scalar;
 pub(crate) mod sum;
-pub(crate) mod terms;
 pub(crate) mod wide;
 
 use cranelift_codegen::ir::condcodes::IntCC;

@@ -5,6 +5,7 @@
 //! a row, or four rows side by side.
 
 use cranelift_codegen::ir::{InstBuilder, Value};
+use loom_ir::kernel::terms::of_terms;
 use loom_ir::kernel::{Kernel, Program, Reduce, ReduceOp};
 use loom_ir::types::DType;
 
@@ -12,11 +13,10 @@ use super::Gen;
 use super::access::At;
 use super::scalar::Lanes;
 use super::sum;
-use super::terms::of_terms;
 use super::wide::{Reduced, WideLoop};
 use crate::abi::KernelLayout;
 use crate::error::Error;
-use crate::view::{Function, View, by_output_stride};
+use crate::view::{Function, Operand, View, by_output_stride};
 use crate::wide::{Pool, Purpose};
 
 /// Rows shorter than this gain nothing from vectors along them.
@@ -57,7 +57,11 @@ impl Reuse {
         let stages = ops.iter().zip(&view.functions).enumerate();
         let mut sums = stages.filter(|(_, (op, terms))| matches!(op, ReduceOp::Sum(_)) && terms.result == DType::F32);
         let result = &view.functions[ops.len()];
-        sums.find_map(|(stage, (_, terms))| Some(Reuse { stage, result: of_terms(result, terms, output)? }))
+        sums.find_map(|(stage, (_, terms))| {
+            let (own, of) = ((&result.operands[..], &result.body), (&terms.operands[..], &terms.body));
+            let (operands, body) = of_terms(own, of, Operand::Place(output))?;
+            Some(Reuse { stage, result: Function { operands, body, result: result.result } })
+        })
     }
 }
 

@@ -73,14 +73,18 @@ fn size(lambda: &Lambda) -> u64 {
 }
 
 fn operations(function: &ScalarFn) -> u64 {
-    let of = |inst: &Inst| match inst {
+    function.insts.iter().map(operations_of).sum()
+}
+
+/// Scalar operations of one instruction: of a library function those of its definition.
+pub fn operations_of(inst: &Inst) -> u64 {
+    match inst {
         Inst::Unary(op, _) => numerics::library::definition(*op).map_or(1, |program| program.insts.len() as u64),
         Inst::Binary(op, ..) => {
             numerics::library::binary_definition(*op).map_or(1, |program| program.insts.len() as u64)
         }
         _ => 1,
-    };
-    function.insts.iter().map(of).sum()
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod print;
 pub mod program;
 pub mod scalar;
 pub mod states;
+pub mod terms;
 pub mod verify;
 
 pub use access::{Access, Affine, Guard};

@@ -8,7 +8,9 @@
 //! - **inline**: a map whose elements are each read once, or that is cheap, is computed where it is read.
 //!   Before: `d = x - m; s = sum(d · d)`. After: `s = sum((x - m) · (x - m))`.
 //! - **rows**: a reduction whose result is only used along the very rows that it reduced becomes a stage of its user.
-//!   Before: `s = sum(e); y = e / s`. After: one kernel, row by row.
+//!   Before: `s = sum(e); y = e / s`. After: one kernel, row by row. So does a reduction that has a result for each element
+//!   of its rows, if these are cheap enough to be computed wherever they are used.
+//!   Before: `m = max(x), e = exp(x - m); s = sum(e), y = e / s`. After: one kernel.
 //!
 //! Every decision follows from the program alone, never from a device.
 
