@@ -42,8 +42,7 @@ pub fn generate(program: &Verified, target: &Target) -> Result<Vec<WgslKernel>, 
 /// Generates one kernel of a verified program.
 pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> Result<WgslKernel, Error> {
     let mut module = Module::new(program, kernel, target);
-    let buffers = kernel.buffers();
-    limit(kernel, "storage buffers", buffers.len() as u64, target.limits.storage_buffers.into())?;
+    limit(kernel, "storage buffers", module.buffers().len() as u64, target.limits.storage_buffers.into())?;
     let grid = if product(&kernel.axes[..kernel.output_axes()]) == 0 {
         empty(&mut module)
     } else {
@@ -55,7 +54,14 @@ pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> R
         }
     };
     limit(kernel, "invocations a workgroup", grid.size.into(), target.limits.invocations_per_workgroup.into())?;
-    let bindings = buffers.into_iter().map(|buffer| Binding { buffer, read_only: module.reads_only(buffer) }).collect();
+    finish(module, grid)
+}
+
+/// The kernel of a module, named like the one that was written first.
+pub(crate) fn finish(module: Module<'_>, grid: Grid) -> Result<WgslKernel, Error> {
+    let buffers = module.buffers().into_iter();
+    let bindings = buffers.map(|buffer| Binding { buffer, read_only: module.reads_only(buffer) }).collect();
+    let kernel = module.kernel;
     Ok(WgslKernel {
         name: kernel.name.clone(),
         source: module.finish()?,
@@ -121,6 +127,11 @@ impl Grid {
     pub fn over_workgroups(&self, module: &mut Module<'_>, name: &str) {
         module.open_main(self.size);
         module.text.line(format!("let {name} = {};", self.number()));
+        self.leave_surplus(module, name);
+    }
+
+    /// Ends the workgroups past the last that has work; `name` is the workgroup's number.
+    pub fn leave_surplus(&self, module: &mut Module<'_>, name: &str) {
         if u64::from(self.x) * u64::from(self.y) > self.count {
             leave(module, name, self.count);
         }
@@ -160,7 +171,8 @@ impl Grid {
         Ok(grid)
     }
 
-    fn number(&self) -> String {
+    /// The workgroup's number, as an expression.
+    pub fn number(&self) -> String {
         if self.y > 1 { format!("(group.y * {}u + group.x)", self.x) } else { "group.x".to_string() }
     }
 }

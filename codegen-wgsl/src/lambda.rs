@@ -46,7 +46,12 @@ impl Function {
 /// The module of one kernel under construction.
 pub(crate) struct Module<'a> {
     pub program: &'a Program,
+    /// The kernel that is written now.
     pub kernel: &'a Kernel,
+    /// All that the module holds: that kernel, or those of a loop.
+    kernels: &'a [Kernel],
+    /// Whether the module goes through its loop's indices by itself.
+    takes_turns: bool,
     /// Everything after the bindings and the operations.
     pub text: Text,
     operations: Operations,
@@ -63,12 +68,20 @@ impl<'a> Module<'a> {
         Module {
             program,
             kernel,
+            kernels: std::slice::from_ref(kernel),
+            takes_turns: false,
             text: Text::default(),
             operations: Operations::new(target),
             arithmetic: target.arithmetic,
             vectors: BTreeSet::new(),
             kept: BTreeMap::new(),
         }
+    }
+
+    /// The module of all kernels of a loop, the first of which is written first. It goes through the loop's indices.
+    pub fn of_loop(program: &'a Program, kernels: &'a [Kernel], target: &Target) -> Option<Module<'a>> {
+        let module = Module::new(program, kernels.first()?, target);
+        Some(Module { kernels, takes_turns: true, ..module })
     }
 
     /// What computes floats.
@@ -80,6 +93,31 @@ impl<'a> Module<'a> {
     /// element its load names. They are read in no other way.
     pub fn take_vectors(&mut self, buffers: impl IntoIterator<Item = BufferId>) {
         self.vectors.extend(buffers);
+    }
+
+    /// Whether a buffer is more than something that this kernel reads: it is written, or another kernel reads it too.
+    pub fn is_shared(&self, buffer: BufferId) -> bool {
+        let reads = |kernel: &Kernel| kernel.loads.iter().any(|load| load.buffer == buffer);
+        let others = self.kernels.iter().filter(|kernel| kernel.name != self.kernel.name);
+        self.is_written(buffer) || others.into_iter().any(reads)
+    }
+
+    fn is_written(&self, buffer: BufferId) -> bool {
+        self.kernels.iter().any(|kernel| kernel.output.buffer == buffer)
+    }
+
+    /// The buffers that the module binds, in the order of the bindings: those read, in order of first use, then those
+    /// written.
+    pub fn buffers(&self) -> Vec<BufferId> {
+        let reads = self.kernels.iter().flat_map(|kernel| &kernel.loads).map(|load| load.buffer);
+        let writes = self.kernels.iter().map(|kernel| kernel.output.buffer);
+        let mut buffers: Vec<BufferId> = Vec::new();
+        for buffer in reads.chain(writes) {
+            if !buffers.contains(&buffer) {
+                buffers.push(buffer);
+            }
+        }
+        buffers
     }
 
     /// The constant +0.0 as an expression.
@@ -111,7 +149,7 @@ impl<'a> Module<'a> {
     /// asks of plain WGSL that it declares how they are bound (see the crate's documentation of memory).
     pub fn reads_only(&self, buffer: BufferId) -> bool {
         let shared = self.arithmetic != Arithmetic::Native && self.program.buffer(buffer).kind == BufferKind::Temp;
-        buffer != self.kernel.output.buffer && !shared
+        !self.is_written(buffer) && !shared
     }
 
     /// Declares a constant by its bits.
@@ -119,14 +157,19 @@ impl<'a> Module<'a> {
         self.operations.constant(&mut self.text, name, dtype, bits);
     }
 
-    /// Writes the head of the entry point.
+    /// Writes the head of the entry point of one kernel.
     pub fn open_main(&mut self, workgroup_size: u32) {
+        self.open_entry(workgroup_size);
+        self.turn();
+    }
+
+    /// Writes the head of the entry point.
+    pub fn open_entry(&mut self, workgroup_size: u32) {
         self.text.line(format!("@compute @workgroup_size({workgroup_size})"));
         self.text.open("fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32)");
         if let Some(prologue) = self.operations.prologue() {
             self.text.line(prologue);
         }
-        self.turn();
     }
 
     /// Says, in a function that was begun, which index of its loop the kernel is at: axis 0 is no dispatch's to cover.
@@ -258,9 +301,11 @@ impl<'a> Module<'a> {
     /// The whole text: header, bindings, operations, and what was written.
     pub fn finish(self) -> Result<String, Error> {
         let mut head = Text::default();
-        head.line(format!("// kernel {}: {}", comment(&self.kernel.name), self.kernel.body.name()));
+        for kernel in self.kernels {
+            head.line(format!("// kernel {}: {}", comment(&kernel.name), kernel.body.name()));
+        }
         head.line("");
-        for (binding, id) in self.kernel.buffers().into_iter().enumerate() {
+        for (binding, id) in self.buffers().into_iter().enumerate() {
             let buffer = self.program.buffer(id);
             let mode = if self.reads_only(id) { "read" } else { "read_write" };
             let element = self.dtype(storage_type(buffer.dtype));
@@ -268,7 +313,10 @@ impl<'a> Module<'a> {
             let what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
             head.line(format!("@group(0) @binding({binding}) var<storage, {mode}> {id}: array<{element}>; // {what}"));
         }
-        if self.kernel.in_loop.is_some() {
+        if self.takes_turns {
+            head.line("@group(1) @binding(0) var<uniform> first_turn: vec4<u32>; // the first index of the loop");
+            head.line("var<private> turn: vec4<u32>; // the index of the loop");
+        } else if self.kernel.in_loop.is_some() {
             head.line("@group(1) @binding(0) var<uniform> turn: vec4<u32>; // the index of the loop");
         }
         head.line("");

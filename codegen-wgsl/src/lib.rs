@@ -48,12 +48,16 @@ mod spirv;
 mod target;
 mod text;
 mod tile;
+mod translation;
+mod turns;
 mod validate;
 
 pub use error::Error;
 pub use generate::{Binding, WgslKernel, generate, generate_kernel};
 pub use listing::listing;
 pub use spirv::{Controls, check_strict, strict_spirv, strict_spirv_for};
-pub use target::{Arithmetic, Class, ContractShape, Limits, Quirks, Shapes, Target};
+pub use target::{Arithmetic, Class, ContractShape, Limits, Quirks, Shapes, Target, TurnCost};
 pub use tile::{Cost, Tile};
+pub use translation::translation;
+pub use turns::{Turns, generate_turns};
 pub use validate::{Validated, validate};

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use loom_codegen_wgsl::{Arithmetic, Binding, Target, WgslKernel, generate};
+use loom_codegen_wgsl::{Arithmetic, Binding, Target, WgslKernel, generate, generate_turns};
 use loom_ir::kernel::{BufferKind, Program, Step, Verified};
 
 use super::device::{Context, Pipeline, Shader, check_limit, codegen_error};
@@ -94,6 +94,10 @@ pub(super) struct Ready {
     program: Arc<Verified>,
     memory: Memory,
     dispatches: Vec<Dispatch>,
+    /// Which dispatch a kernel is. A loop of which a dispatch makes many steps has one, that of its first kernel.
+    numbers: BTreeMap<usize, usize>,
+    /// How many steps a dispatch makes of the loop that begins with a kernel, where there are many.
+    turns: BTreeMap<usize, u64>,
     /// Of each input with elements: the buffer that the host writes, and where it goes.
     uploads: Vec<Staging>,
     /// Of each output with elements: the buffer that the host reads, and where it comes from.
@@ -131,7 +135,17 @@ impl Ready {
         target: &Target,
         trials: Option<Trials<'_>>,
     ) -> Result<Ready, ExecuteError> {
-        let kernels = generate(&program, target).map_err(codegen_error)?;
+        let mut kernels: BTreeMap<usize, WgslKernel> =
+            generate(&program, target).map_err(codegen_error)?.into_iter().enumerate().collect();
+        let mut turns = BTreeMap::new();
+        for many in generate_turns(&program, target).map_err(codegen_error)? {
+            let first = many.kernels.start;
+            many.kernels.for_each(|number| drop(kernels.remove(&number)));
+            kernels.insert(first, many.kernel);
+            turns.insert(first, many.steps);
+        }
+        let numbers = kernels.keys().copied().zip(0..).collect();
+        let kernels: Vec<WgslKernel> = kernels.into_values().collect();
         let memory = Memory::new(context, &program)?;
         let dispatches = make_dispatches(context, &program, &memory, &kernels, target.arithmetic)?;
         context.keep_pipelines();
@@ -154,7 +168,7 @@ impl Ready {
         let outputs = program.outputs().map(|(id, _)| id).collect();
         let uploads = stage(inputs, wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC, true)?;
         let downloads = stage(outputs, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST, false)?;
-        Ok(Ready { program, memory, dispatches, uploads, downloads, writable: true })
+        Ok(Ready { program, memory, dispatches, numbers, turns, uploads, downloads, writable: true })
     }
 
     pub fn run(
@@ -245,15 +259,20 @@ impl Ready {
 
     /// Encodes dispatches into a pass; wgpu puts the barriers between them.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, steps: impl IntoIterator<Item = Step>) {
-        let mut dispatch = |kernel: usize, index: u64| self.dispatches[kernel].encode(pass, index);
+        let mut dispatch = |kernel: usize, index: u64| self.dispatches[self.numbers[&kernel]].encode(pass, index);
         for step in steps {
             match step {
                 Step::Kernel(kernel) => dispatch(kernel, 0),
-                Step::Loop { kernels, count } => {
-                    for index in 0..count {
-                        kernels.clone().for_each(|kernel| dispatch(kernel, index));
+                Step::Loop { kernels, count } => match self.turns.get(&kernels.start) {
+                    Some(&steps) => {
+                        (0..count).step_by(steps as usize).for_each(|first| dispatch(kernels.start, first));
                     }
-                }
+                    None => {
+                        for index in 0..count {
+                            kernels.clone().for_each(|kernel| dispatch(kernel, index));
+                        }
+                    }
+                },
             }
         }
     }

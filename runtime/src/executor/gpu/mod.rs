@@ -27,6 +27,6 @@ pub use super::tier::Tier;
 pub use adapter::{AdapterInfo, list_adapters};
 pub use executor::GpuExecutor;
 pub use ladder::{Refusal, TierReport};
-pub use loom_codegen_wgsl::{Arithmetic, Class, ContractShape, Cost, Limits, Quirks, Shapes, Target, Tile};
+pub use loom_codegen_wgsl::{Arithmetic, Class, ContractShape, Cost, Limits, Quirks, Shapes, Target, Tile, TurnCost};
 pub use open::{DeviceInfo, Examination, GpuDevice, GpuOptions, OpenError, Refused, examine};
 pub use probe::{Difference, Probe};
