@@ -85,7 +85,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--slice-ms", type=float, default=30)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     folder = pathlib.Path(options.folder)
     names = options.names or [path.parent.name for path in sorted(folder.glob("*/model.onnx"))]
     for threads in map(int, options.threads.split(",")):
