@@ -7,7 +7,7 @@ use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use loom_ir::kernel::{Body, Kernel, Program};
 
-use crate::abi::{KernelLayout, Microkernel};
+use crate::abi::{KernelLayout, Microkernel, RowsFn};
 use crate::emit::contract::{ContractPlan, Functions, Side};
 use crate::emit::gather::GatherPlan;
 use crate::emit::map::MapPlan;
@@ -27,18 +27,13 @@ enum KernelPlan {
 }
 
 impl KernelPlan {
-    fn new(
-        program: &Program,
-        kernel: &Kernel,
-        microkernels: &[Microkernel],
-        wide: &mut Pool,
-    ) -> Result<KernelPlan, Error> {
+    fn new(program: &Program, kernel: &Kernel, extras: &Extras<'_>, wide: &mut Pool) -> Result<KernelPlan, Error> {
         Ok(match &kernel.body {
             Body::Map(lambda) => KernelPlan::Map(MapPlan::new(program, kernel, lambda, wide)?),
             Body::Reduce(reduce) => KernelPlan::Reduce(ReducePlan::new(program, kernel, reduce, wide)?),
             Body::Gather(gather) => KernelPlan::Gather(GatherPlan::new(program, kernel, gather)?),
             Body::Contract(contract) => {
-                KernelPlan::Contract(Box::new(ContractPlan::new(program, kernel, contract, microkernels, wide)?))
+                KernelPlan::Contract(Box::new(ContractPlan::new(program, kernel, contract, extras, wide)?))
             }
         })
     }
@@ -60,8 +55,17 @@ pub(crate) enum Visibility {
     Exported,
     /// The module.
     Local,
-    /// A microkernel from elsewhere: its number in the list of those.
-    Imported(usize),
+    /// Nobody: it's from elsewhere.
+    Imported(Import),
+}
+
+/// A function that isn't generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Import {
+    /// The number of a microkernel in the list of those.
+    Microkernel(usize),
+    /// The function that copies rows.
+    Rows,
 }
 
 /// One function of a module. Functions call each other by their position in the list.
@@ -96,20 +100,21 @@ pub(crate) struct Module {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Extras<'a> {
     pub microkernels: &'a [Microkernel],
+    pub rows: Option<RowsFn>,
     pub wide: Option<Isa>,
 }
 
 /// Generates all functions of a program.
 pub(crate) fn generate(
     program: &Program,
-    Extras { microkernels, wide }: Extras<'_>,
+    extras: Extras<'_>,
     config: TargetFrontendConfig,
     colocated: bool,
 ) -> Result<Module, Error> {
-    let mut wide = Pool::new(wide);
+    let mut wide = Pool::new(extras.wide);
     let mut plans = Vec::new();
     for kernel in &program.kernels {
-        plans.push(KernelPlan::new(program, kernel, microkernels, &mut wide)?);
+        plans.push(KernelPlan::new(program, kernel, &extras, &mut wide)?);
     }
     let mut shapes: BTreeSet<(u64, u64)> = BTreeSet::new();
     let mut count = 0;
@@ -120,8 +125,9 @@ pub(crate) fn generate(
             count += 2;
         }
     }
-    let first_wide = count + shapes.len();
-    let mut writer = Writer { context: FunctionBuilderContext::new(), config, colocated, first_wide };
+    let rows = count + shapes.len();
+    let first_wide = rows + usize::from(extras.rows.is_some());
+    let mut writer = Writer { context: FunctionBuilderContext::new(), config, colocated, rows, first_wide };
     let (mut units, mut kernels) = (Vec::new(), Vec::new());
     for (number, (kernel, plan)) in program.kernels.iter().zip(&plans).enumerate() {
         let name = format!("loom_kernel_{number}");
@@ -160,11 +166,18 @@ pub(crate) fn generate(
         kernels.push(KernelUnits { layout, entry, pack });
     }
     for &(mr, nr) in &shapes {
-        let external = microkernels.iter().position(|kernel| (u64::from(kernel.mr), u64::from(kernel.nr)) == (mr, nr));
+        let external =
+            extras.microkernels.iter().position(|kernel| (u64::from(kernel.mr), u64::from(kernel.nr)) == (mr, nr));
         let name = format!("loom_micro_{mr}x{nr}");
         let function = writer.microkernel(&name, (mr, nr));
-        let visibility = external.map_or(Visibility::Local, Visibility::Imported);
+        let visibility = external.map_or(Visibility::Local, |number| Visibility::Imported(Import::Microkernel(number)));
         units.push(Unit { name, comment: "microkernel".to_string(), visibility, function, code: None });
+    }
+    if extras.rows.is_some() {
+        let name = "loom_rows".to_string();
+        let function = Function::with_name_signature(UserFuncName::testcase(&name), writer.signature());
+        let (comment, visibility) = ("copies rows".to_string(), Visibility::Imported(Import::Rows));
+        units.push(Unit { name, comment, visibility, function, code: None });
     }
     for (number, code) in wide.into_codes().enumerate() {
         let name = format!("loom_wide_{number}");
@@ -179,7 +192,8 @@ struct Writer {
     context: FunctionBuilderContext,
     config: TargetFrontendConfig,
     colocated: bool,
-    /// The number of the first wide function.
+    /// The function that copies rows, and the first wide function.
+    rows: usize,
     first_wide: usize,
 }
 
@@ -207,7 +221,7 @@ impl Writer {
         b.seal_block(entry);
         let params = b.block_params(entry);
         let params = [params[0], params[1], params[2], params[3]];
-        let wide = WideFunctions { first: self.first_wide, colocated: self.colocated };
+        let wide = WideFunctions { first: self.first_wide, rows: self.rows, colocated: self.colocated };
         let mut g = Gen { b, buffers: Vec::new(), wide };
         for slot in 0..slots {
             // The table is the caller's and doesn't change during the call.

@@ -8,10 +8,11 @@ use cranelift_module::{FuncId, Linkage, Module as _};
 use loom_fp_env::FpEnv;
 use loom_ir::kernel::Verified;
 
-use crate::abi::{KernelFn, KernelLayout, Microkernel};
+use crate::abi::{KernelFn, KernelLayout, Microkernel, RowsFn};
 use crate::error::Error;
-use crate::functions::{self, Extras, Module, Visibility};
+use crate::functions::{self, Extras, Import, Module, Visibility};
 use crate::level::Level;
+use crate::simd;
 use crate::target::{Form, Target, isa, isa_of_level};
 use crate::wide::Isa;
 
@@ -21,6 +22,8 @@ pub struct Options {
     /// Microkernels that may stand in for generated ones. The caller answers for their bits, and that this processor
     /// has their instructions.
     pub microkernels: Vec<Microkernel>,
+    /// The function that copies rows of panels, in place of generated loops; the same holds for it.
+    pub rows: Option<RowsFn>,
     /// What generated code keeps to, on a processor that has it; all that this processor has where there's none given.
     /// The bits are the same.
     pub level: Option<Level>,
@@ -32,17 +35,21 @@ impl Options {
     /// The fastest code for this processor. Without it, all code comes from Cranelift.
     pub fn native() -> Options {
         let best = Level::best();
-        Options { microkernels: crate::simd::microkernels(best), level: None, wide: best.wide() }
+        Options { level: None, ..Options::of(best) }
     }
 
     /// The fastest code of a level, or `None` if this processor does not have it.
     pub fn at(level: Level) -> Option<Options> {
-        let microkernels = || crate::simd::microkernels(level);
-        level.is_available().then(|| Options { microkernels: microkernels(), level: Some(level), wide: level.wide() })
+        level.is_available().then(|| Options::of(level))
+    }
+
+    fn of(level: Level) -> Options {
+        let (microkernels, rows) = (simd::microkernels(level), simd::rows::rows(level));
+        Options { microkernels, rows, level: Some(level), wide: level.wide() }
     }
 
     fn extras(&self) -> Extras<'_> {
-        Extras { microkernels: &self.microkernels, wide: self.wide }
+        Extras { microkernels: &self.microkernels, rows: self.rows, wide: self.wide }
     }
 }
 
@@ -106,8 +113,13 @@ fn compile_here(program: &Verified, options: &Options) -> Result<JitProgram, Err
     let module = functions::generate(program, options.extras(), isa.frontend_config(), false)?;
     let mut builder = JITBuilder::with_isa(isa, Box::new(libcall_name));
     for unit in &module.units {
-        if let Visibility::Imported(microkernel) = unit.visibility {
-            builder.symbol(&unit.name, options.microkernels[microkernel].code as *const u8);
+        let Visibility::Imported(import) = unit.visibility else { continue };
+        let address = match import {
+            Import::Microkernel(number) => Some(options.microkernels[number].code as *const u8),
+            Import::Rows => options.rows.map(|rows| rows as *const u8),
+        };
+        if let Some(address) = address {
+            builder.symbol(&unit.name, address);
         }
     }
     let mut jit = JITModule::new(builder);

@@ -19,6 +19,7 @@ use super::wide::{Reduced, WideLoop};
 use super::{Gen, flags};
 use crate::abi::{KernelLayout, Microkernel, PackTime, PanelsLayout};
 use crate::error::Error;
+use crate::functions::Extras;
 use crate::view::{View, by_output_stride};
 use crate::wide::Pool;
 
@@ -63,7 +64,7 @@ impl ContractPlan {
         program: &Program,
         kernel: &Kernel,
         contract: &Contract,
-        microkernels: &[Microkernel],
+        extras: &Extras<'_>,
         pool: &mut Pool,
     ) -> Result<ContractPlan, Error> {
         let rows = contract.batch..contract.batch + contract.rows;
@@ -97,11 +98,11 @@ impl ContractPlan {
         let panel_axes: Vec<bool> = batch.iter().map(|&axis| depends(axis)).collect();
         let panel_batch: Vec<usize> = batch.iter().copied().filter(|&axis| depends(axis)).collect();
 
-        let (mr, nr) = tile(product(&narrow), product(&wide), microkernels);
+        let (mr, nr) = tile(product(&narrow), product(&wide), extras.microkernels);
         let mut pack = |side: Side, axes: &[usize], lambda: &Lambda, width: u64| -> Result<Pack, Error> {
             let batch = if side == panels { panel_batch.clone() } else { batch.clone() };
             let groups = [batch, axes.to_vec(), reduced.clone()];
-            Ok(Pack::new(View::new(program, kernel, &groups, &[lambda], false)?, width, pool))
+            Ok(Pack::new(View::new(program, kernel, &groups, &[lambda], false)?, width, extras.rows.is_some(), pool))
         };
         let epilogue_groups = [batch.clone(), narrow.clone(), wide.clone()];
         let mut plan = ContractPlan {

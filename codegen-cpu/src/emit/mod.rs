@@ -11,6 +11,7 @@ pub(crate) mod map;
 pub(crate) mod micro;
 pub(crate) mod pack;
 pub(crate) mod reduce;
+pub(crate) mod rows;
 pub(crate) mod scalar;
 pub(crate) mod sum;
 pub(crate) mod wide;
