@@ -1,17 +1,20 @@
 //! Programs as executable memory.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use cranelift_codegen::ir::LibCall;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module as _};
 use loom_fp_env::FpEnv;
-use loom_ir::kernel::Verified;
+use loom_ir::kernel::{BufferId, Forms, Verified};
 
 use crate::abi::{KernelFn, KernelLayout, Microkernel};
+use crate::emit::contract::StoredForms;
 use crate::error::Error;
 use crate::functions::{self, Extras, Module, Visibility};
 use crate::level::Level;
+use crate::stored::StoredPack;
 use crate::target::{Form, Target, isa, isa_of_level};
 use crate::wide::Isa;
 
@@ -41,8 +44,9 @@ impl Options {
         level.is_available().then(|| Options { microkernels: microkernels(), level: Some(level), wide: level.wide() })
     }
 
-    fn extras(&self) -> Extras<'_> {
-        Extras { microkernels: &self.microkernels, wide: self.wide }
+    fn extras<'a>(&'a self, forms: &'a Forms) -> Extras<'a> {
+        let level = if self.wide.is_none() { Level::Portable } else { self.level.unwrap_or_else(Level::best) };
+        Extras { microkernels: &self.microkernels, wide: self.wide, stored: StoredForms { forms, level } }
     }
 }
 
@@ -55,11 +59,14 @@ pub struct KernelCode {
     pub entry: KernelFn,
     /// The pack function, if there are panels.
     pub pack: Option<KernelFn>,
+    /// How the panels are made instead, where they hold a weight as it is stored.
+    pub stored: Option<StoredPack>,
 }
 
 /// A program's code in memory, one kernel after another. See [`crate::abi`] for how it's called.
 pub struct JitProgram {
     kernels: Vec<KernelCode>,
+    widened: BTreeSet<BufferId>,
     /// The memory; `None` only while it's dropped.
     module: Mutex<Option<JITModule>>,
 }
@@ -68,6 +75,11 @@ impl JitProgram {
     /// The kernels, in the program's order.
     pub fn kernels(&self) -> &[KernelCode] {
         &self.kernels
+    }
+
+    /// Whether code reads a weight that is stored in fewer bits as `f32`s.
+    pub fn reads_widened(&self, weight: BufferId) -> bool {
+        self.widened.contains(&weight)
     }
 }
 
@@ -93,21 +105,33 @@ impl Drop for JitProgram {
 
 /// Compiles a program for this processor.
 pub fn compile(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
-    // Cranelift folds arithmetic on constants with the processor's own.
-    FpEnv::run(|| compile_here(program, options))
+    compile_stored(program, &Forms::new(), options)
 }
 
-fn compile_here(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
+/// The same where some weights are stored in fewer bits. Contractions take these as they are where they can; other code
+/// reads them as `f32`s: [`JitProgram::reads_widened`].
+pub fn compile_stored(program: &Verified, forms: &Forms, options: &Options) -> Result<JitProgram, Error> {
+    // Cranelift folds arithmetic on constants with the processor's own.
+    FpEnv::run(|| compile_here(program, forms, options))
+}
+
+fn compile_here(program: &Verified, forms: &Forms, options: &Options) -> Result<JitProgram, Error> {
     let isa = match options.level {
         None => isa(&Target::Host, Form::Jit)?,
         Some(level) => isa_of_level(&target_lexicon::Triple::host().to_string(), level, Form::Jit)?,
     };
     // Not colocated: memory for code comes in pieces that may lie further apart than a near call reaches.
-    let module = functions::generate(program, options.extras(), isa.frontend_config(), false)?;
+    let module = functions::generate(program, options.extras(forms), isa.frontend_config(), false)?;
     let mut builder = JITBuilder::with_isa(isa, Box::new(libcall_name));
     for unit in &module.units {
-        if let Visibility::Imported(microkernel) = unit.visibility {
-            builder.symbol(&unit.name, options.microkernels[microkernel].code as *const u8);
+        match unit.visibility {
+            Visibility::Imported(microkernel) => {
+                builder.symbol(&unit.name, options.microkernels[microkernel].code as *const u8);
+            }
+            Visibility::Stored(code) => {
+                builder.symbol(&unit.name, code);
+            }
+            Visibility::Exported | Visibility::Local => {}
         }
     }
     let mut jit = JITModule::new(builder);
@@ -126,9 +150,11 @@ fn compile_here(program: &Verified, options: &Options) -> Result<JitProgram, Err
             layout: kernel.layout.clone(),
             entry: code(kernel.entry),
             pack: kernel.pack.map(code),
+            stored: kernel.stored.clone(),
         })
         .collect();
-    Ok(JitProgram { kernels, module: Mutex::new(Some(jit)) })
+    let widened = module.widened.clone();
+    Ok(JitProgram { kernels, widened, module: Mutex::new(Some(jit)) })
 }
 
 /// Declares and compiles every function.
@@ -138,7 +164,7 @@ pub(crate) fn define(target: &mut dyn cranelift_module::Module, module: &Module)
         let linkage = match unit.visibility {
             Visibility::Exported => Linkage::Export,
             Visibility::Local => Linkage::Local,
-            Visibility::Imported(_) => Linkage::Import,
+            Visibility::Imported(_) | Visibility::Stored(_) => Linkage::Import,
         };
         let id = target
             .declare_function(&unit.name, linkage, &unit.function.signature)
@@ -151,7 +177,7 @@ pub(crate) fn define(target: &mut dyn cranelift_module::Module, module: &Module)
     }
     let mut context = target.make_context();
     for (unit, &id) in module.units.iter().zip(&ids) {
-        if matches!(unit.visibility, Visibility::Imported(_)) {
+        if matches!(unit.visibility, Visibility::Imported(_) | Visibility::Stored(_)) {
             continue;
         }
         if let Some(code) = &unit.code {

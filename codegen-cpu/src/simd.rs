@@ -4,6 +4,8 @@
 //! and its products and sums are rounded one by one in the same order. See [`Microkernel`] for the contract. Which of a
 //! level's shapes a contraction takes is decided in `emit::contract`.
 
+pub mod stored;
+
 use crate::abi::Microkernel;
 use crate::level::Level;
 

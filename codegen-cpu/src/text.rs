@@ -58,7 +58,9 @@ pub fn emit_object(program: &Verified, target: &Target) -> Result<Vec<u8>, Error
 fn object(program: &Verified, target: &Target) -> Result<Vec<u8>, Error> {
     let isa = isa(target, Form::Object)?;
     let module = functions::generate(program, Extras::default(), isa.frontend_config(), true)?;
-    debug_assert!(module.units.iter().all(|unit| !matches!(unit.visibility, Visibility::Imported(_))));
+    debug_assert!(
+        module.units.iter().all(|unit| !matches!(unit.visibility, Visibility::Imported(_) | Visibility::Stored(_)))
+    );
     let builder =
         ObjectBuilder::new(isa, "loom", Box::new(libcall_name)).map_err(|error| internal("(module)", &error))?;
     let mut object = ObjectModule::new(builder);
