@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, UserFuncName, Value, types};
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use loom_ir::kernel::{Body, Kernel, Program};
+use loom_ir::kernel::{Body, BufferId, Forms, Kernel, Program};
 
 use crate::abi::{KernelLayout, Microkernel, RowsFn};
-use crate::emit::contract::{ContractPlan, Functions, Side};
+use crate::emit::contract::{ContractPlan, Functions, Side, StoredForms};
 use crate::emit::gather::GatherPlan;
 use crate::emit::map::MapPlan;
 use crate::emit::reduce::ReducePlan;
 use crate::emit::wide::WideFunctions;
 use crate::emit::{Gen, flags, micro};
 use crate::error::Error;
+use crate::level::Level;
+use crate::stored::StoredPack;
 use crate::wide::{Isa, Pool};
 
 /// How a kernel will be computed.
@@ -66,6 +68,8 @@ pub(crate) enum Import {
     Microkernel(usize),
     /// The function that copies rows.
     Rows,
+    /// A function of this crate's own for stored panels: its address.
+    Stored(*const u8),
 }
 
 /// One function of a module. Functions call each other by their position in the list.
@@ -88,12 +92,16 @@ pub(crate) struct KernelUnits {
     pub entry: usize,
     /// The pack function of the panels.
     pub pack: Option<usize>,
+    /// The panels, where they are a stored weight's; then the pack function writes nothing.
+    pub stored: Option<StoredPack>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Module {
     pub units: Vec<Unit>,
     pub kernels: Vec<KernelUnits>,
+    /// The weights in fewer bits that functions read as `f32`s nevertheless.
+    pub widened: BTreeSet<BufferId>,
 }
 
 /// What functions may use besides Cranelift's instructions. Without any of it they run anywhere.
@@ -102,6 +110,16 @@ pub(crate) struct Extras<'a> {
     pub microkernels: &'a [Microkernel],
     pub rows: Option<RowsFn>,
     pub wide: Option<Isa>,
+    pub stored: StoredForms<'a>,
+}
+
+/// No weight is stored in fewer bits.
+static NO_FORMS: Forms = Forms::new();
+
+impl Default for StoredForms<'_> {
+    fn default() -> Self {
+        StoredForms { forms: &NO_FORMS, level: Level::Portable }
+    }
 }
 
 /// Generates all functions of a program.
@@ -117,15 +135,19 @@ pub(crate) fn generate(
         plans.push(KernelPlan::new(program, kernel, &extras, &mut wide)?);
     }
     let mut shapes: BTreeSet<(u64, u64)> = BTreeSet::new();
+    let mut stored: Vec<*const u8> = Vec::new();
     let mut count = 0;
     for plan in &plans {
         count += 1;
         if let KernelPlan::Contract(plan) = plan {
             shapes.insert(plan.shape());
+            let code = plan.stored().map(|stored| stored.code);
+            stored.extend(code.filter(|code| !stored.contains(code)));
             count += 2;
         }
     }
-    let rows = count + shapes.len();
+    let first_stored = count + shapes.len();
+    let rows = first_stored + stored.len();
     let first_wide = rows + usize::from(extras.rows.is_some());
     let mut writer = Writer { context: FunctionBuilderContext::new(), config, colocated, rows, first_wide };
     let (mut units, mut kernels) = (Vec::new(), Vec::new());
@@ -134,14 +156,22 @@ pub(crate) fn generate(
         let comment = format!("kernel \"{}\" {}", kernel.name, kernel.body.name());
         let entry = units.len();
         let layout = plan.layout();
-        let mut pack = None;
+        let (mut pack, mut stored_pack) = (None, None);
         match plan {
             KernelPlan::Contract(plan) => {
                 let micro = count + shapes.iter().position(|&shape| shape == plan.shape()).unwrap_or(0);
                 let (narrow, wide) = (entry + 1, entry + 2);
                 let by_side = |side| if side == Side::Narrow { narrow } else { wide };
                 pack = Some(by_side(plan.panels));
-                let function = writer.contract_kernel(&name, kernel, plan, &layout, by_side(plan.other()), micro);
+                let mut calls = Calls { pack: by_side(plan.other()), microkernel: micro, widen: None };
+                if let Some(panels) = plan.stored() {
+                    let unit = first_stored + stored.iter().position(|&code| code == panels.code).unwrap_or(0);
+                    match panels.in_registers {
+                        true => calls.microkernel = unit,
+                        false => calls.widen = Some(unit),
+                    }
+                }
+                let function = writer.contract_kernel(&name, kernel, plan, &layout, calls);
                 units.push(Unit {
                     name: name.clone(),
                     comment,
@@ -157,13 +187,14 @@ pub(crate) fn generate(
                     let visibility = if is_panels { Visibility::Exported } else { Visibility::Local };
                     units.push(Unit { name, comment, visibility, function, code: None });
                 }
+                stored_pack = plan.stored().map(|stored| stored.pack.clone());
             }
             KernelPlan::Map(_) | KernelPlan::Reduce(_) | KernelPlan::Gather(_) => {
                 let function = writer.kernel(&name, kernel, plan, &layout);
                 units.push(Unit { name, comment, visibility: Visibility::Exported, function, code: None });
             }
         }
-        kernels.push(KernelUnits { layout, entry, pack });
+        kernels.push(KernelUnits { layout, entry, pack, stored: stored_pack });
     }
     for &(mr, nr) in &shapes {
         let external =
@@ -172,6 +203,12 @@ pub(crate) fn generate(
         let function = writer.microkernel(&name, (mr, nr));
         let visibility = external.map_or(Visibility::Local, |number| Visibility::Imported(Import::Microkernel(number)));
         units.push(Unit { name, comment: "microkernel".to_string(), visibility, function, code: None });
+    }
+    for (number, &code) in stored.iter().enumerate() {
+        let name = format!("loom_stored_{number}");
+        let function = Function::with_name_signature(UserFuncName::testcase(&name), writer.signature());
+        let (comment, visibility) = ("stored panels".to_string(), Visibility::Imported(Import::Stored(code)));
+        units.push(Unit { name, comment, visibility, function, code: None });
     }
     if extras.rows.is_some() {
         let name = "loom_rows".to_string();
@@ -185,7 +222,26 @@ pub(crate) fn generate(
         let (comment, visibility) = ("wide function".to_string(), Visibility::Local);
         units.push(Unit { name, comment, visibility, function, code: Some(code) });
     }
-    Ok(Module { units, kernels })
+    let mut widened = BTreeSet::new();
+    for (kernel, plan) in program.kernels.iter().zip(&plans) {
+        let panels = if let KernelPlan::Contract(plan) = plan { plan.stored().map(|stored| stored.load) } else { None };
+        let loads = (0..).zip(&kernel.loads).filter(|(number, _)| !is_panels(kernel, *number, panels));
+        widened.extend(loads.map(|(_, load)| load.buffer).filter(|buffer| extras.stored.forms.contains_key(buffer)));
+    }
+    Ok(Module { units, kernels, widened })
+}
+
+/// Whether a load is made by stored panels alone.
+fn is_panels(kernel: &Kernel, load: u32, panels: Option<u32>) -> bool {
+    let users = kernel.lambdas().into_iter().flat_map(|lambda| lambda.loads()).filter(|&other| other == load).count();
+    panels == Some(load) && users == 1
+}
+
+/// The functions that a contraction calls, by their numbers.
+struct Calls {
+    pack: usize,
+    microkernel: usize,
+    widen: Option<usize>,
 }
 
 struct Writer {
@@ -251,8 +307,7 @@ impl Writer {
         kernel: &Kernel,
         plan: &ContractPlan,
         layout: &KernelLayout,
-        pack: usize,
-        microkernel: usize,
+        calls: Calls,
     ) -> Function {
         let (signature, colocated) = (self.signature(), self.colocated);
         let slots = kernel.buffers().len();
@@ -262,7 +317,11 @@ impl Writer {
             }
             let signature = g.b.import_signature(signature);
             let mut import = |unit: usize| g.import(unit, signature, colocated);
-            let functions = Functions { pack: import(pack), microkernel: import(microkernel) };
+            let functions = Functions {
+                pack: import(calls.pack),
+                microkernel: import(calls.microkernel),
+                widen: calls.widen.map(import),
+            };
             let panels = g.buffers[slots];
             plan.emit(g, (table, panels), (begin, end), scratch, functions);
         })
@@ -271,7 +330,9 @@ impl Writer {
     fn pack(&mut self, name: &str, kernel: &Kernel, plan: &ContractPlan, side: Side) -> Function {
         let pack = plan.side(side);
         self.write(name, kernel.buffers().len(), |g, [_, begin, end, target]| {
-            if pack.panels() > 0 {
+            // The panels of a stored weight are not written by generated code.
+            let elsewhere = side == plan.panels && plan.stored().is_some();
+            if pack.panels() > 0 && !elsewhere {
                 pack.emit(g, (begin, end), target);
             }
         })

@@ -20,13 +20,14 @@ mod functions;
 mod jit;
 mod level;
 pub mod simd;
+pub mod stored;
 mod target;
 mod text;
 mod view;
 mod wide;
 
 pub use error::Error;
-pub use jit::{JitProgram, KernelCode, Options, compile};
+pub use jit::{JitProgram, KernelCode, Options, compile, compile_stored};
 pub use level::{Level, UnknownLevel};
 pub use target::Target;
 pub use text::{emit_asm, emit_clif, emit_object};

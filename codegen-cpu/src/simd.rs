@@ -5,6 +5,7 @@
 //! level's shapes a contraction takes is decided in `emit::contract`.
 
 pub mod rows;
+pub mod stored;
 
 use crate::abi::Microkernel;
 use crate::level::Level;

@@ -5,21 +5,26 @@
 //! kernel runs, once if it is a weight (the *panels*). The other is packed by the work items themselves, a few tiles at
 //! a time, in scratch memory (the *stream*): each of its elements is packed once, not once for each tile of the panels.
 //!
+//! The panels of a plain weight that is stored in fewer bits keep these ([`crate::stored`]).
+//!
 //! A work item is one batch, one group of stream tiles and one stretch of panels. Items with the same stream tiles follow
 //! one another, so that these are packed again only where a thread begins.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, Value, types};
-use loom_ir::kernel::{BufferKind, Contract, Kernel, Lambda, Program};
+use loom_ir::kernel::{BufferKind, Contract, Forms, Kernel, Lambda, Program};
 
 use super::access::At;
 use super::pack::Pack;
 use super::scalar::Lanes;
 use super::wide::{Reduced, WideLoop};
 use super::{Gen, flags};
-use crate::abi::{KernelLayout, Microkernel, PackTime, PanelsLayout};
+use crate::abi::{KernelLayout, Microkernel, PackTime, PanelsLayout, SCRATCH_ALIGNMENT};
 use crate::error::Error;
 use crate::functions::Extras;
+use crate::level::Level;
+use crate::simd;
+use crate::stored::StoredPack;
 use crate::view::{View, by_output_stride};
 use crate::wide::Pool;
 
@@ -57,6 +62,19 @@ pub(crate) struct ContractPlan {
     slices: u64,
     /// The epilogue of a tile's row.
     wide_rows: Option<WideLoop>,
+    /// The panels, where they are a stored weight's.
+    stored: Option<StoredPanels>,
+}
+
+/// Panels that hold a weight as it is stored.
+#[derive(Debug)]
+pub(crate) struct StoredPanels {
+    pub pack: StoredPack,
+    /// The load that reads the weight.
+    pub load: u32,
+    /// Whether a microkernel widens them, tile by tile, and the address of that; or of what widens a whole panel.
+    pub in_registers: bool,
+    pub code: *const u8,
 }
 
 impl ContractPlan {
@@ -118,6 +136,7 @@ impl ContractPlan {
             panel_stretch: 1,
             slices: super::slices(kernel),
             wide_rows: None,
+            stored: None,
         };
         plan.wide_rows = plan.wide_epilogue(pool);
         let stream = plan.side(plan.other());
@@ -126,6 +145,7 @@ impl ContractPlan {
         // Enough items for the threads come before the cache.
         plan.stream_tiles = by_cache.min(stream.tiles().div_ceil(4)).max(1);
         plan.panel_stretch = (ITEM_WORK / (tile_work * plan.stream_tiles)).max(1);
+        plan.stored = plan.stored_panels(kernel, operand, extras.stored);
         plan.check_memory(kernel)?;
         Ok(plan)
     }
@@ -136,6 +156,36 @@ impl ContractPlan {
         let axis = view.groups[0].len() + view.groups[1].len();
         let along = (axis, extent.min(self.wide.width));
         WideLoop::plan_writes(view, &view.functions[0], along, true, pool)
+    }
+
+    /// The panels of a stored weight: widened in registers where each meets one tile, and else once for all tiles.
+    fn stored_panels(&self, kernel: &Kernel, operand: &Lambda, forms: StoredForms<'_>) -> Option<StoredPanels> {
+        let load = operand.loads().next()?;
+        let pack = StoredPack::of(kernel, forms.forms, self.side(self.panels))?;
+        let alone = self.panels == Side::Wide && self.stream_tiles == 1;
+        let microkernel = simd::stored::microkernel(forms.level, self.shape(), pack.form()).filter(|_| alone);
+        let width = self.side(self.panels).width;
+        let code = match microkernel {
+            Some(microkernel) => microkernel as *const u8,
+            None => simd::stored::widen(forms.level, width, pack.form()) as *const u8,
+        };
+        Some(StoredPanels { pack, load, in_registers: microkernel.is_some(), code })
+    }
+
+    /// The panels, where they are a stored weight's.
+    pub(crate) fn stored(&self) -> Option<&StoredPanels> {
+        self.stored.as_ref()
+    }
+
+    /// Bytes of one of the panels.
+    fn panel_bytes(&self) -> u64 {
+        self.stored.as_ref().map_or(self.side(self.panels).panel_bytes(), |stored| stored.pack.panel_bytes())
+    }
+
+    /// Bytes of scratch memory for a widened panel.
+    fn widened_bytes(&self) -> u64 {
+        let widened = self.stored.as_ref().filter(|stored| !stored.in_registers);
+        widened.map_or(0, |stored| stored.pack.widened_bytes().next_multiple_of(SCRATCH_ALIGNMENT as u64))
     }
 
     /// The shape of tiles.
@@ -170,7 +220,7 @@ impl ContractPlan {
     }
 
     fn scratch_bytes(&self) -> u64 {
-        self.tile_bytes() + self.stream_tiles * self.side(self.other()).panel_bytes()
+        self.tile_bytes() + self.widened_bytes() + self.stream_tiles * self.side(self.other()).panel_bytes()
     }
 
     /// Packed copies are a constant factor larger than the buffers they come from, except for windows, which repeat
@@ -202,7 +252,7 @@ impl ContractPlan {
             scratch_bytes: self.scratch_bytes(),
             panels: Some(PanelsLayout {
                 panels: panels.panels(),
-                panel_bytes: panels.panel_bytes(),
+                panel_bytes: self.panel_bytes(),
                 when: self.when,
                 slices: if self.panel_axes.first() == Some(&true) { self.slices } else { 1 },
             }),
@@ -221,7 +271,8 @@ impl ContractPlan {
     ) {
         let items = self.items();
         let stream = self.side(self.other());
-        let packed = g.b.ins().iadd_imm_u(scratch, self.tile_bytes() as i64);
+        let widened = g.b.ins().iadd_imm_u(scratch, self.tile_bytes() as i64);
+        let packed = g.b.ins().iadd_imm_u(widened, self.widened_bytes() as i64);
         let mut carried = g.decode(begin, &items);
         let none = g.b.ins().iconst(types::I64, -1);
         carried.push(none);
@@ -254,7 +305,12 @@ impl ContractPlan {
             let panel_end = g.b.ins().iadd_imm_u(panel, self.panel_stretch as i64);
             let panel_end = g.least(panel_end, count);
             g.count_up((panel, panel_end), 1, &[], |g, panel, _| {
-                let fixed = g.element(here, panel, self.side(self.panels).panel_bytes());
+                let mut fixed = g.element(here, panel, self.panel_bytes());
+                if let Some(widen) = functions.widen {
+                    let (length, width) = (g.index(self.length), g.index(self.side(self.panels).width));
+                    g.b.ins().call(widen, &[length, width, fixed, widened]);
+                    fixed = widened;
+                }
                 g.count_up((first, last), 1, &[packed], |g, tile, streamed| {
                     let length = g.index(self.length);
                     let sides = match self.panels {
@@ -279,7 +335,7 @@ impl ContractPlan {
 
     /// The panels of a batch.
     fn panels_of(&self, g: &mut Gen<'_>, batch: Value, panels: Value) -> Value {
-        let bytes = self.side(self.panels).tiles() * self.side(self.panels).panel_bytes();
+        let bytes = self.side(self.panels).tiles() * self.panel_bytes();
         if !self.panel_axes.contains(&true) {
             return panels;
         }
@@ -362,6 +418,15 @@ impl ContractPlan {
 pub(crate) struct Functions {
     pub pack: FuncRef,
     pub microkernel: FuncRef,
+    /// What widens a panel, where that is done before its tiles are computed.
+    pub widen: Option<FuncRef>,
+}
+
+/// Which weights are stored in fewer bits, and the instructions that widen them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredForms<'a> {
+    pub forms: &'a Forms,
+    pub level: Level,
 }
 
 /// Whether rows take the wide side: a side of one row is narrow; else the one along which the output lies is wide.
