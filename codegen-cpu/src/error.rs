@@ -20,7 +20,9 @@ pub enum Error {
         bytes: u64,
     },
     /// What the names of an object's symbols shall begin with is no C identifier.
-    #[error("`{0}` can't begin the names of C functions: up to 64 letters, digits and underscores are needed, a letter first")]
+    #[error(
+        "`{0}` can't begin the names of C functions: up to 64 letters, digits and underscores are needed, a letter first"
+    )]
     Prefix(String),
     /// More weights than an object can hold.
     #[error("an object holds at most {most} bytes of weights, these are {bytes}: leave them in a file of their own")]

@@ -122,7 +122,8 @@ fn objects_define_what_the_header_declares() {
 
 #[test]
 fn levels_differ_in_their_code() {
-    let object = |level| emit_object(&program(), &ObjectOptions { level, ..ObjectOptions::portable("net") }).unwrap().bytes;
+    let object =
+        |level| emit_object(&program(), &ObjectOptions { level, ..ObjectOptions::portable("net") }).unwrap().bytes;
     let objects = Level::ALL.map(object);
     assert!(objects[0] != objects[1] && objects[1] != objects[2]);
 }

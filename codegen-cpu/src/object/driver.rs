@@ -36,8 +36,16 @@ pub(super) struct Driver<'a> {
 #[derive(Clone, Copy)]
 enum Memory {
     /// The table of weights, if there is one; the prepared memory.
-    Prepare { weights: Option<Value>, prepared: Value },
-    Run { prepared: Value, inputs: Value, outputs: Value, workspace: Value },
+    Prepare {
+        weights: Option<Value>,
+        prepared: Value,
+    },
+    Run {
+        prepared: Value,
+        inputs: Value,
+        outputs: Value,
+        workspace: Value,
+    },
 }
 
 /// The kernels' functions for one of the exported ones.
@@ -283,11 +291,7 @@ fn slice(g: &mut Gen<'_>, items: u64, slices: u64, index: Option<Value>) -> (Val
 }
 
 /// For elements of 4 bytes: `body` with an offset in bytes and a type, four elements at a time and then one by one.
-fn each_four(
-    g: &mut Gen<'_>,
-    elements: u64,
-    mut body: impl FnMut(&mut Gen<'_>, Value, cranelift_codegen::ir::Type),
-) {
+fn each_four(g: &mut Gen<'_>, elements: u64, mut body: impl FnMut(&mut Gen<'_>, Value, cranelift_codegen::ir::Type)) {
     let (zero, end) = (g.index(0), g.index(elements * 4));
     let (next, _) = g.count_up((zero, end), 16, &[], |g, offset, _| {
         body(g, offset, types::I32X4);

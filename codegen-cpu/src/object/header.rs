@@ -129,8 +129,9 @@ void {prefix}_run(const void *prepared, const {prefix}_inputs *inputs, const {pr
             text,
             "\
 /* What is carried from run to run: these outputs are the next run's inputs. They begin as zeros. There is room for
-   {} positions, {} a run."
-        , states.capacity, states.step)?;
+   {} positions, {} a run.",
+            states.capacity, states.step
+        )?;
         for (input, output) in &states.pairs {
             let number = |mut all: Box<dyn Iterator<Item = (BufferId, &Buffer)> + '_>, id| {
                 all.position(|(other, _)| other == id).unwrap_or(0)
@@ -155,7 +156,10 @@ static inline void {prefix}_weights_in({prefix}_weights *weights, const void *fi
         )?;
         for (((_, buffer), member), offset) in self.program.weights().zip(&members).zip(&self.flat.offsets) {
             let (element, _) = element(buffer.dtype);
-            writeln!(text, "    weights->{member} = (const {element} *)(const void *)((const char *)file + {offset});")?;
+            writeln!(
+                text,
+                "    weights->{member} = (const {element} *)(const void *)((const char *)file + {offset});"
+            )?;
         }
         writeln!(text, "}}\n")
     }

@@ -18,6 +18,7 @@ mod names;
 mod places;
 
 use cranelift_module::{DataDescription, DataId, Linkage, Module as _};
+use cranelift_object::object::{BinaryFormat, SectionKind};
 use cranelift_object::{ObjectBuilder, ObjectModule};
 use loom_fp_env::FpEnv;
 use loom_ir::kernel::{BufferKind, Verified};
@@ -89,8 +90,7 @@ pub fn emit_object(program: &Verified, options: &ObjectOptions<'_>) -> Result<Ob
 fn object(program: &Verified, options: &ObjectOptions<'_>) -> Result<Object, Error> {
     let isa = isa_of_level(&options.triple, options.level, Form::Object)?;
     let environment = environment::exchange(isa.triple())?;
-    let mut module =
-        functions::generate(program, Extras::of_object(options.level), isa.frontend_config(), true)?;
+    let mut module = functions::generate(program, Extras::of_object(options.level), isa.frontend_config(), true)?;
     module.hide();
     let config = isa.frontend_config();
     let builder = ObjectBuilder::new(isa, "loom", Box::new(libcall_name))
@@ -125,7 +125,12 @@ fn object(program: &Verified, options: &ObjectOptions<'_>) -> Result<Object, Err
     let units = driver.units(&module, environment, &options.prefix, &flat);
     module.units.extend(units);
     define(&mut object, &module)?;
-    let bytes = object.finish().emit().map_err(|error| internal("(module)", &error))?;
+    let mut product = object.finish();
+    if product.object.format() == BinaryFormat::Elf {
+        // Without this section linkers take it that the stack must be executable.
+        product.object.add_section(Vec::new(), b".note.GNU-stack".to_vec(), SectionKind::Other);
+    }
+    let bytes = product.emit().map_err(|error| internal("(module)", &error))?;
     let header = header::Header { program, options, places: &places, flat: &flat }.text();
     Ok(Object { bytes, header, weights: flat })
 }
@@ -137,11 +142,7 @@ fn data(object: &mut ObjectModule, name: &str, arrays: &[&[u32]]) -> Result<Opti
     }
     let flat = Flat::new(arrays.iter().map(|array| array.len() as u64 * 4));
     let mut bytes = Vec::with_capacity(flat.bytes as usize);
-    for (array, &offset) in arrays.iter().zip(&flat.offsets) {
-        bytes.resize(offset as usize, 0);
-        bytes.extend(array.iter().flat_map(|bits| bits.to_le_bytes()));
-    }
-    bytes.resize(flat.bytes as usize, 0);
+    flat.write(arrays, &mut bytes).map_err(|error| internal(name, &error))?;
     let failed = |error: cranelift_module::ModuleError| internal(name, &error);
     let id = object.declare_data(name, Linkage::Local, false, false).map_err(failed)?;
     let mut description = DataDescription::new();

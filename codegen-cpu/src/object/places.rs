@@ -1,5 +1,7 @@
 //! Where everything lies in the memory that callers of an object give.
 
+use std::io::{self, Write};
+
 use loom_ir::kernel::{BufferKind, Program};
 
 use crate::abi::{PackTime, SCRATCH_ALIGNMENT};
@@ -23,6 +25,21 @@ impl Flat {
             flat.offsets.push(offset);
         }
         flat
+    }
+
+    /// Writes the arrays, little-endian, with zeros between them.
+    pub fn write(&self, arrays: &[&[u32]], out: &mut dyn Write) -> io::Result<()> {
+        const ZEROS: [u8; SCRATCH_ALIGNMENT] = [0; SCRATCH_ALIGNMENT];
+        for array in arrays {
+            // A few pages at a time: weights may be larger than what is left of memory.
+            for piece in array.chunks(1 << 14) {
+                let bytes: Vec<u8> = piece.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+                out.write_all(&bytes)?;
+            }
+            let end = array.len() * 4;
+            out.write_all(&ZEROS[..end.next_multiple_of(SCRATCH_ALIGNMENT) - end])?;
+        }
+        Ok(())
     }
 
     /// Room for one more; its first byte.
@@ -64,8 +81,9 @@ impl Places {
         }
         let buffers = || program.buffers.iter().zip(&read);
         let is_read = |kind: &BufferKind, read: bool| read && matches!(kind, BufferKind::Weight);
-        let copies =
-            buffers().map(|(buffer, &read)| is_read(&buffer.kind, read).then(|| prepared.add(buffer.bytes()))).collect();
+        let copies = buffers()
+            .map(|(buffer, &read)| is_read(&buffer.kind, read).then(|| prepared.add(buffer.bytes())))
+            .collect();
 
         let mut workspace = nothing();
         let temporaries = match &program.plan {
