@@ -93,6 +93,8 @@ pub struct PanelsLayout {
     /// In how many equal runs they are packed, one for each index of the kernel's loop in order. 1 where they do not
     /// change with its index: all are packed again for each one then, if they are packed in every run.
     pub slices: u64,
+    /// Bit n is set where the n-th buffer of the kernel's table is read by the pack function alone.
+    pub only_packed: u32,
 }
 
 impl PanelsLayout {
@@ -116,4 +118,11 @@ pub struct KernelLayout {
     /// A rough count of scalar operations, for deciding whether threads are worth their cost. It's a function of the
     /// program alone.
     pub cost: u64,
+}
+
+impl KernelLayout {
+    /// Whether the n-th buffer of the kernel's table is read only where its panels are packed, once: runs do without it.
+    pub fn only_packs(&self, buffer: usize) -> bool {
+        self.panels.is_some_and(|panels| panels.when == PackTime::Load && panels.only_packed >> buffer & 1 == 1)
+    }
 }

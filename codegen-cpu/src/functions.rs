@@ -104,6 +104,15 @@ pub(crate) struct Module {
     pub widened: BTreeSet<BufferId>,
 }
 
+impl Module {
+    /// Nobody outside calls the kernels.
+    pub(crate) fn hide(&mut self) {
+        for unit in self.units.iter_mut().filter(|unit| unit.visibility == Visibility::Exported) {
+            unit.visibility = Visibility::Local;
+        }
+    }
+}
+
 /// What functions may use besides Cranelift's instructions. Without any of it they run anywhere.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Extras<'a> {
@@ -119,6 +128,13 @@ static NO_FORMS: Forms = Forms::new();
 impl Default for StoredForms<'_> {
     fn default() -> Self {
         StoredForms { forms: &NO_FORMS, level: Level::Portable }
+    }
+}
+
+impl Extras<'_> {
+    /// What an object of a level has besides.
+    pub(crate) fn of_object(level: Level) -> Self {
+        Extras { wide: level.wide(), ..Extras::default() }
     }
 }
 
@@ -269,26 +285,19 @@ impl Writer {
     }
 
     fn write(&mut self, name: &str, slots: usize, body: impl FnOnce(&mut Gen<'_>, [Value; 4])) -> Function {
-        let mut function = Function::with_name_signature(UserFuncName::testcase(name), self.signature());
-        let mut b = FunctionBuilder::new(&mut function, &mut self.context);
-        let entry = b.create_block();
-        b.append_block_params_for_function_params(entry);
-        b.switch_to_block(entry);
-        b.seal_block(entry);
-        let params = b.block_params(entry);
-        let params = [params[0], params[1], params[2], params[3]];
+        let (name, signature) = (UserFuncName::testcase(name), self.signature());
         let wide = WideFunctions { first: self.first_wide, rows: self.rows, colocated: self.colocated };
-        let mut g = Gen { b, buffers: Vec::new(), wide };
-        for slot in 0..slots {
-            // The table is the caller's and doesn't change during the call.
-            let address = g.b.ins().load(types::I64, flags().with_readonly(), params[0], slot as i32 * 8);
-            g.buffers.push(address);
-        }
-        body(&mut g, params);
-        g.b.ins().return_(&[]);
-        let Gen { b, .. } = g;
-        b.finalize(self.config);
-        function
+        write(&mut self.context, self.config, name, signature, |g, params| {
+            let params = [params[0], params[1], params[2], params[3]];
+            g.wide = wide;
+            for slot in 0..slots {
+                // The table is the caller's and doesn't change during the call.
+                let address = g.b.ins().load(types::I64, flags().with_readonly(), params[0], slot as i32 * 8);
+                g.buffers.push(address);
+            }
+            body(g, params);
+            Vec::new()
+        })
     }
 
     fn kernel(&mut self, name: &str, kernel: &Kernel, plan: &KernelPlan, layout: &KernelLayout) -> Function {
@@ -341,6 +350,29 @@ impl Writer {
     fn microkernel(&mut self, name: &str, shape: (u64, u64)) -> Function {
         self.write(name, 0, |g, params| micro::emit(g, shape, params))
     }
+}
+
+/// A function of one block to begin with; `body` gives what it returns.
+pub(crate) fn write(
+    context: &mut FunctionBuilderContext,
+    config: TargetFrontendConfig,
+    name: UserFuncName,
+    signature: Signature,
+    body: impl FnOnce(&mut Gen<'_>, &[Value]) -> Vec<Value>,
+) -> Function {
+    let mut function = Function::with_name_signature(name, signature);
+    let mut b = FunctionBuilder::new(&mut function, context);
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    b.switch_to_block(entry);
+    b.seal_block(entry);
+    let params = b.block_params(entry).to_vec();
+    let mut g = Gen { b, buffers: Vec::new(), wide: WideFunctions { first: 0, rows: 0, colocated: true } };
+    let results = body(&mut g, &params);
+    g.b.ins().return_(&results);
+    let Gen { b, .. } = g;
+    b.finalize(config);
+    function
 }
 
 /// The configuration of text that belongs to no target.

@@ -240,6 +240,13 @@ impl ContractPlan {
         Ok(())
     }
 
+    /// The slots of the table that are read for the panels and for nothing else.
+    fn only_packed(&self) -> u32 {
+        let slots = |view: &View| view.places.iter().fold(0u32, |slots, place| slots | 1 << place.slot);
+        let others = slots(&self.side(self.other()).view) | slots(&self.epilogue);
+        slots(&self.side(self.panels).view) & !others
+    }
+
     pub(crate) fn layout(&self) -> KernelLayout {
         let panels = self.side(self.panels);
         let totals = self.narrow.view.count(1) * self.wide.view.count(1) * self.items()[0];
@@ -255,6 +262,7 @@ impl ContractPlan {
                 panel_bytes: self.panel_bytes(),
                 when: self.when,
                 slices: if self.panel_axes.first() == Some(&true) { self.slices } else { 1 },
+                only_packed: self.only_packed(),
             }),
             cost: products.saturating_add(epilogues).saturating_add(self.side(self.other()).cost()),
         }
