@@ -8,6 +8,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use loom_ir::kernel::{Body, Kernel, Program};
 
 use crate::abi::{KernelLayout, Microkernel};
+use crate::emit::attend::AttendPlan;
 use crate::emit::contract::{ContractPlan, Functions, Side};
 use crate::emit::gather::GatherPlan;
 use crate::emit::map::MapPlan;
@@ -24,6 +25,7 @@ enum KernelPlan {
     Reduce(ReducePlan),
     Contract(Box<ContractPlan>),
     Gather(GatherPlan),
+    Attend(Box<AttendPlan>),
 }
 
 impl KernelPlan {
@@ -40,6 +42,9 @@ impl KernelPlan {
             Body::Contract(contract) => {
                 KernelPlan::Contract(Box::new(ContractPlan::new(program, kernel, contract, microkernels, wide)?))
             }
+            Body::Attend(attend) => {
+                KernelPlan::Attend(Box::new(AttendPlan::new(program, kernel, attend, microkernels, wide)?))
+            }
         })
     }
 
@@ -49,6 +54,7 @@ impl KernelPlan {
             KernelPlan::Reduce(plan) => plan.layout(),
             KernelPlan::Contract(plan) => plan.layout(),
             KernelPlan::Gather(plan) => plan.layout(),
+            KernelPlan::Attend(plan) => plan.layout(),
         }
     }
 }
@@ -115,9 +121,13 @@ pub(crate) fn generate(
     let mut count = 0;
     for plan in &plans {
         count += 1;
-        if let KernelPlan::Contract(plan) = plan {
-            shapes.insert(plan.shape());
-            count += 2;
+        match plan {
+            KernelPlan::Contract(plan) => {
+                shapes.insert(plan.shape());
+                count += 2;
+            }
+            KernelPlan::Attend(plan) => shapes.extend(plan.shapes()),
+            KernelPlan::Map(_) | KernelPlan::Reduce(_) | KernelPlan::Gather(_) => {}
         }
     }
     let first_wide = count + shapes.len();
@@ -129,9 +139,10 @@ pub(crate) fn generate(
         let entry = units.len();
         let layout = plan.layout();
         let mut pack = None;
+        let micro = |shape: (u64, u64)| count + shapes.iter().position(|&known| known == shape).unwrap_or(0);
         match plan {
             KernelPlan::Contract(plan) => {
-                let micro = count + shapes.iter().position(|&shape| shape == plan.shape()).unwrap_or(0);
+                let micro = micro(plan.shape());
                 let (narrow, wide) = (entry + 1, entry + 2);
                 let by_side = |side| if side == Side::Narrow { narrow } else { wide };
                 pack = Some(by_side(plan.panels));
@@ -151,6 +162,10 @@ pub(crate) fn generate(
                     let visibility = if is_panels { Visibility::Exported } else { Visibility::Local };
                     units.push(Unit { name, comment, visibility, function, code: None });
                 }
+            }
+            KernelPlan::Attend(plan) => {
+                let function = writer.attend_kernel(&name, kernel, plan, &layout, plan.shapes().map(micro));
+                units.push(Unit { name, comment, visibility: Visibility::Exported, function, code: None });
             }
             KernelPlan::Map(_) | KernelPlan::Reduce(_) | KernelPlan::Gather(_) => {
                 let function = writer.kernel(&name, kernel, plan, &layout);
@@ -227,7 +242,7 @@ impl Writer {
             KernelPlan::Map(plan) => plan.emit(g, begin, end),
             KernelPlan::Reduce(plan) => plan.emit(g, begin, end, scratch),
             KernelPlan::Gather(plan) => plan.emit(g, begin, end),
-            KernelPlan::Contract(_) => unreachable!("contractions call other functions: see contract_kernel"),
+            KernelPlan::Contract(_) | KernelPlan::Attend(_) => unreachable!("they call other functions: see below"),
         })
     }
 
@@ -251,6 +266,25 @@ impl Writer {
             let functions = Functions { pack: import(pack), microkernel: import(microkernel) };
             let panels = g.buffers[slots];
             plan.emit(g, (table, panels), (begin, end), scratch, functions);
+        })
+    }
+
+    fn attend_kernel(
+        &mut self,
+        name: &str,
+        kernel: &Kernel,
+        plan: &AttendPlan,
+        layout: &KernelLayout,
+        microkernels: [usize; 2],
+    ) -> Function {
+        let (signature, colocated) = (self.signature(), self.colocated);
+        self.write(name, kernel.buffers().len(), |g, [_, begin, end, scratch]| {
+            if layout.items == 0 {
+                return;
+            }
+            let signature = g.b.import_signature(signature);
+            let microkernels = microkernels.map(|unit| g.import(unit, signature, colocated));
+            plan.emit(g, (begin, end), scratch, microkernels);
         })
     }
 

@@ -27,7 +27,7 @@ use self::cost::Sizes;
 use self::strip::Units;
 
 /// Terms of a chunk: the only spec that the verifier lets through.
-const CHUNK: u64 = 256;
+pub(crate) const CHUNK: u64 = 256;
 
 /// The axes of a contraction by their parts.
 struct Axes {

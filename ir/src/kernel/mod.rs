@@ -20,7 +20,7 @@ pub mod verify;
 
 pub use access::{Access, Affine, Guard};
 pub use program::{
-    Arg, Body, Buffer, BufferId, BufferKind, Contract, Gather, Kernel, Lambda, MemoryPlan, Program, Reduce, ReduceOp,
-    Stage, Step,
+    Arg, Attend, Body, Buffer, BufferId, BufferKind, Contract, Gather, Kernel, Lambda, MemoryPlan, Program, Reduce,
+    ReduceOp, Stage, Step,
 };
 pub use verify::{Verified, verify};
