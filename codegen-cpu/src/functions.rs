@@ -8,6 +8,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use loom_ir::kernel::{Body, BufferId, Forms, Kernel, Program};
 
 use crate::abi::{KernelLayout, Microkernel, RowsFn};
+use crate::emit::attend::AttendPlan;
 use crate::emit::contract::{ContractPlan, Functions, Side, StoredForms};
 use crate::emit::gather::GatherPlan;
 use crate::emit::map::MapPlan;
@@ -26,6 +27,7 @@ enum KernelPlan {
     Reduce(ReducePlan),
     Contract(Box<ContractPlan>),
     Gather(GatherPlan),
+    Attend(Box<AttendPlan>),
 }
 
 impl KernelPlan {
@@ -37,6 +39,9 @@ impl KernelPlan {
             Body::Contract(contract) => {
                 KernelPlan::Contract(Box::new(ContractPlan::new(program, kernel, contract, extras, wide)?))
             }
+            Body::Attend(attend) => {
+                KernelPlan::Attend(Box::new(AttendPlan::new(program, kernel, attend, extras, wide)?))
+            }
         })
     }
 
@@ -46,6 +51,7 @@ impl KernelPlan {
             KernelPlan::Reduce(plan) => plan.layout(),
             KernelPlan::Contract(plan) => plan.layout(),
             KernelPlan::Gather(plan) => plan.layout(),
+            KernelPlan::Attend(plan) => plan.layout(),
         }
     }
 }
@@ -155,11 +161,15 @@ pub(crate) fn generate(
     let mut count = 0;
     for plan in &plans {
         count += 1;
-        if let KernelPlan::Contract(plan) = plan {
-            shapes.insert(plan.shape());
-            let code = plan.stored().map(|stored| stored.code);
-            stored.extend(code.filter(|code| !stored.contains(code)));
-            count += 2;
+        match plan {
+            KernelPlan::Contract(plan) => {
+                shapes.insert(plan.shape());
+                let code = plan.stored().map(|stored| stored.code);
+                stored.extend(code.filter(|code| !stored.contains(code)));
+                count += 2;
+            }
+            KernelPlan::Attend(plan) => shapes.extend(plan.shapes()),
+            KernelPlan::Map(_) | KernelPlan::Reduce(_) | KernelPlan::Gather(_) => {}
         }
     }
     let first_stored = count + shapes.len();
@@ -173,9 +183,10 @@ pub(crate) fn generate(
         let entry = units.len();
         let layout = plan.layout();
         let (mut pack, mut stored_pack) = (None, None);
+        let micro = |shape: (u64, u64)| count + shapes.iter().position(|&known| known == shape).unwrap_or(0);
         match plan {
             KernelPlan::Contract(plan) => {
-                let micro = count + shapes.iter().position(|&shape| shape == plan.shape()).unwrap_or(0);
+                let micro = micro(plan.shape());
                 let (narrow, wide) = (entry + 1, entry + 2);
                 let by_side = |side| if side == Side::Narrow { narrow } else { wide };
                 pack = Some(by_side(plan.panels));
@@ -204,6 +215,10 @@ pub(crate) fn generate(
                     units.push(Unit { name, comment, visibility, function, code: None });
                 }
                 stored_pack = plan.stored().map(|stored| stored.pack.clone());
+            }
+            KernelPlan::Attend(plan) => {
+                let function = writer.attend_kernel(&name, kernel, plan, &layout, plan.shapes().map(micro));
+                units.push(Unit { name, comment, visibility: Visibility::Exported, function, code: None });
             }
             KernelPlan::Map(_) | KernelPlan::Reduce(_) | KernelPlan::Gather(_) => {
                 let function = writer.kernel(&name, kernel, plan, &layout);
@@ -306,7 +321,7 @@ impl Writer {
             KernelPlan::Map(plan) => plan.emit(g, begin, end),
             KernelPlan::Reduce(plan) => plan.emit(g, begin, end, scratch),
             KernelPlan::Gather(plan) => plan.emit(g, begin, end),
-            KernelPlan::Contract(_) => unreachable!("contractions call other functions: see contract_kernel"),
+            KernelPlan::Contract(_) | KernelPlan::Attend(_) => unreachable!("they call other functions: see below"),
         })
     }
 
@@ -333,6 +348,25 @@ impl Writer {
             };
             let panels = g.buffers[slots];
             plan.emit(g, (table, panels), (begin, end), scratch, functions);
+        })
+    }
+
+    fn attend_kernel(
+        &mut self,
+        name: &str,
+        kernel: &Kernel,
+        plan: &AttendPlan,
+        layout: &KernelLayout,
+        microkernels: [usize; 2],
+    ) -> Function {
+        let (signature, colocated) = (self.signature(), self.colocated);
+        self.write(name, kernel.buffers().len(), |g, [_, begin, end, scratch]| {
+            if layout.items == 0 {
+                return;
+            }
+            let signature = g.b.import_signature(signature);
+            let microkernels = microkernels.map(|unit| g.import(unit, signature, colocated));
+            plan.emit(g, (begin, end), scratch, microkernels);
         })
     }
 

@@ -14,11 +14,9 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, Value, types};
 use loom_ir::kernel::{BufferKind, Contract, Forms, Kernel, Lambda, Program};
 
-use super::access::At;
+use super::Gen;
+use super::epilogue::Epilogue;
 use super::pack::Pack;
-use super::scalar::Lanes;
-use super::wide::{Reduced, WideLoop};
-use super::{Gen, flags};
 use crate::abi::{KernelLayout, Microkernel, PackTime, PanelsLayout, SCRATCH_ALIGNMENT};
 use crate::error::Error;
 use crate::functions::Extras;
@@ -53,15 +51,12 @@ pub(crate) struct ContractPlan {
     /// Extents of the batch axes; and for each of them whether the panels depend on it.
     batch: Vec<u64>,
     panel_axes: Vec<bool>,
-    /// Groups: batch, narrow, wide. One function and the output.
-    epilogue: View,
+    epilogue: Epilogue,
     length: u64,
     /// Stream tiles in an item, and panels in an item.
     stream_tiles: u64,
     panel_stretch: u64,
     slices: u64,
-    /// The epilogue of a tile's row.
-    wide_rows: Option<WideLoop>,
     /// The panels, where they are a stored weight's.
     stored: Option<StoredPanels>,
 }
@@ -123,6 +118,7 @@ impl ContractPlan {
             Ok(Pack::new(View::new(program, kernel, &groups, &[lambda], false)?, width, extras.rows.is_some(), pool))
         };
         let epilogue_groups = [batch.clone(), narrow.clone(), wide.clone()];
+        let epilogue = View::new(program, kernel, &epilogue_groups, &[&contract.epilogue], true)?;
         let mut plan = ContractPlan {
             narrow: pack(Side::Narrow, &narrow, narrow_operand, mr)?,
             wide: pack(Side::Wide, &wide, wide_operand, nr)?,
@@ -130,15 +126,13 @@ impl ContractPlan {
             when,
             batch: batch.iter().map(|&axis| kernel.axes[axis]).collect(),
             panel_axes,
-            epilogue: View::new(program, kernel, &epilogue_groups, &[&contract.epilogue], true)?,
+            epilogue: Epilogue::new(epilogue, nr, pool),
             length: product(&reduced),
             stream_tiles: 1,
             panel_stretch: 1,
             slices: super::slices(kernel),
-            wide_rows: None,
             stored: None,
         };
-        plan.wide_rows = plan.wide_epilogue(pool);
         let stream = plan.side(plan.other());
         let tile_work = (mr * nr * plan.length).max(1);
         let by_cache = (STREAM_BYTES / stream.panel_bytes().max(1)).clamp(1, STREAM_TILES);
@@ -148,14 +142,6 @@ impl ContractPlan {
         plan.stored = plan.stored_panels(kernel, operand, extras.stored);
         plan.check_memory(kernel)?;
         Ok(plan)
-    }
-
-    fn wide_epilogue(&self, pool: &mut Pool) -> Option<WideLoop> {
-        let view = &self.epilogue;
-        let [extent] = view.groups[2][..] else { return None };
-        let axis = view.groups[0].len() + view.groups[1].len();
-        let along = (axis, extent.min(self.wide.width));
-        WideLoop::plan_writes(view, &view.functions[0], along, true, pool)
     }
 
     /// The panels of a stored weight: widened in registers where each meets one tile, and else once for all tiles.
@@ -243,7 +229,7 @@ impl ContractPlan {
     /// The slots of the table that are read for the panels and for nothing else.
     fn only_packed(&self) -> u32 {
         let slots = |view: &View| view.places.iter().fold(0u32, |slots, place| slots | 1 << place.slot);
-        let others = slots(&self.side(self.other()).view) | slots(&self.epilogue);
+        let others = slots(&self.side(self.other()).view) | slots(&self.epilogue.view);
         slots(&self.side(self.panels).view) & !others
     }
 
@@ -252,7 +238,7 @@ impl ContractPlan {
         let totals = self.narrow.view.count(1) * self.wide.view.count(1) * self.items()[0];
         // Four multiplications at once.
         let products = totals.saturating_mul(self.length) / 4;
-        let epilogues = totals.saturating_mul(self.epilogue.functions[0].cost());
+        let epilogues = totals.saturating_mul(self.epilogue.cost());
         KernelLayout {
             items: self.items().iter().product(),
             slices: self.slices,
@@ -338,7 +324,7 @@ impl ContractPlan {
     }
 
     fn batch_of_epilogue(&self) -> Vec<u64> {
-        self.epilogue.groups[0].clone()
+        self.epilogue.view.groups[0].clone()
     }
 
     /// The panels of a batch.
@@ -361,63 +347,11 @@ impl ContractPlan {
     /// The epilogue of the tile's elements that are there.
     fn finish_tile(&self, g: &mut Gen<'_>, batch: &[Value], (narrow, wide): (Value, Value), tile: Value) {
         let (mr, nr) = self.shape();
-        let rows = self.valid(g, &self.narrow, narrow);
-        let columns = self.valid(g, &self.wide, wide);
+        let rows = self.narrow.valid(g, narrow);
+        let columns = self.wide.valid(g, wide);
         let first_row = g.b.ins().imul_imm_u(narrow, mr as i64);
         let first_column = g.b.ins().imul_imm_u(wide, nr as i64);
-        let extents = &self.epilogue.groups[2];
-        let zero = g.index(0);
-        g.count_to(rows, 1, |g, i| {
-            let row = g.b.ins().iadd(first_row, i);
-            let row = g.decode(row, &self.epilogue.groups[1]);
-            let totals = g.element(tile, i, nr * 4);
-            if let Some(wide) = &self.wide_rows {
-                let axes = [batch, &row, &[first_column]].concat();
-                let function = &self.epilogue.functions[0];
-                wide.write(g, (&self.epilogue, function), &axes, Reduced::Row(totals), columns);
-                return;
-            }
-            g.walk(zero, columns, |g, j| {
-                let column = g.b.ins().iadd(first_column, j);
-                let column = g.decode(column, extents);
-                let axes = [batch, &row, &column].concat();
-                let total = g.element(totals, j, 4);
-                let next_four = g.b.ins().iadd_imm_u(j, 4);
-                let next_one = g.b.ins().iadd_imm_u(j, 1);
-                let write = |g: &mut Gen<'_>, lanes: Lanes, next: Value| {
-                    self.write(g, &axes, lanes, total);
-                    vec![next]
-                };
-                if extents.last().is_none_or(|&extent| extent < 4) {
-                    return write(g, Lanes::One, next_one)[0];
-                }
-                let together = g.four_together(&column, extents, (next_four, columns));
-                g.branch(together, |g| write(g, Lanes::Four, next_four), |g| write(g, Lanes::One, next_one))[0]
-            });
-        });
-    }
-
-    fn write(&self, g: &mut Gen<'_>, axes: &[Value], lanes: Lanes, total: Value) {
-        let view = &self.epilogue;
-        let total = g.b.ins().load(lanes.value_type(loom_ir::types::DType::F32), flags(), total, 0);
-        let at = At::new(axes, axes.len().wrapping_sub(1), lanes);
-        let value = g.apply(view, &view.functions[0], at, &[total]);
-        if let Some(output) = view.output {
-            g.store(&view.places[output], at, value);
-        }
-    }
-
-    /// How many rows of a tile are there.
-    fn valid(&self, g: &mut Gen<'_>, pack: &Pack, tile: Value) -> Value {
-        let width = g.index(pack.width);
-        let count = pack.view.count(1);
-        if count.is_multiple_of(pack.width) {
-            return width;
-        }
-        let first = g.b.ins().imul_imm_u(tile, pack.width as i64);
-        let count = g.index(count);
-        let left = g.b.ins().isub(count, first);
-        g.least(left, width)
+        self.epilogue.finish(g, batch, (first_row, rows), (first_column, columns), tile);
     }
 }
 
@@ -450,7 +384,7 @@ fn wide_is_rows(kernel: &Kernel, rows: &[usize], columns: &[usize]) -> bool {
 
 /// The shape of tiles for an output of `narrow` by `wide`: that of the microkernel which takes the least time for all of
 /// them; of equals, the one whose panels have the least padding, then the first.
-fn tile(narrow: u64, wide: u64, microkernels: &[Microkernel]) -> (u64, u64) {
+pub(crate) fn tile(narrow: u64, wide: u64, microkernels: &[Microkernel]) -> (u64, u64) {
     let padded = |(mr, nr): (u64, u64)| (narrow.next_multiple_of(mr), wide.next_multiple_of(nr));
     let shapes =
         microkernels.iter().map(|kernel| (u64::from(kernel.mr), u64::from(kernel.nr), u64::from(kernel.lanes)));

@@ -5,7 +5,9 @@
 //! [`wide`].
 
 pub(crate) mod access;
+pub(crate) mod attend;
 pub(crate) mod contract;
+pub(crate) mod epilogue;
 pub(crate) mod gather;
 pub(crate) mod map;
 pub(crate) mod micro;
@@ -90,6 +92,14 @@ impl Gen<'_> {
         self.count_up((zero, end), step, &[], |g, index, _| {
             body(g, index);
             Vec::new()
+        });
+    }
+
+    /// A loop over all of `begin..end` by steps, the last of which may reach beyond the end.
+    pub(crate) fn count_all(&mut self, (begin, end): (Value, Value), step: u64, body: impl FnOnce(&mut Self, Value)) {
+        self.walk(begin, end, |g, index| {
+            body(g, index);
+            g.b.ins().iadd_imm_u(index, step as i64)
         });
     }
 

@@ -58,6 +58,19 @@ impl Pack {
         self.view.count(2) * self.width * 4
     }
 
+    /// How many rows of a panel are there.
+    pub fn valid(&self, g: &mut Gen<'_>, tile: Value) -> Value {
+        let width = g.index(self.width);
+        let count = self.view.count(1);
+        if count.is_multiple_of(self.width) {
+            return width;
+        }
+        let first = g.b.ins().imul_imm_u(tile, self.width as i64);
+        let count = g.index(count);
+        let left = g.b.ins().isub(count, first);
+        g.least(left, width)
+    }
+
     pub fn cost(&self) -> u64 {
         let terms = self.view.count(0).saturating_mul(self.view.count(1)).saturating_mul(self.view.count(2));
         terms.saturating_mul(self.view.functions[0].cost())

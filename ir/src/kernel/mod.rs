@@ -24,8 +24,8 @@ use crate::numerics::stored::Form;
 
 pub use access::{Access, Affine, Guard};
 pub use program::{
-    Arg, Body, Buffer, BufferId, BufferKind, Contract, Gather, Kernel, Lambda, MemoryPlan, Program, Reduce, ReduceOp,
-    Stage, Step,
+    Arg, Attend, Body, Buffer, BufferId, BufferKind, Contract, Gather, Kernel, Lambda, MemoryPlan, Program, Reduce,
+    ReduceOp, Stage, Step,
 };
 pub use verify::{Verified, verify};
 

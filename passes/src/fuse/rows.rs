@@ -39,7 +39,7 @@ pub fn fuse(program: &Program, readers: &Readers, consumer: usize) -> Option<Ker
 fn reads_the_elements(consumer: &Kernel, producer: &Kernel, reduce: &Reduce) -> bool {
     let same_rows = match &consumer.body {
         Body::Reduce(own) => own.reduced == reduce.reduced && consumer.axes == producer.axes,
-        Body::Map(_) | Body::Contract(_) | Body::Gather(_) => false,
+        Body::Map(_) | Body::Contract(_) | Body::Gather(_) | Body::Attend(_) => false,
     };
     let in_order = |access: &Access| {
         let axes = bare_axes(access, &consumer.axes);
@@ -136,7 +136,7 @@ fn joined(producer: &Kernel, reduce: &Reduce, consumer: &Kernel) -> Option<Kerne
             all.extend(own.stages.iter().map(|stage| Stage { input: take(&stage.input), op: stage.op }));
             (take(&own.result), own.per_element)
         }
-        Body::Contract(_) | Body::Gather(_) => return None,
+        Body::Contract(_) | Body::Gather(_) | Body::Attend(_) => return None,
     };
     let mut kernel = consumer.clone();
     kernel.name = joined_name(&producer.name, &consumer.name);
