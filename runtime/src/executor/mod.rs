@@ -1,6 +1,7 @@
 //! What a device does with a program: one implementation a device.
 
 use std::ops::ControlFlow;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use loom_ir::kernel::{Buffer, Program, Step};
@@ -35,6 +36,13 @@ pub trait Executor: Send {
     /// Runs every kernel. `inputs` and `outputs` have the program's lengths.
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError>;
 
+    /// Hands a run to the device and does not wait for its end; `None` where it is this thread that computes, and
+    /// [`run`](Self::run) is the way.
+    fn submit(&mut self, inputs: &[&[u32]]) -> Result<Option<Box<dyn Submitted + '_>>, ExecuteError> {
+        let _ = inputs;
+        Ok(None)
+    }
+
     /// Runs so many rounds and gives how long each step took by the device's own clock; `None` where it has none.
     fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
         let _ = (inputs, rounds);
@@ -48,6 +56,16 @@ pub trait Executor: Send {
         inputs: &[&[u32]],
         observe: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
     ) -> Result<(), ExecuteError>;
+}
+
+/// A run that a device has been given. If it is dropped before its end the device still makes it, and nobody reads what it
+/// gave.
+pub trait Submitted: Send {
+    /// Whether the run has ended. If it has not, the waker is woken when it has, or has failed: the last one given.
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<(), ExecuteError>>;
+
+    /// Reads the outputs of a run that has ended. They have the program's lengths.
+    fn read(&mut self, outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError>;
 }
 
 /// How long the steps of a run took on a device: of several rounds the medians.
@@ -108,7 +126,7 @@ pub enum ExecuteError {
         /// Bytes allowed.
         limit: u64,
     },
-    /// This machine has less memory than the program needs.
+    /// This machine, or its device, has less memory left than the program needs.
     #[error("no memory for {what}: {bytes} bytes")]
     Memory {
         /// What needs it.

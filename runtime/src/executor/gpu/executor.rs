@@ -13,9 +13,10 @@ use super::device::{Context, Pipeline, Shader, check_limit, codegen_error};
 use super::memory::{Memory, Place};
 use super::open::GpuDevice;
 use super::parallel;
+use super::submitted::Run;
 use super::trial::Trials;
 use crate::executor::tier::Tier;
-use crate::executor::{ExecuteError, Executor, Profile, WeightBits};
+use crate::executor::{ExecuteError, Executor, Profile, Submitted, WeightBits};
 use crate::fp_env::FpEnv;
 
 /// A program made ready on a GPU: pipelines, weights, memory and staging buffers are made once.
@@ -74,6 +75,11 @@ impl Executor for GpuExecutor {
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
         // A software device may compute on this thread.
         FpEnv::run(|| self.ready.run(&self.device.context, inputs, outputs))
+    }
+
+    fn submit(&mut self, inputs: &[&[u32]]) -> Result<Option<Box<dyn Submitted + '_>>, ExecuteError> {
+        let run = FpEnv::run(|| Run::new(&self.device.context, &mut self.ready, inputs))?;
+        Ok(Some(Box::new(run)))
     }
 
     fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
@@ -177,8 +183,15 @@ impl Ready {
         inputs: &[&[u32]],
         outputs: &mut [&mut [u32]],
     ) -> Result<(), ExecuteError> {
-        let lengths = outputs.iter().map(|output| output.len());
-        check_lengths("output", lengths, self.program.outputs().map(|(_, buffer)| buffer.shape.elements()))?;
+        self.check_outputs(outputs)?;
+        self.submit(context, inputs)?;
+        map(context, self.mappings())?;
+        self.take_back();
+        self.read(outputs)
+    }
+
+    /// Hands a run to the device.
+    pub fn submit(&mut self, context: &Context, inputs: &[&[u32]]) -> Result<wgpu::SubmissionIndex, ExecuteError> {
         self.write_inputs(context, inputs)?;
         context.scoped(|| {
             let mut encoder = encoder(context);
@@ -188,16 +201,39 @@ impl Ready {
                 let Staging { buffer, place, .. } = download;
                 encoder.copy_buffer_to_buffer(&place.buffer, place.offset, buffer, 0, place.bytes);
             }
-            context.queue.submit([encoder.finish()]);
-        })?;
+            context.queue.submit([encoder.finish()])
+        })
+    }
+
+    /// What is to be mapped after a run: outputs to be read, and inputs for the next one.
+    pub fn mappings(&self) -> impl Iterator<Item = (&wgpu::Buffer, wgpu::MapMode)> {
         let reads = self.downloads.iter().map(|download| (&download.buffer, wgpu::MapMode::Read));
-        let writes = self.uploads.iter().map(|upload| (&upload.buffer, wgpu::MapMode::Write));
-        map(context, reads.chain(writes))?;
+        reads.chain(self.uploads.iter().map(|upload| (&upload.buffer, wgpu::MapMode::Write)))
+    }
+
+    /// All of that is mapped.
+    pub fn take_back(&mut self) {
         self.writable = true;
+    }
+
+    /// Reads the outputs of a run, which are mapped.
+    pub fn read(&self, outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
+        self.check_outputs(outputs)?;
         for download in &self.downloads {
             read(&download.buffer, outputs[download.index])?;
         }
         Ok(())
+    }
+
+    /// Unmaps the outputs of a run that nobody reads, and where it has not ended, all else that will be mapped.
+    pub fn unmap(&self, ended: bool) {
+        let uploads = self.uploads.iter().filter(|_| !ended);
+        self.downloads.iter().chain(uploads).for_each(|staging| staging.buffer.unmap());
+    }
+
+    fn check_outputs(&self, outputs: &[&mut [u32]]) -> Result<(), ExecuteError> {
+        let lengths = outputs.iter().map(|output| output.len());
+        check_lengths("output", lengths, self.program.outputs().map(|(_, buffer)| buffer.shape.elements()))
     }
 
     pub fn trace(

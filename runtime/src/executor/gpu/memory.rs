@@ -51,6 +51,9 @@ impl Memory {
             context.check_binding(|| format!("buffer `{}`", buffer.name), buffer.bytes())?;
         }
         let segments = Segment::plan(program, context.limits.max_buffer_size)?;
+        if let Some(memory) = context.memory {
+            check_limit(|| "the network".to_string(), total(program, &segments), memory)?;
+        }
 
         let storage = wgpu::BufferUsages::STORAGE;
         let read = storage | wgpu::BufferUsages::COPY_DST;
@@ -134,6 +137,14 @@ impl Memory {
     }
 }
 
+/// Bytes of all buffers of a program, whose temporary ones are in segments or have no place planned.
+fn total(program: &Program, segments: &[Segment]) -> u64 {
+    let planned = |index: usize| program.plan.as_ref().is_some_and(|plan| plan.offsets[index].is_some());
+    let own =
+        program.buffers.iter().enumerate().filter(|&(index, _)| !planned(index)).map(|(_, buffer)| buffer.bytes());
+    own.chain(segments.iter().map(|segment| segment.end - segment.start)).fold(0, u64::saturating_add)
+}
+
 /// Waits until the uploads so far are done.
 fn flush(context: &Context) -> Result<(), ExecuteError> {
     context.scoped(|| context.queue.submit([]))?;
@@ -209,6 +220,8 @@ mod tests {
         assert_eq!(Segment::plan(&program, 4096).ok().as_deref(), Some(&whole[..]));
         let cut = [Segment { start: 0, end: 1024 }, Segment { start: 2048, end: 2304 }];
         assert_eq!(Segment::plan(&program, 1024).ok().as_deref(), Some(&cut[..]));
+        let bytes = |most| total(&program, &Segment::plan(&program, most).unwrap_or_default());
+        assert_eq!((bytes(4096), bytes(1024)), (2304, 1024 + 256), "what lies between two segments is nobody's");
         let error = Segment::plan(&program, 512);
         assert!(matches!(error, Err(ExecuteError::Limit { need: 768, limit: 512, .. })), "{error:?}");
     }

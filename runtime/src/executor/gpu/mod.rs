@@ -13,7 +13,6 @@ mod adapter;
 mod certificate;
 mod device;
 mod executor;
-mod float_controls;
 mod ladder;
 mod memory;
 mod open;
@@ -21,7 +20,9 @@ mod parallel;
 mod pipelines;
 mod probe;
 mod profile;
+mod submitted;
 mod trial;
+mod vulkan;
 
 pub use super::tier::Tier;
 pub use adapter::{AdapterInfo, list_adapters};
