@@ -34,7 +34,8 @@ pub trait Executor: Send {
     /// Runs every kernel. `inputs` and `outputs` have the program's lengths.
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError>;
 
-    /// Runs so many rounds and gives how long each step took by the device's own clock; `None` where it has none.
+    /// Runs so many rounds and gives how long each step took by the device's own clock, or by this machine's if it is its
+    /// processor; `None` where there is none.
     fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
         let _ = (inputs, rounds);
         Ok(None)

@@ -6,6 +6,7 @@
 
 mod memory;
 mod parallel;
+mod profile;
 
 use std::ops::{ControlFlow, Range};
 use std::ptr;
@@ -18,7 +19,7 @@ use loom_ir::kernel::memory::ARENA_ALIGNMENT;
 use loom_ir::kernel::{Buffer, BufferKind, Program, Step, Verified};
 use rayon::ThreadPool;
 
-use super::{ExecuteError, Executor, WeightBits};
+use super::{ExecuteError, Executor, Profile, WeightBits};
 use crate::fp_env::FpEnv;
 use memory::Block;
 use parallel::{Job, Target};
@@ -315,6 +316,10 @@ impl Executor for CpuExecutor {
             }
         });
         Ok(())
+    }
+
+    fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
+        self.profile_steps(inputs, rounds).map(Some)
     }
 
     fn trace(
