@@ -94,8 +94,11 @@ macro_rules! microkernels_over {
                 for (j, vector) in vectors.iter_mut().enumerate() {
                     // SAFETY: j < V, the caller's promise.
                     *vector = unsafe { $load(wide.add(j * LANES)) };
-                    let later = wide.wrapping_add((AHEAD * V + j) * LANES);
-                    _mm_prefetch::<_MM_HINT_T0>(later.cast());
+                    // With one row, loads are what there is most of, and they go straight through memory.
+                    if MR > 1 {
+                        let later = wide.wrapping_add((AHEAD * V + j) * LANES);
+                        _mm_prefetch::<_MM_HINT_T0>(later.cast());
+                    }
                 }
                 for (i, row) in sums.iter_mut().enumerate() {
                     // SAFETY: i < MR, the caller's promise.

@@ -318,6 +318,10 @@ impl Executor for CpuExecutor {
         Ok(())
     }
 
+    fn shows_one_nan(&self) -> bool {
+        true
+    }
+
     fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
         self.profile_steps(inputs, rounds).map(Some)
     }
