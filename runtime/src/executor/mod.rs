@@ -43,7 +43,14 @@ pub trait Executor: Send {
         Ok(None)
     }
 
-    /// Runs so many rounds and gives how long each step took by the device's own clock; `None` where it has none.
+    /// Whether NaNs of outputs are all [`CANONICAL_NAN`](loom_ir::numerics::order::CANONICAL_NAN) when a run has ended; else
+    /// they may have any payload, and the caller makes them that.
+    fn shows_one_nan(&self) -> bool {
+        false
+    }
+
+    /// Runs so many rounds and gives how long each step took by the device's own clock, or by this machine's if it is its
+    /// processor; `None` where there is none.
     fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
         let _ = (inputs, rounds);
         Ok(None)

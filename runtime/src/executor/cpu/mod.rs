@@ -6,6 +6,7 @@
 
 mod memory;
 mod parallel;
+mod profile;
 
 use std::ops::{ControlFlow, Range};
 use std::ptr;
@@ -19,7 +20,7 @@ use loom_ir::kernel::{Buffer, BufferId, BufferKind, Forms, Program, Step, Verifi
 use rayon::ThreadPool;
 use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSliceMut};
 
-use super::{ExecuteError, Executor, WeightBits, weight_bits};
+use super::{ExecuteError, Executor, Profile, WeightBits, weight_bits};
 use crate::fp_env::FpEnv;
 use memory::Block;
 use parallel::{Job, Target};
@@ -349,6 +350,14 @@ impl Executor for CpuExecutor {
             }
         });
         Ok(())
+    }
+
+    fn shows_one_nan(&self) -> bool {
+        true
+    }
+
+    fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
+        self.profile_steps(inputs, rounds).map(Some)
     }
 
     fn trace(
