@@ -5,12 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use loom_ir::kernel::{Arg, BufferId, BufferKind, Kernel, Lambda, Program};
+use loom_ir::kernel::{Arg, BufferId, BufferKind, Forms, Kernel, Lambda, Program};
 use loom_ir::types::DType;
 
 use crate::error::Error;
 use crate::index::{Guarded, Place};
 use crate::scalar::Operations;
+use crate::stored;
 use crate::target::{Arithmetic, Target};
 use crate::text::{Text, comment};
 
@@ -47,6 +48,8 @@ impl Function {
 pub(crate) struct Module<'a> {
     pub program: &'a Program,
     pub kernel: &'a Kernel,
+    /// The weights that are kept as they are stored.
+    forms: &'a Forms,
     /// Everything after the bindings and the operations.
     pub text: Text,
     operations: Operations,
@@ -59,10 +62,11 @@ pub(crate) struct Module<'a> {
 
 impl<'a> Module<'a> {
     /// The module of a kernel, empty so far.
-    pub fn new(program: &'a Program, kernel: &'a Kernel, target: &Target) -> Module<'a> {
+    pub fn new(program: &'a Program, kernel: &'a Kernel, forms: &'a Forms, target: &Target) -> Module<'a> {
         Module {
             program,
             kernel,
+            forms,
             text: Text::default(),
             operations: Operations::new(target),
             arithmetic: target.arithmetic,
@@ -210,9 +214,13 @@ impl<'a> Module<'a> {
         let dtype = self.program.buffer(access.buffer).dtype;
         let name = format!("l{load}");
         let place = Place::of(access, &self.kernel.axes).text();
-        let read = |place: &str| match dtype {
-            DType::Bool => format!("({}[{place}] != 0u)", access.buffer),
-            _ if self.vectors.contains(&access.buffer) => format!("{}[({place}) / 4u]", access.buffer),
+        let stored = self.forms.contains_key(&access.buffer).then(|| stored::name(access.buffer));
+        let vector = self.vectors.contains(&access.buffer);
+        let read = |place: &str| match (dtype, &stored) {
+            (_, Some(name)) if vector => format!("{name}_vector({place})"),
+            (_, Some(name)) => format!("{name}({place})"),
+            (DType::Bool, _) => format!("({}[{place}] != 0u)", access.buffer),
+            _ if vector => format!("{}[({place}) / 4u]", access.buffer),
             _ => format!("{}[{place}]", access.buffer),
         };
         match Guarded::of(&self.kernel.name, access, &self.kernel.axes)? {
@@ -248,7 +256,7 @@ impl<'a> Module<'a> {
     }
 
     /// The whole text: header, bindings, operations, and what was written.
-    pub fn finish(self) -> Result<String, Error> {
+    pub fn finish(mut self) -> Result<String, Error> {
         let mut head = Text::default();
         head.line(format!("// kernel {}: {}", comment(&self.kernel.name), self.kernel.body.name()));
         head.line("");
@@ -256,16 +264,31 @@ impl<'a> Module<'a> {
             let buffer = self.program.buffer(id);
             let mode = if self.reads_only(id) { "read" } else { "read_write" };
             let element = self.dtype(storage_type(buffer.dtype));
-            let element = if self.vectors.contains(&id) { format!("vec4<{element}>") } else { element.to_string() };
-            let what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
+            let element = match self.forms.get(&id) {
+                Some(_) => DType::U32.to_string(),
+                None if self.vectors.contains(&id) => format!("vec4<{element}>"),
+                None => element.to_string(),
+            };
+            let mut what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
+            if let Some(form) = self.forms.get(&id) {
+                what += &format!(", stored as {}", form.storage);
+            }
             head.line(format!("@group(0) @binding({binding}) var<storage, {mode}> {id}: array<{element}>; // {what}"));
         }
         if self.kernel.in_loop.is_some() {
             head.line("@group(1) @binding(0) var<uniform> turn: vec4<u32>; // the index of the loop");
         }
         head.line("");
+        let mut widening = Text::default();
+        for id in self.kernel.buffers() {
+            if let Some(form) = self.forms.get(&id) {
+                let elements = self.program.buffer(id).shape.elements();
+                let vectors = self.vectors.contains(&id);
+                stored::define(&mut widening, &mut self.operations, (id, form, elements), vectors)?;
+            }
+        }
         self.operations.define(&mut head)?;
-        Ok(head.finish() + &self.text.finish())
+        Ok(head.finish() + &widening.finish() + &self.text.finish())
     }
 }
 

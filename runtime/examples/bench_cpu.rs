@@ -193,7 +193,7 @@ fn measure_stored(rounds: usize, threads: usize, names: &[String]) {
     let chosen = |case: &&Case| names.is_empty() || names.iter().any(|name| case.name.contains(name.as_str()));
     for case in CASES.iter().filter(chosen) {
         let program = Arc::new(program(&case.source));
-        if program.weights().len() == 0 {
+        if program.weights().next().is_none() {
             continue;
         }
         let mut runs: Vec<Run> = STORED

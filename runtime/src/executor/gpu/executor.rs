@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use loom_codegen_wgsl::{Arithmetic, Binding, Target, WgslKernel, generate};
+use loom_codegen_wgsl::{Arithmetic, Binding, Target, WgslKernel, generate_stored};
 use loom_ir::kernel::{BufferKind, Program, Step, Verified};
 
 use super::device::{Context, Pipeline, Shader, check_limit, codegen_error};
@@ -15,7 +15,7 @@ use super::open::GpuDevice;
 use super::parallel;
 use super::trial::Trials;
 use crate::executor::tier::Tier;
-use crate::executor::{ExecuteError, Executor, Profile, WeightBits};
+use crate::executor::{ExecuteError, Executor, Profile, WeightBits, stored_forms};
 use crate::fp_env::FpEnv;
 
 /// A program made ready on a GPU: pipelines, weights, memory and staging buffers are made once.
@@ -131,12 +131,13 @@ impl Ready {
         target: &Target,
         trials: Option<Trials<'_>>,
     ) -> Result<Ready, ExecuteError> {
-        let kernels = generate(&program, target).map_err(codegen_error)?;
-        let memory = Memory::new(context, &program)?;
+        let forms = stored_forms(&program, weights);
+        let kernels = generate_stored(&program, &forms, target).map_err(codegen_error)?;
+        let memory = Memory::new(context, &program, &forms)?;
         let dispatches = make_dispatches(context, &program, &memory, &kernels, target.arithmetic)?;
         context.keep_pipelines();
         if let Some(trials) = trials {
-            trials.run(context, &program, &memory, &dispatches)?;
+            trials.run(context, (&program, &forms), &memory, &dispatches)?;
         }
         memory.upload_weights(context, &program, weights)?;
         let stage = |ids: Vec<_>, usage: wgpu::BufferUsages, mapped: bool| -> Result<Vec<Staging>, ExecuteError> {
