@@ -1,6 +1,6 @@
 //! From a program to its kernels' modules.
 
-use loom_ir::kernel::{Body, BufferId, Kernel, Program, Verified};
+use loom_ir::kernel::{Body, BufferId, Forms, Kernel, Program, Verified};
 
 use crate::error::Error;
 use crate::lambda::Module;
@@ -36,12 +36,21 @@ pub struct Binding {
 
 /// Generates every kernel of a program.
 pub fn generate(program: &Verified, target: &Target) -> Result<Vec<WgslKernel>, Error> {
-    program.kernels.iter().map(|kernel| generate_kernel(program, kernel, target)).collect()
+    generate_stored(program, &Forms::new(), target)
+}
+
+/// The same where some weights are kept as they are stored: in buffers of [`stored_words`](crate::stored_words).
+pub fn generate_stored(program: &Verified, forms: &Forms, target: &Target) -> Result<Vec<WgslKernel>, Error> {
+    program.kernels.iter().map(|kernel| one_kernel(program, kernel, forms, target)).collect()
 }
 
 /// Generates one kernel of a verified program.
 pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> Result<WgslKernel, Error> {
-    let mut module = Module::new(program, kernel, target);
+    one_kernel(program, kernel, &Forms::new(), target)
+}
+
+fn one_kernel(program: &Program, kernel: &Kernel, forms: &Forms, target: &Target) -> Result<WgslKernel, Error> {
+    let mut module = Module::new(program, kernel, forms, target);
     limit(kernel, "storage buffers", module.buffers().len() as u64, target.limits.storage_buffers.into())?;
     let grid = if product(&kernel.axes[..kernel.output_axes()]) == 0 {
         empty(&mut module)

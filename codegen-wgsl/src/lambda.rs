@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use loom_ir::kernel::{Arg, BufferId, BufferKind, Kernel, Lambda, Program};
+use loom_ir::kernel::{Arg, BufferId, BufferKind, Forms, Kernel, Lambda, Program};
 use loom_ir::types::DType;
 
 use crate::error::Error;
 use crate::index::{Guarded, Place};
 use crate::scalar::Operations;
+use crate::stored;
 use crate::target::{Arithmetic, Target};
 use crate::text::{Text, comment};
 
@@ -52,6 +53,8 @@ pub(crate) struct Module<'a> {
     kernels: &'a [Kernel],
     /// Whether the module goes through its loop's indices by itself.
     takes_turns: bool,
+    /// The weights that are kept as they are stored.
+    forms: &'a Forms,
     /// Everything after the bindings and the operations.
     pub text: Text,
     operations: Operations,
@@ -64,12 +67,13 @@ pub(crate) struct Module<'a> {
 
 impl<'a> Module<'a> {
     /// The module of a kernel, empty so far.
-    pub fn new(program: &'a Program, kernel: &'a Kernel, target: &Target) -> Module<'a> {
+    pub fn new(program: &'a Program, kernel: &'a Kernel, forms: &'a Forms, target: &Target) -> Module<'a> {
         Module {
             program,
             kernel,
             kernels: std::slice::from_ref(kernel),
             takes_turns: false,
+            forms,
             text: Text::default(),
             operations: Operations::new(target),
             arithmetic: target.arithmetic,
@@ -79,8 +83,13 @@ impl<'a> Module<'a> {
     }
 
     /// The module of all kernels of a loop, the first of which is written first. It goes through the loop's indices.
-    pub fn of_loop(program: &'a Program, kernels: &'a [Kernel], target: &Target) -> Option<Module<'a>> {
-        let module = Module::new(program, kernels.first()?, target);
+    pub fn of_loop(
+        program: &'a Program,
+        kernels: &'a [Kernel],
+        forms: &'a Forms,
+        target: &Target,
+    ) -> Option<Module<'a>> {
+        let module = Module::new(program, kernels.first()?, forms, target);
         Some(Module { kernels, takes_turns: true, ..module })
     }
 
@@ -261,9 +270,13 @@ impl<'a> Module<'a> {
         let dtype = self.program.buffer(access.buffer).dtype;
         let name = format!("l{load}");
         let place = Place::of(access, &self.kernel.axes).text();
-        let read = |place: &str| match dtype {
-            DType::Bool => format!("({}[{place}] != 0u)", access.buffer),
-            _ if self.vectors.contains(&access.buffer) => format!("{}[({place}) / 4u]", access.buffer),
+        let stored = self.forms.contains_key(&access.buffer).then(|| stored::name(access.buffer));
+        let vector = self.vectors.contains(&access.buffer);
+        let read = |place: &str| match (dtype, &stored) {
+            (_, Some(name)) if vector => format!("{name}_vector({place})"),
+            (_, Some(name)) => format!("{name}({place})"),
+            (DType::Bool, _) => format!("({}[{place}] != 0u)", access.buffer),
+            _ if vector => format!("{}[({place}) / 4u]", access.buffer),
             _ => format!("{}[{place}]", access.buffer),
         };
         match Guarded::of(&self.kernel.name, access, &self.kernel.axes)? {
@@ -299,7 +312,7 @@ impl<'a> Module<'a> {
     }
 
     /// The whole text: header, bindings, operations, and what was written.
-    pub fn finish(self) -> Result<String, Error> {
+    pub fn finish(mut self) -> Result<String, Error> {
         let mut head = Text::default();
         for kernel in self.kernels {
             head.line(format!("// kernel {}: {}", comment(&kernel.name), kernel.body.name()));
@@ -309,8 +322,15 @@ impl<'a> Module<'a> {
             let buffer = self.program.buffer(id);
             let mode = if self.reads_only(id) { "read" } else { "read_write" };
             let element = self.dtype(storage_type(buffer.dtype));
-            let element = if self.vectors.contains(&id) { format!("vec4<{element}>") } else { element.to_string() };
-            let what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
+            let element = match self.forms.get(&id) {
+                Some(_) => DType::U32.to_string(),
+                None if self.vectors.contains(&id) => format!("vec4<{element}>"),
+                None => element.to_string(),
+            };
+            let mut what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
+            if let Some(form) = self.forms.get(&id) {
+                what += &format!(", stored as {}", form.storage);
+            }
             head.line(format!("@group(0) @binding({binding}) var<storage, {mode}> {id}: array<{element}>; // {what}"));
         }
         if self.takes_turns {
@@ -320,8 +340,16 @@ impl<'a> Module<'a> {
             head.line("@group(1) @binding(0) var<uniform> turn: vec4<u32>; // the index of the loop");
         }
         head.line("");
+        let mut widening = Text::default();
+        for id in self.kernel.buffers() {
+            if let Some(form) = self.forms.get(&id) {
+                let elements = self.program.buffer(id).shape.elements();
+                let vectors = self.vectors.contains(&id);
+                stored::define(&mut widening, &mut self.operations, (id, form, elements), vectors)?;
+            }
+        }
         self.operations.define(&mut head)?;
-        Ok(head.finish() + &self.text.finish())
+        Ok(head.finish() + &widening.finish() + &self.text.finish())
     }
 }
 

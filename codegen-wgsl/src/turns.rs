@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use loom_ir::kernel::{Access, Body, BufferId, Contract, Kernel, Program, Step, Verified};
+use loom_ir::kernel::{Access, Body, BufferId, Contract, Forms, Kernel, Program, Step, Verified};
 
 use crate::contract::{self, Matrices, Tiled};
 use crate::error::Error;
@@ -43,8 +43,8 @@ pub struct Turns {
 }
 
 /// Generates the loops of a program of which a dispatch makes many steps: those for which that should take less time. All
-/// others are for [`generate`](crate::generate) alone.
-pub fn generate_turns(program: &Verified, target: &Target) -> Result<Vec<Turns>, Error> {
+/// others are for [`generate_stored`](crate::generate_stored) alone. `forms` are the weights that are kept as they are stored.
+pub fn generate_turns(program: &Verified, forms: &Forms, target: &Target) -> Result<Vec<Turns>, Error> {
     let mut list = Vec::new();
     let Some(cost) = target.shapes.turns else { return Ok(list) };
     // In that tier each kernel shows by itself that it is exact.
@@ -53,7 +53,7 @@ pub fn generate_turns(program: &Verified, target: &Target) -> Result<Vec<Turns>,
     }
     for step in program.steps() {
         let Step::Loop { kernels, count } = step else { continue };
-        if let Some(plan) = Plan::of(program, kernels, count, target, cost) {
+        if let Some(plan) = Plan::of((program, forms), kernels, count, target, cost) {
             list.push(plan.generate(target)?);
         }
     }
@@ -63,6 +63,7 @@ pub fn generate_turns(program: &Verified, target: &Target) -> Result<Vec<Turns>,
 /// How a loop is done.
 struct Plan<'a> {
     program: &'a Program,
+    forms: &'a Forms,
     kernels: &'a [Kernel],
     numbers: Range<usize>,
     /// Indices of the loop, and how many of them a dispatch takes.
@@ -78,14 +79,14 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     /// The plan of a loop; `None` where it is better done step by step, or can't be done otherwise.
     fn of(
-        program: &'a Program,
+        (program, forms): (&'a Program, &'a Forms),
         numbers: Range<usize>,
         count: u64,
         target: &Target,
         cost: TurnCost,
     ) -> Option<Plan<'a>> {
         let kernels = &program.kernels[numbers.clone()];
-        let module = Module::of_loop(program, kernels, target)?;
+        let module = Module::of_loop(program, kernels, forms, target)?;
         let empty = |kernel: &Kernel| product(&kernel.axes[..kernel.output_axes()]) == 0;
         let mut contraction = None;
         for kernel in kernels {
@@ -134,7 +135,7 @@ impl<'a> Plan<'a> {
         let step = step.saturating_mul(blocks.div_ceil(units));
         let mut apart = cost.dispatch.saturating_mul(kernels.len() as u64);
         if let Some((kernel, contract)) = contraction {
-            let module = Module::new(program, kernel, target);
+            let module = Module::new(program, kernel, forms, target);
             apart = apart.saturating_add(contract::estimate(&module, contract, target).try_into().unwrap_or(u64::MAX));
         }
         if step >= apart {
@@ -142,12 +143,12 @@ impl<'a> Plan<'a> {
         }
         let iterations: u64 = kernels.iter().map(|kernel| iterations(kernel, blocks, size, tile)).sum::<u64>() + 1;
         let steps = (cost.most / step.max(1)).min(target.quirks.loop_iterations / iterations).min(count);
-        (steps > 1).then_some(Plan { program, kernels, numbers, count, steps, blocks, size, tile })
+        (steps > 1).then_some(Plan { program, forms, kernels, numbers, count, steps, blocks, size, tile })
     }
 
     fn generate(self, target: &Target) -> Result<Turns, Error> {
-        let Plan { program, kernels, count, steps, blocks, size, tile, .. } = self;
-        let Some(mut module) = Module::of_loop(program, kernels, target) else {
+        let Plan { program, forms, kernels, count, steps, blocks, size, tile, .. } = self;
+        let Some(mut module) = Module::of_loop(program, kernels, forms, target) else {
             return Err(Error::Invalid("a loop without a kernel".to_string()));
         };
         let mut bodies = Vec::new();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom_codegen_wgsl::generate_turns;
 use loom_ir::eval::program::{Memory, run};
 use loom_ir::graph::{Graph, NodeId, Op, parse::parse};
-use loom_ir::kernel::{BufferKind, Step, Verified};
+use loom_ir::kernel::{BufferKind, Forms, Step, Verified};
 use loom_ir::types::Shape;
 use loom_lit_tests::values::Random;
 use loom_passes::{PipelineOptions, compile, compile_graph};
@@ -358,7 +358,7 @@ fn same_as_interpreted(name: &str, device: &Arc<GpuDevice>, program: &Arc<Verifi
 
 /// The kernels that a dispatch of many steps stands for.
 fn in_turns(program: &Verified, target: &Target) -> usize {
-    generate_turns(program, target).unwrap().into_iter().map(|turns| turns.kernels.len()).sum()
+    generate_turns(program, &Forms::new(), target).unwrap().into_iter().map(|turns| turns.kernels.len()).sum()
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use loom_codegen_wgsl::{Arithmetic, Class, Limits, Target, generate, generate_turns, strict_spirv, validate};
-use loom_ir::kernel::Verified;
+use loom_ir::kernel::{Forms, Verified};
 use loom_lit_tests::network::random_network;
 use loom_passes::{PipelineOptions, compile};
 
@@ -22,7 +22,8 @@ fn check(what: &str, program: &Verified) {
                 let target = Target::new(class, limits).with_arithmetic(arithmetic);
                 let place = format!("{what}, {}, {limits:?}, {arithmetic:?}", class.name());
                 let kernels = generate(program, &target).unwrap_or_else(|error| panic!("{place}: {error}"));
-                let turns = generate_turns(program, &target).unwrap_or_else(|error| panic!("{place}: {error}"));
+                let turns =
+                    generate_turns(program, &Forms::new(), &target).unwrap_or_else(|error| panic!("{place}: {error}"));
                 for kernel in kernels.into_iter().chain(turns.into_iter().map(|turns| turns.kernel)) {
                     let refused =
                         |error: loom_codegen_wgsl::Error| -> ! { panic!("{place}: {error}\n{}", kernel.source) };

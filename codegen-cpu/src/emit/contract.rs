@@ -31,6 +31,8 @@ use crate::wide::Pool;
 const STREAM_BYTES: u64 = 256 << 10;
 /// Most stream tiles of an item.
 const STREAM_TILES: u64 = 16;
+/// Panels that are enough items for the threads, where those are of stored weights.
+const ENOUGH_PANELS: u64 = 16;
 /// Multiplications worth an item of their own.
 const ITEM_WORK: u64 = 1 << 16;
 
@@ -140,6 +142,12 @@ impl ContractPlan {
         plan.stream_tiles = by_cache.min(stream.tiles().div_ceil(4)).max(1);
         plan.panel_stretch = (ITEM_WORK / (tile_work * plan.stream_tiles)).max(1);
         plan.stored = plan.stored_panels(kernel, operand, extras.stored);
+        if plan.stored.is_some() && plan.side(plan.panels).panels() >= ENOUGH_PANELS {
+            // A panel is widened once for as many tiles as there is room for.
+            let room = (4 * STREAM_BYTES / plan.side(plan.other()).panel_bytes().max(1)).clamp(1, STREAM_TILES);
+            plan.stream_tiles = room.min(plan.side(plan.other()).tiles()).max(1);
+            plan.panel_stretch = (ITEM_WORK / (tile_work * plan.stream_tiles)).max(1);
+        }
         plan.check_memory(kernel)?;
         Ok(plan)
     }
@@ -148,7 +156,7 @@ impl ContractPlan {
     fn stored_panels(&self, kernel: &Kernel, operand: &Lambda, forms: StoredForms<'_>) -> Option<StoredPanels> {
         let load = operand.loads().next()?;
         let pack = StoredPack::of(kernel, forms.forms, self.side(self.panels))?;
-        let alone = self.panels == Side::Wide && self.stream_tiles == 1;
+        let alone = self.panels == Side::Wide && self.side(self.other()).tiles() == 1;
         let microkernel = simd::stored::microkernel(forms.level, self.shape(), pack.form()).filter(|_| alone);
         let width = self.side(self.panels).width;
         let code = match microkernel {

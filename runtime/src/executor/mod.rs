@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use loom_ir::kernel::{Buffer, Program, Step};
+use loom_ir::kernel::{Buffer, Forms, Program, Step};
 use loom_ir::numerics::stored::{Form, View};
 
 use self::tier::Tier;
@@ -96,6 +96,12 @@ pub trait WeightBits: Send + Sync {
         let _ = index;
         None
     }
+}
+
+/// The forms of the weights that are kept as they are stored.
+fn stored_forms(program: &Program, weights: &dyn WeightBits) -> Forms {
+    let form = |(number, (id, _))| weights.stored(number).map(|(_, form)| (id, form));
+    program.weights().enumerate().filter_map(form).collect()
 }
 
 /// The bits of the weight number `index`, which is `buffer` to the program: as many as that has elements.

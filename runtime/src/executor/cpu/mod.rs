@@ -16,11 +16,11 @@ pub use loom_codegen_cpu::Level;
 use loom_codegen_cpu::abi::PackTime;
 use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile_stored};
 use loom_ir::kernel::memory::ARENA_ALIGNMENT;
-use loom_ir::kernel::{Buffer, BufferId, BufferKind, Forms, Program, Step, Verified};
+use loom_ir::kernel::{Buffer, BufferId, BufferKind, Program, Step, Verified};
 use rayon::ThreadPool;
 use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSliceMut};
 
-use super::{ExecuteError, Executor, Profile, WeightBits, weight_bits};
+use super::{ExecuteError, Executor, Profile, WeightBits, stored_forms, weight_bits};
 use crate::fp_env::FpEnv;
 use memory::Block;
 use parallel::{Job, Target};
@@ -117,8 +117,7 @@ impl CpuExecutor {
         weights: Arc<dyn WeightBits>,
         options: &CpuOptions,
     ) -> Result<CpuExecutor, ExecuteError> {
-        let stored = |(number, (id, _))| weights.stored(number).map(|(_, form)| (id, form));
-        let forms: Forms = program.weights().enumerate().filter_map(stored).collect();
+        let forms = stored_forms(&program, &*weights);
         let code = compile_stored(&program, &forms, &options.codegen).map_err(|error| match error {
             loom_codegen_cpu::Error::Target(why) => ExecuteError::NoDevice(why),
             loom_codegen_cpu::Error::Memory { kernel, what, bytes } => {

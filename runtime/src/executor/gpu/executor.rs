@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use loom_codegen_wgsl::{Arithmetic, Binding, Target, WgslKernel, generate, generate_turns};
+use loom_codegen_wgsl::{Arithmetic, Binding, Target, WgslKernel, generate_stored, generate_turns};
 use loom_ir::kernel::{BufferKind, Program, Step, Verified};
 
 use super::device::{Context, Pipeline, Shader, check_limit, codegen_error};
@@ -16,7 +16,7 @@ use super::parallel;
 use super::submitted::Run;
 use super::trial::Trials;
 use crate::executor::tier::Tier;
-use crate::executor::{ExecuteError, Executor, Profile, Submitted, WeightBits};
+use crate::executor::{ExecuteError, Executor, Profile, Submitted, WeightBits, stored_forms};
 use crate::fp_env::FpEnv;
 
 /// A program made ready on a GPU: pipelines, weights, memory and staging buffers are made once.
@@ -141,10 +141,11 @@ impl Ready {
         target: &Target,
         trials: Option<Trials<'_>>,
     ) -> Result<Ready, ExecuteError> {
+        let forms = stored_forms(&program, weights);
         let mut kernels: BTreeMap<usize, WgslKernel> =
-            generate(&program, target).map_err(codegen_error)?.into_iter().enumerate().collect();
+            generate_stored(&program, &forms, target).map_err(codegen_error)?.into_iter().enumerate().collect();
         let mut turns = BTreeMap::new();
-        for many in generate_turns(&program, target).map_err(codegen_error)? {
+        for many in generate_turns(&program, &forms, target).map_err(codegen_error)? {
             let first = many.kernels.start;
             many.kernels.for_each(|number| drop(kernels.remove(&number)));
             kernels.insert(first, many.kernel);
@@ -152,11 +153,11 @@ impl Ready {
         }
         let numbers = kernels.keys().copied().zip(0..).collect();
         let kernels: Vec<WgslKernel> = kernels.into_values().collect();
-        let memory = Memory::new(context, &program)?;
+        let memory = Memory::new(context, &program, &forms)?;
         let dispatches = make_dispatches(context, &program, &memory, &kernels, target.arithmetic)?;
         context.keep_pipelines();
         if let Some(trials) = trials {
-            trials.run(context, &program, &memory, &dispatches)?;
+            trials.run(context, (&program, &forms), &memory, &dispatches)?;
         }
         memory.upload_weights(context, &program, weights)?;
         let stage = |ids: Vec<_>, usage: wgpu::BufferUsages, mapped: bool| -> Result<Vec<Staging>, ExecuteError> {
