@@ -31,7 +31,7 @@ pub(crate) use self::direct::output;
 pub(crate) use self::tiled::Tiled;
 
 /// Terms of a chunk: the only spec that the verifier lets through.
-const CHUNK: u64 = 256;
+pub(crate) const CHUNK: u64 = 256;
 
 /// The axes of a contraction by their parts.
 struct Axes {

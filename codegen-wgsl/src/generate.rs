@@ -5,7 +5,7 @@ use loom_ir::kernel::{Body, BufferId, Kernel, Program, Verified};
 use crate::error::Error;
 use crate::lambda::Module;
 use crate::target::Target;
-use crate::{contract, gather, map, reduce};
+use crate::{attend, contract, gather, map, reduce};
 
 /// One kernel, ready to be compiled and dispatched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> R
             Body::Reduce(reduce) => reduce::generate(&mut module, reduce, target)?,
             Body::Contract(contract) => contract::generate(&mut module, contract, target)?,
             Body::Gather(gather) => gather::generate(&mut module, gather, target)?,
+            Body::Attend(attend) => attend::generate(&mut module, attend, target)?,
         }
     };
     limit(kernel, "invocations a workgroup", grid.size.into(), target.limits.invocations_per_workgroup.into())?;

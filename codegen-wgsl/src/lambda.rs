@@ -3,7 +3,7 @@
 //! A lambda becomes one function: its parameters are the axis indices that it depends on and the results of earlier
 //! stages; it loads what it needs and gives its value back. Templates only call it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use loom_ir::kernel::{Arg, BufferId, BufferKind, Kernel, Lambda, Program};
 use loom_ir::types::DType;
@@ -58,8 +58,8 @@ pub(crate) struct Module<'a> {
     arithmetic: Arithmetic,
     /// The buffers that are read in vectors of four.
     vectors: BTreeSet<BufferId>,
-    /// The loads that functions are given rather than make.
-    kept: BTreeSet<u32>,
+    /// The loads that functions are given rather than make, with their types; and by numbers above all loads', terms.
+    kept: BTreeMap<u32, DType>,
 }
 
 impl<'a> Module<'a> {
@@ -74,7 +74,7 @@ impl<'a> Module<'a> {
             operations: Operations::new(target),
             arithmetic: target.arithmetic,
             vectors: BTreeSet::new(),
-            kept: BTreeSet::new(),
+            kept: BTreeMap::new(),
         }
     }
 
@@ -181,11 +181,20 @@ impl<'a> Module<'a> {
 
     /// Writes a function that makes one load. Functions that are written later are given it.
     pub fn keep_load(&mut self, load: u32) -> Result<Function, Error> {
-        let lambda =
-            Lambda::identity(Arg::Load(load), self.program.buffer(self.kernel.loads[load as usize].buffer).dtype);
-        let function = self.function(&format!("load{load}"), &lambda, &[])?;
-        self.kept.insert(load);
+        let dtype = self.program.buffer(self.kernel.loads[load as usize].buffer).dtype;
+        let function = self.function(&format!("load{load}"), &Lambda::identity(Arg::Load(load), dtype), &[])?;
+        self.kept.insert(load, dtype);
         Ok(function)
+    }
+
+    /// A number that no load has.
+    pub fn free_number(&self) -> u32 {
+        self.kernel.loads.len() as u32
+    }
+
+    /// From now on functions are given a value that is called like a load of this number.
+    pub fn keep_value(&mut self, number: u32, dtype: DType) {
+        self.kept.insert(number, dtype);
     }
 
     /// Writes a lambda's function. `reduced` are the types of the stages before it.
@@ -197,7 +206,7 @@ impl<'a> Module<'a> {
         let mut loads = BTreeSet::new();
         for &arg in &lambda.args {
             match arg {
-                Arg::Load(load) if self.kept.contains(&load) => {
+                Arg::Load(load) if self.kept.contains_key(&load) => {
                     function.kept.insert(load);
                 }
                 Arg::Load(load) => {
@@ -219,8 +228,7 @@ impl<'a> Module<'a> {
         }
         let axes = function.axes.iter().map(|axis| format!("i{axis}: u32"));
         let stages = function.reduced.iter().map(|&stage| format!("r{stage}: {}", self.dtype(reduced[stage as usize])));
-        let load_type = |load: u32| self.dtype(self.program.buffer(self.kernel.loads[load as usize].buffer).dtype);
-        let kept = function.kept.iter().map(|&load| format!("l{load}: {}", load_type(load)));
+        let kept = function.kept.iter().map(|load| format!("l{load}: {}", self.dtype(self.kept[load])));
         let params: Vec<String> = axes.chain(stages).chain(kept).collect();
         let vector = loads.iter().any(|&load| self.vectors.contains(&self.kernel.loads[load as usize].buffer));
         let dtype = self.dtype(result);

@@ -34,6 +34,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attend;
 mod contract;
 mod error;
 mod gather;

@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use loom_codegen_cpu::{Level, Options};
 use loom_ir::kernel::Verified;
 use loom_ir::numerics::formats::Storage;
 use loom_ir::numerics::quantise::Scheme;
 use loom_passes::{PipelineOptions, compile};
 use loom_runtime::artifact::{Artifact, Target};
+use loom_runtime::executor::Executor;
+use loom_runtime::executor::cpu::{CpuExecutor, CpuOptions};
 use loom_runtime::session::{Device, Session, SessionOptions};
 use loom_runtime::storage::{Conversion, Granularity, StoredFile, convert};
-use loom_runtime::tensors::{TensorFile, write_tensors};
+use loom_runtime::tensors::{Tensor, TensorFile, write_tensors};
 use loom_runtime::weights::{Weights, draw_inputs};
 
 /// Every layer that has weights, alone and in a mixture of experts in a parallel layer in a sequential one.
@@ -48,7 +51,7 @@ fn file(program: &Verified) -> TensorFile {
     let tensors = weights.tensors().iter().map(|tensor| {
         let values: Vec<f32> =
             tensor.as_f32().unwrap().iter().enumerate().map(|(i, &x)| x + (i % 13) as f32 * 0.01 + 0.3).collect();
-        loom_runtime::tensors::Tensor::from_f32(tensor.name(), tensor.shape().clone(), &values).unwrap()
+        Tensor::from_f32(tensor.name(), tensor.shape().clone(), &values).unwrap()
     });
     write_tensors(&path, &tensors.collect::<Vec<_>>()).unwrap();
     TensorFile::from_bytes(Path::new("weights"), std::fs::read(&path).unwrap()).unwrap()
@@ -70,19 +73,40 @@ fn output(program: &Arc<Verified>, weights: Weights, device: Device) -> Vec<u32>
     session.run_tensors(&draw_inputs(program, 3).unwrap()).unwrap()[0].bits().to_vec()
 }
 
+/// On the processor with the instructions of a level.
+fn output_at(program: &Arc<Verified>, weights: &Weights, level: Level) -> Vec<u32> {
+    let codegen = Options::at(level).unwrap();
+    let options = CpuOptions { threads: Some(1), codegen, ..CpuOptions::default() };
+    let mut executor = CpuExecutor::with_options(Arc::clone(program), Arc::new(weights.clone()), &options).unwrap();
+    let inputs = draw_inputs(program, 3).unwrap();
+    let inputs: Vec<&[u32]> = inputs.iter().map(Tensor::bits).collect();
+    let mut outputs: Vec<Vec<u32>> =
+        program.outputs().map(|(_, buffer)| vec![0; buffer.shape.elements() as usize]).collect();
+    let mut slices: Vec<&mut [u32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+    executor.run(&inputs, &mut slices).unwrap();
+    outputs.swap_remove(0)
+}
+
 #[test]
 fn every_layer_in_every_format() {
     for source in NETWORKS {
         let program = program(source);
         let original = file(&program);
-        for storage in Storage::ALL {
+        let schemes = [
+            (Scheme::Affine, Granularity::Group(4)),
+            (Scheme::Symmetric, Granularity::Channel),
+            (Scheme::Affine, Granularity::Tensor),
+        ];
+        for (storage, (scheme, granularity)) in
+            Storage::ALL.into_iter().flat_map(|storage| schemes.map(|scheme| (storage, scheme)))
+        {
             // Also what the default leaves alone: biases and norms.
             let conversion = Conversion {
                 default: None,
                 rules: vec![("*".to_string(), storage)],
                 scaled: true,
-                scheme: Scheme::Affine,
-                granularity: Granularity::Group(4),
+                scheme,
+                granularity,
             };
             let (bytes, stored) = converted(&original, &conversion);
             let unchanged = Conversion { rules: Vec::new(), ..conversion.clone() };
@@ -98,7 +122,10 @@ fn every_layer_in_every_format() {
             let spelled = Weights::from_tensors(&spelled, &program).unwrap();
             assert_eq!(weights.tensors(), spelled.tensors(), "{storage}\n{source}");
             let expected = output(&program, weights.clone(), Device::Interp);
-            assert_eq!(output(&program, weights, Device::Cpu), expected, "{storage}\n{source}");
+            for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+                let found = output_at(&program, &weights, level);
+                assert_eq!(found, expected, "{storage} {scheme:?} {granularity:?} at {level}\n{source}");
+            }
         }
     }
 }

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use loom_ir::kernel::{Program, Step};
+use loom_ir::kernel::{Buffer, Program, Step};
+use loom_ir::numerics::stored::{Form, View};
 
 use self::tier::Tier;
 
@@ -42,7 +43,14 @@ pub trait Executor: Send {
         Ok(None)
     }
 
-    /// Runs so many rounds and gives how long each step took by the device's own clock; `None` where it has none.
+    /// Whether NaNs of outputs are all [`CANONICAL_NAN`](loom_ir::numerics::order::CANONICAL_NAN) when a run has ended; else
+    /// they may have any payload, and the caller makes them that.
+    fn shows_one_nan(&self) -> bool {
+        false
+    }
+
+    /// Runs so many rounds and gives how long each step took by the device's own clock, or by this machine's if it is its
+    /// processor; `None` where there is none.
     fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
         let _ = (inputs, rounds);
         Ok(None)
@@ -79,8 +87,28 @@ pub struct Profile {
 
 /// The elements of a program's weights, in the program's order. Behind it lies a mapped file or memory.
 pub trait WeightBits: Send + Sync {
-    /// The bits of weight number `index`.
+    /// The bits of weight number `index`; none if it is stored in fewer bits and there's no memory for these.
     fn bits(&self, index: usize) -> &[u32];
+
+    /// What is stored of a weight that is kept in fewer bits than these, and its form. A device that can do with that does not
+    /// ask for its bits.
+    fn stored(&self, index: usize) -> Option<(View<'_>, Form)> {
+        let _ = index;
+        None
+    }
+}
+
+/// The bits of the weight number `index`, which is `buffer` to the program: as many as that has elements.
+fn weight_bits<'a>(weights: &'a dyn WeightBits, index: usize, buffer: &Buffer) -> Result<&'a [u32], ExecuteError> {
+    let bits = weights.bits(index);
+    let (name, found) = (&buffer.name, bits.len());
+    if found as u64 == buffer.shape.elements() {
+        return Ok(bits);
+    }
+    if found == 0 && weights.stored(index).is_some() {
+        return Err(ExecuteError::Memory { what: format!("weight `{name}`"), bytes: buffer.bytes() });
+    }
+    Err(ExecuteError::Internal(format!("the weight `{name}` came with {found} elements")))
 }
 
 impl WeightBits for Vec<Vec<u32>> {

@@ -10,6 +10,7 @@ use super::Tensor;
 use super::error::TensorError;
 use super::header::{self, FileDType, TensorInfo};
 use super::mmap::FileBytes;
+use super::stored::Span;
 
 /// A safetensors file with a checked header. Tensors taken from it share its mapped bytes.
 #[derive(Debug)]
@@ -83,6 +84,11 @@ impl TensorFile {
     /// The bytes of a tensor as they lie in the file.
     pub fn data(&self, name: &str) -> Option<&[u8]> {
         self.bytes.get(self.info(name)?.range.clone())
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn span(&self, name: &str) -> Option<Span> {
+        Some(Span { file: Arc::clone(&self.bytes), range: self.info(name)?.range.clone() })
     }
 
     /// Whole numbers of any width, as labels come: i64, i32, u32, u8 or i8.

@@ -6,6 +6,7 @@
 
 mod memory;
 mod parallel;
+mod profile;
 
 use std::ops::{ControlFlow, Range};
 use std::ptr;
@@ -13,12 +14,13 @@ use std::sync::Arc;
 
 pub use loom_codegen_cpu::Level;
 use loom_codegen_cpu::abi::PackTime;
-use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile};
+use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile_stored};
 use loom_ir::kernel::memory::ARENA_ALIGNMENT;
-use loom_ir::kernel::{Buffer, BufferKind, Program, Step, Verified};
+use loom_ir::kernel::{Buffer, BufferId, BufferKind, Forms, Program, Step, Verified};
 use rayon::ThreadPool;
+use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSliceMut};
 
-use super::{ExecuteError, Executor, WeightBits};
+use super::{ExecuteError, Executor, Profile, WeightBits, weight_bits};
 use crate::fp_env::FpEnv;
 use memory::Block;
 use parallel::{Job, Target};
@@ -115,7 +117,9 @@ impl CpuExecutor {
         weights: Arc<dyn WeightBits>,
         options: &CpuOptions,
     ) -> Result<CpuExecutor, ExecuteError> {
-        let code = compile(&program, &options.codegen).map_err(|error| match error {
+        let stored = |(number, (id, _))| weights.stored(number).map(|(_, form)| (id, form));
+        let forms: Forms = program.weights().enumerate().filter_map(stored).collect();
+        let code = compile_stored(&program, &forms, &options.codegen).map_err(|error| match error {
             loom_codegen_cpu::Error::Target(why) => ExecuteError::NoDevice(why),
             loom_codegen_cpu::Error::Memory { kernel, what, bytes } => {
                 ExecuteError::Memory { what: format!("{what} of kernel `{kernel}`"), bytes }
@@ -159,6 +163,7 @@ impl CpuExecutor {
             worth_threads: options.worth_threads,
         };
         executor.bind(None)?;
+        executor.pack_stored();
         FpEnv::run(|| {
             for kernel in 0..executor.program.kernels.len() {
                 // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
@@ -176,9 +181,15 @@ impl CpuExecutor {
             let (address, found) = match &buffer.kind {
                 BufferKind::Constant(bits) => (bits.as_ptr().cast_mut(), Some(bits.len())),
                 BufferKind::Weight => {
-                    let bits = self.weights.bits(weight);
+                    let id = BufferId(index as u32);
+                    let only_stored = self.weights.stored(weight).is_some() && !self.code.reads_widened(id);
+                    let address = match only_stored {
+                        // Its panels are all that code reads.
+                        true => ptr::null_mut(),
+                        false => weight_bits(&*self.weights, weight, buffer)?.as_ptr().cast_mut(),
+                    };
                     weight += 1;
-                    (bits.as_ptr().cast_mut(), Some(bits.len()))
+                    (address, None)
                 }
                 BufferKind::Input => {
                     let bits = tensors.as_ref().map(|(inputs, _)| inputs.get(input).copied().unwrap_or_default());
@@ -225,6 +236,30 @@ impl CpuExecutor {
         Ok(())
     }
 
+    /// Writes the panels of weights that are kept as they are stored.
+    fn pack_stored(&mut self) {
+        let number_of = |weight: BufferId| self.program.weights().position(|(id, _)| id == weight);
+        for (kernel, block) in self.code.kernels().iter().zip(&mut self.panels) {
+            let (Some(pack), Some(block)) = (&kernel.stored, block) else { continue };
+            let Some((view, _)) = number_of(pack.weight()).and_then(|number| self.weights.stored(number)) else {
+                continue;
+            };
+            let bytes = (pack.panels() * pack.panel_bytes()) as usize;
+            let out = &mut block.bytes_mut()[..bytes];
+            match &self.pool {
+                None => pack.write(&view, 0..pack.panels(), out),
+                Some(pool) => pool.install(|| {
+                    let share = pack.panels().div_ceil(self.scratch.len() as u64).max(1);
+                    let chunks = out.par_chunks_mut((share * pack.panel_bytes()).max(1) as usize);
+                    chunks.enumerate().for_each(|(number, out)| {
+                        let first = number as u64 * share;
+                        pack.write(&view, first..pack.panels().min(first + share), out);
+                    });
+                }),
+            }
+        }
+    }
+
     /// Packs a kernel's panels, if it has any that are packed at this time; of a kernel in a loop those for this index.
     ///
     /// # Safety
@@ -234,7 +269,7 @@ impl CpuExecutor {
         let (Some(panels), Some(pack), Some(block)) = (code.layout.panels, code.pack, &self.panels[kernel]) else {
             return;
         };
-        if panels.when != time {
+        if panels.when != time || code.stored.is_some() {
             return;
         }
         let job = Job {
@@ -315,6 +350,14 @@ impl Executor for CpuExecutor {
             }
         });
         Ok(())
+    }
+
+    fn shows_one_nan(&self) -> bool {
+        true
+    }
+
+    fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
+        self.profile_steps(inputs, rounds).map(Some)
     }
 
     fn trace(

@@ -127,6 +127,12 @@ fn terms(kernel: &Kernel) -> u64 {
         Body::Reduce(reduce) => inner(reduce.reduced) * reduce.stages.len() as u64,
         Body::Gather(_) => 1,
         Body::Contract(_) => inner(kernel.axes.len() - kernel.output_axes()),
+        // A row of scores, each a sum, and their weighted sum.
+        Body::Attend(attend) => {
+            let [_, _, _, keys, inner] = attend.groups(kernel.axes.len());
+            let terms = |group: std::ops::Range<usize>| kernel.axes[group].iter().product::<u64>().max(1);
+            terms(keys) * (terms(inner) + attend.stages.len() as u64 + 1)
+        }
     }
 }
 
