@@ -344,7 +344,7 @@ fn run<'a>(
     match (groups.per_channel(), terms) {
         (1, _) => Some(length),
         (_, []) => Some(1),
-        (_, &[(_, 1)]) if begin as usize % groups.group() == 0 => Some(groups.group() as u64),
+        (_, &[(_, 1)]) if (begin as usize).is_multiple_of(groups.group()) => Some(groups.group() as u64),
         _ => None,
     }
 }
