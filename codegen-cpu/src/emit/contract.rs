@@ -193,9 +193,10 @@ impl ContractPlan {
     pub(crate) fn layout(&self) -> KernelLayout {
         let panels = self.side(self.panels);
         let totals = self.narrow.view.count(1) * self.wide.view.count(1) * self.items()[0];
-        // Four multiplications at once.
-        let products = totals.saturating_mul(self.length) / 4;
-        let epilogues = totals.saturating_mul(self.epilogue.functions[0].cost());
+        // Some 48 products in a nanosecond, or 40 bytes of panels from a cache.
+        let products = totals.saturating_mul(self.length) / 48;
+        let reading = panels.tiles().saturating_mul(panels.panel_bytes()).saturating_mul(self.items()[0]) / 40;
+        let epilogues = super::nanoseconds(totals, self.epilogue.functions[0].cost());
         KernelLayout {
             items: self.items().iter().product(),
             slices: self.slices,
@@ -206,7 +207,7 @@ impl ContractPlan {
                 when: self.when,
                 slices: if self.panel_axes.first() == Some(&true) { self.slices } else { 1 },
             }),
-            cost: products.saturating_add(epilogues).saturating_add(self.side(self.other()).cost()),
+            cost: products.max(reading).saturating_add(epilogues).saturating_add(self.side(self.other()).cost()),
         }
     }
 
