@@ -59,6 +59,11 @@ fn every_kind_of_attention_is_one_kernel() {
         let source = layer(length, options);
         let fused = compiled(&source, &[]);
         assert_eq!(attends(&fused), 1, "{source}\n{}", *fused);
+        // Nothing is left of its parts.
+        let unused = fused
+            .buffers_where(|kind| *kind == BufferKind::Temp)
+            .find(|(id, _)| !fused.kernels.iter().any(|kernel| kernel.loads.iter().any(|load| load.buffer == *id)));
+        assert!(unused.is_none(), "{source}\n{}", *fused);
         for special in [0, 6] {
             let expected = run(&compiled(&source, &["fuse"]), special);
             assert_eq!(run(&fused, special), expected, "{source}\n{}", *fused);

@@ -75,9 +75,40 @@ const DENSE_8: &str = r#"{"batch_size": 8, "layers":
     [{"type": "dense", "input_size": 4096, "output_size": 4096, "activation": "linear"}]}"#;
 const SOFTMAX: &str = r#"{"batch_size": 512, "input_shape": [4096], "layers": [{"type": "softmax"}]}"#;
 const LAYER_NORM: &str = r#"{"batch_size": 512, "layers": [{"type": "layer_norm", "norm_size": 1024}]}"#;
+/// Attention without its projections' weights in the way: of 16 sequences of 128, and of one of 1024.
+const ATTENTION_128: &str = r#"graph "attention" {
+  %0 = input "q" : f32[128, 128, 64]
+  %1 = input "k" : f32[128, 128, 64]
+  %2 = input "v" : f32[128, 128, 64]
+  %3 = contract %0 %1 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[2] : f32[128, 128, 128]
+  %4 = reduce %3 op=max axes=[2] : f32[128, 128]
+  %5 = broadcast %4 shape=[128, 128, 128] axes=[0, 1] : f32[128, 128, 128]
+  %6 = sub %3 %5 : f32[128, 128, 128]
+  %7 = exp %6 : f32[128, 128, 128]
+  %8 = reduce %7 op=sum axes=[2] : f32[128, 128]
+  %9 = contract %7 %2 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[1] : f32[128, 128, 64]
+  %10 = broadcast %8 shape=[128, 128, 64] axes=[0, 1] : f32[128, 128, 64]
+  %11 = div %9 %10 : f32[128, 128, 64]
+  output "output" %11
+}"#;
+const ATTENTION_1024: &str = r#"graph "attention" {
+  %0 = input "q" : f32[8, 1024, 64]
+  %1 = input "k" : f32[8, 1024, 64]
+  %2 = input "v" : f32[8, 1024, 64]
+  %3 = contract %0 %1 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[2] : f32[8, 1024, 1024]
+  %4 = reduce %3 op=max axes=[2] : f32[8, 1024]
+  %5 = broadcast %4 shape=[8, 1024, 1024] axes=[0, 1] : f32[8, 1024, 1024]
+  %6 = sub %3 %5 : f32[8, 1024, 1024]
+  %7 = exp %6 : f32[8, 1024, 1024]
+  %8 = reduce %7 op=sum axes=[2] : f32[8, 1024]
+  %9 = contract %7 %2 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[1] : f32[8, 1024, 64]
+  %10 = broadcast %8 shape=[8, 1024, 64] axes=[0, 1] : f32[8, 1024, 64]
+  %11 = div %9 %10 : f32[8, 1024, 64]
+  output "output" %11
+}"#;
 const GELU: &str = r#"{"batch_size": 1024, "input_shape": [1024], "layers": [{"type": "gelu"}]}"#;
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 15] = [
     Case { name: "gemm 256", source: Graph(GEMM_256), flops: 33.6e6, bytes: 0.8e6 },
     Case { name: "gemm 1024", source: Graph(GEMM_1024), flops: 2147.5e6, bytes: 12.6e6 },
     Case { name: "matvec 4096", source: Network(MATVEC), flops: 33.6e6, bytes: 67.1e6 },
@@ -86,6 +117,8 @@ const CASES: [Case; 13] = [
     Case { name: "dense 1024, 64 samples", source: Network(DENSE_64), flops: 134.2e6, bytes: 4.7e6 },
     Case { name: "softmax 512x4096", source: Network(SOFTMAX), flops: 0.0, bytes: 16.8e6 },
     Case { name: "layer norm 512x1024", source: Network(LAYER_NORM), flops: 0.0, bytes: 4.2e6 },
+    Case { name: "attention, 16 of 128", source: Graph(ATTENTION_128), flops: 536.9e6, bytes: 16.8e6 },
+    Case { name: "attention, 1 of 1024", source: Graph(ATTENTION_1024), flops: 2147.5e6, bytes: 8.4e6 },
     Case { name: "gelu 1 Mi", source: Network(GELU), flops: 0.0, bytes: 8.4e6 },
     Case { name: "mlp, 1 sample", source: Network(MLP_1), flops: 1.34e6, bytes: 2.7e6 },
     Case { name: "mlp, 64 samples", source: Network(MLP_64), flops: 85.6e6, bytes: 2.9e6 },

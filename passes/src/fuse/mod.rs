@@ -127,16 +127,19 @@ impl Readers {
     }
 
     /// Puts a fused kernel in a kernel's place. Producers that the kernel read before and that nobody reads now are
-    /// dead: they'd count as readers of their own operands.
+    /// dead, and then those that only they read: they'd count as readers of their own operands.
     fn replace(&mut self, program: &mut Program, index: usize, fused: Kernel) {
         let before = std::mem::replace(&mut program.kernels[index], fused);
         self.remove(index, &before);
         self.add(index, &program.kernels[index]);
         self.writers.insert(program.kernels[index].output.buffer, index);
-        for load in &before.loads {
-            let Some(producer) = self.producer(program, load.buffer) else { continue };
-            if self.loads(load.buffer).next().is_none() && !std::mem::replace(&mut self.dead[producer], true) {
-                self.remove(producer, &program.kernels[producer]);
+        let mut left: Vec<BufferId> = before.loads.iter().map(|load| load.buffer).collect();
+        while let Some(buffer) = left.pop() {
+            let Some(producer) = self.producer(program, buffer) else { continue };
+            if self.loads(buffer).next().is_none() && !std::mem::replace(&mut self.dead[producer], true) {
+                let kernel = &program.kernels[producer];
+                self.remove(producer, kernel);
+                left.extend(kernel.loads.iter().map(|load| load.buffer));
             }
         }
     }
