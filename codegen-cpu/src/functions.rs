@@ -1,6 +1,6 @@
 //! A program as a list of functions, in an order and under names that depend on the program alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, UserFuncName, Value, types};
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
@@ -8,6 +8,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use loom_ir::kernel::{Body, Kernel, Program};
 
 use crate::abi::{KernelLayout, Microkernel};
+use crate::alike;
 use crate::emit::contract::{ContractPlan, Functions, Side};
 use crate::emit::gather::GatherPlan;
 use crate::emit::map::MapPlan;
@@ -78,8 +79,8 @@ pub(crate) struct Unit {
     pub code: Option<Vec<u8>>,
 }
 
-/// Where a kernel's functions stand in the list.
-#[derive(Debug)]
+/// Where a kernel's functions stand in the list. Kernels that differ in their buffers alone have the same.
+#[derive(Debug, Clone)]
 pub(crate) struct KernelUnits {
     pub layout: KernelLayout,
     pub entry: usize,
@@ -125,8 +126,11 @@ pub(crate) fn generate(
 ) -> Result<Module, Error> {
     let mut wide = Pool::new(wide);
     let mut plans = Vec::new();
-    for kernel in &program.kernels {
-        plans.push(KernelPlan::new(program, kernel, microkernels, &mut wide)?);
+    let first_alike = alike::first_alike(program);
+    let distinct =
+        || first_alike.iter().enumerate().filter(|&(number, &first)| number == first).map(|(_, &first)| first);
+    for number in distinct() {
+        plans.push(KernelPlan::new(program, &program.kernels[number], microkernels, &mut wide)?);
     }
     let mut shapes: BTreeSet<(u64, u64)> = BTreeSet::new();
     let mut count = 0;
@@ -139,8 +143,9 @@ pub(crate) fn generate(
     }
     let first_wide = count + shapes.len();
     let mut writer = Writer { context: FunctionBuilderContext::new(), config, colocated, first_wide };
-    let (mut units, mut kernels) = (Vec::new(), Vec::new());
-    for (number, (kernel, plan)) in program.kernels.iter().zip(&plans).enumerate() {
+    let (mut units, mut known) = (Vec::new(), BTreeMap::new());
+    for (number, plan) in distinct().zip(&plans) {
+        let kernel = &program.kernels[number];
         let name = format!("loom_kernel_{number}");
         let comment = format!("kernel \"{}\" {}", kernel.name, kernel.body.name());
         let entry = units.len();
@@ -174,8 +179,9 @@ pub(crate) fn generate(
                 units.push(Unit { name, comment, visibility: Visibility::Exported, function, code: None });
             }
         }
-        kernels.push(KernelUnits { layout, entry, pack });
+        known.insert(number, KernelUnits { layout, entry, pack });
     }
+    let kernels = first_alike.iter().filter_map(|first| known.get(first).cloned()).collect();
     for &(mr, nr) in &shapes {
         let external = microkernels.iter().position(|kernel| (u64::from(kernel.mr), u64::from(kernel.nr)) == (mr, nr));
         let name = format!("loom_micro_{mr}x{nr}");

@@ -27,7 +27,11 @@ fn the_example_of_the_page_runs() {
     )
     .unwrap();
     fs::write(folder.path().join("main.c"), block(&page, "c")).unwrap();
-    let path = format!("{}:{}", Path::new(env!("CARGO_BIN_EXE_loomc")).parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
+    let path = format!(
+        "{}:{}",
+        Path::new(env!("CARGO_BIN_EXE_loomc")).parent().unwrap().display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
     let script = format!("set -e\n{}", block(&page, "sh"));
     let done = Command::new("sh").args(["-c", &script]).env("PATH", path).current_dir(folder.path()).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -63,6 +63,11 @@ pub struct Profile {
 pub trait WeightBits: Send + Sync {
     /// The bits of weight number `index`.
     fn bits(&self, index: usize) -> &[u32];
+
+    /// Weight number `index` won't be read soon: memory that only keeps its file's bytes at hand may be had back.
+    fn release(&self, index: usize) {
+        let _ = index;
+    }
 }
 
 impl WeightBits for Vec<Vec<u32>> {

@@ -100,6 +100,13 @@ impl Tensor {
         matches!(self.bits, Bits::Mapped(..))
     }
 
+    /// The elements won't be read soon: of a mapped tensor, memory is given back.
+    pub(crate) fn release(&self) {
+        if let Bits::Mapped(map, range) = &self.bits {
+            map.release(range.clone());
+        }
+    }
+
     /// Elements of 4 bytes where they lie, or copied if they lie askew. `None` if the range isn't `shape`'s bytes.
     fn from_map(name: &str, dtype: DType, shape: Shape, map: &Arc<FileBytes>, range: Range<usize>) -> Option<Tensor> {
         let bytes = map.get(range.clone())?;

@@ -95,6 +95,12 @@ impl WeightBits for Weights {
     fn bits(&self, index: usize) -> &[u32] {
         self.tensors.get(index).map_or(&[], Tensor::bits)
     }
+
+    fn release(&self, index: usize) {
+        if let Some(tensor) = self.tensors.get(index) {
+            tensor.release();
+        }
+    }
 }
 
 /// Why weights could not be taken from a file.

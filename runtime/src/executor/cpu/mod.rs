@@ -7,12 +7,13 @@
 mod memory;
 mod parallel;
 
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::ptr;
 use std::sync::Arc;
 
 pub use loom_codegen_cpu::Level;
-use loom_codegen_cpu::abi::PackTime;
+use loom_codegen_cpu::abi::{KernelLayout, PackTime};
 use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile};
 use loom_ir::kernel::memory::ARENA_ALIGNMENT;
 use loom_ir::kernel::{Buffer, BufferKind, Program, Step, Verified};
@@ -33,6 +34,11 @@ pub struct CpuOptions {
     /// For the code generator.
     pub codegen: Options,
 }
+
+/// Bytes of panels that are packed before the weight's memory is let go, and how often that happens for one weight at
+/// most: where its elements lie in another order than the panels', each piece reads all of its pages again.
+const PIECE: u64 = 1 << 20;
+const MOST_PIECES: u64 = 8;
 
 /// The environment variable that [`CpuOptions::from_environment`] reads.
 const LEVEL_VARIABLE: &str = "LOOM_CPU";
@@ -115,7 +121,11 @@ impl CpuExecutor {
         weights: Arc<dyn WeightBits>,
         options: &CpuOptions,
     ) -> Result<CpuExecutor, ExecuteError> {
-        let code = compile(&program, &options.codegen).map_err(|error| match error {
+        let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = options.threads.unwrap_or_else(machine).max(1);
+        let mut codegen = options.codegen.clone();
+        codegen.threads = threads;
+        let code = compile(&program, &codegen).map_err(|error| match error {
             loom_codegen_cpu::Error::Target(why) => ExecuteError::NoDevice(why),
             loom_codegen_cpu::Error::Memory { kernel, what, bytes } => {
                 ExecuteError::Memory { what: format!("{what} of kernel `{kernel}`"), bytes }
@@ -123,8 +133,6 @@ impl CpuExecutor {
             other => ExecuteError::Internal(other.to_string()),
         })?;
         let (offsets, arena_bytes) = place_buffers(&program);
-        let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = options.threads.unwrap_or_else(machine).max(1);
         let pool = match threads {
             1 => None,
             _ => {
@@ -133,7 +141,7 @@ impl CpuExecutor {
                 Some(named.build().map_err(|error| ExecuteError::Device(error.to_string()))?)
             }
         };
-        let layouts = || code.kernels().iter().map(|kernel| &kernel.layout);
+        let layouts = || layouts_of(&code);
         let scratch_bytes = layouts().map(|layout| layout.scratch_bytes).max().unwrap_or(0);
         let scratch: Result<_, _> = (0..threads).map(|_| Block::new(scratch_bytes, "scratch memory")).collect();
         let panels: Result<_, _> = layouts()
@@ -159,10 +167,16 @@ impl CpuExecutor {
             worth_threads: options.worth_threads,
         };
         executor.bind(None)?;
+        let mut done_with = only_packed(&executor.program, layouts_of(&executor.code));
         FpEnv::run(|| {
             for kernel in 0..executor.program.kernels.len() {
-                // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
-                unsafe { executor.pack(kernel, PackTime::Load, 0) };
+                let done_with = done_with.remove(&kernel).unwrap_or_default();
+                for panels in executor.pieces(kernel) {
+                    // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
+                    unsafe { executor.pack_panels(kernel, panels) };
+                    // Runs read the panels: a mapped weight shall not lie in memory twice.
+                    done_with.iter().for_each(|&weight| executor.weights.release(weight));
+                }
             }
         });
         Ok(executor)
@@ -225,23 +239,29 @@ impl CpuExecutor {
         Ok(())
     }
 
-    /// Packs a kernel's panels, if it has any that are packed at this time; of a kernel in a loop those for this index.
+    /// The panels of a kernel that are packed once, in pieces, after each of which the weight's memory can be let go.
+    fn pieces(&self, kernel: usize) -> impl Iterator<Item = Range<u64>> + use<> {
+        let panels = self.code.kernels()[kernel].layout.panels.filter(|panels| panels.when == PackTime::Load);
+        let count = panels.map_or(0, |panels| panels.panels);
+        let pieces = panels.map_or(0, |panels| panels.bytes() / PIECE).clamp(1, MOST_PIECES);
+        let size = count.div_ceil(pieces).max(1);
+        (0..count).step_by(size as usize).map(move |begin| begin..count.min(begin + size))
+    }
+
+    /// Packs these of a kernel's panels.
     ///
     /// # Safety
     /// The kernel's table is filled in with all that the pack function reads, for memory that nobody writes to.
-    unsafe fn pack(&self, kernel: usize, time: PackTime, index: u64) {
+    unsafe fn pack_panels(&self, kernel: usize, items: Range<u64>) {
         let code = &self.code.kernels()[kernel];
         let (Some(panels), Some(pack), Some(block)) = (code.layout.panels, code.pack, &self.panels[kernel]) else {
             return;
         };
-        if panels.when != time {
-            return;
-        }
         let job = Job {
             code: pack,
             table: self.addresses.tables[kernel].as_ptr(),
-            items: slice(panels.panels, panels.slices, index),
-            cost: panels.bytes() / panels.slices.max(1),
+            cost: (items.end - items.start) * panels.panel_bytes,
+            items,
             target: Target::Panels { start: block.address(), bytes: panels.panel_bytes },
             scratch: &self.scratch,
             worth_threads: self.worth_threads,
@@ -276,9 +296,11 @@ impl CpuExecutor {
     /// # Safety
     /// All addresses are filled in, for memory that nobody else writes to, or reads if the kernel writes it.
     unsafe fn run_kernel(&self, kernel: usize, index: u64) {
-        // SAFETY: the caller's promise.
-        unsafe { self.pack(kernel, PackTime::Run, index) };
         let code = &self.code.kernels()[kernel];
+        if let Some(panels) = code.layout.panels.filter(|panels| panels.when == PackTime::Run) {
+            // SAFETY: the caller's promise.
+            unsafe { self.pack_panels(kernel, slice(panels.panels, panels.slices, index)) };
+        }
         let job = Job {
             code: code.entry,
             table: self.addresses.tables[kernel].as_ptr(),
@@ -343,6 +365,29 @@ impl Executor for CpuExecutor {
         }
         Ok(())
     }
+}
+
+fn layouts_of(code: &JitProgram) -> impl Iterator<Item = &KernelLayout> {
+    code.kernels().iter().map(|kernel| &kernel.layout)
+}
+
+/// The weights that no run reads, by the last kernel that packs them.
+fn only_packed<'a>(program: &Program, layouts: impl Iterator<Item = &'a KernelLayout>) -> BTreeMap<usize, Vec<usize>> {
+    let mut last: Vec<Option<usize>> = vec![None; program.buffers.len()];
+    let mut is_read = vec![false; program.buffers.len()];
+    for (number, (kernel, layout)) in program.kernels.iter().zip(layouts).enumerate() {
+        for (place, buffer) in kernel.buffers().into_iter().enumerate() {
+            is_read[buffer.index()] |= !layout.only_packs(place);
+            last[buffer.index()] = Some(number);
+        }
+    }
+    let mut found: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (weight, (id, _)) in program.weights().enumerate() {
+        if let (Some(kernel), false) = (last[id.index()], is_read[id.index()]) {
+            found.entry(kernel).or_default().push(weight);
+        }
+    }
+    found
 }
 
 /// The items of one index, of `slices` equal runs.
