@@ -37,7 +37,7 @@ pub struct CpuOptions {
 
 /// Bytes of panels that are packed before the weight's memory is let go, and how often that happens for one weight at
 /// most: where its elements lie in another order than the panels', each piece reads all of its pages again.
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 256 << 10;
 const MOST_PIECES: u64 = 8;
 
 /// The environment variable that [`CpuOptions::from_environment`] reads.
