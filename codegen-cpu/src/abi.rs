@@ -47,6 +47,31 @@ pub struct Microkernel {
     pub code: MicrokernelFn,
 }
 
+/// Copies rows of a panel: how many, where the first lane of the first one comes from and goes to, and the rest.
+pub type RowsFn = unsafe extern "C" fn(u64, *const f32, *mut f32, *const RowsForm);
+
+/// What a [`RowsFn`] copies: lane `l` of row `r` is the element `r · stride + l · step` after `source`, and goes to the element
+/// `r · width + l` after `target`.
+///
+/// Lanes `0..lanes` of each row are written, and no others; those in `first..last` are read, and the rest of them are
+/// +0.0. What isn't read need not be there: `source` itself may lie outside of its buffer then.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct RowsForm {
+    /// Elements from a row to the next, where they come from.
+    pub stride: i64,
+    /// Elements from a lane to the next, where they come from.
+    pub step: i64,
+    /// Lanes of a row of the panel.
+    pub width: u64,
+    /// Lanes that are written.
+    pub lanes: u64,
+    /// The first lane that is read.
+    pub first: u64,
+    /// The end of those. If it isn't above the first, none is read.
+    pub last: u64,
+}
+
 /// When panels are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackTime {

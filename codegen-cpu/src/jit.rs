@@ -1,18 +1,22 @@
 //! Programs as executable memory.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use cranelift_codegen::ir::LibCall;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module as _};
 use loom_fp_env::FpEnv;
-use loom_ir::kernel::Verified;
+use loom_ir::kernel::{BufferId, Forms, Verified};
 
-use crate::abi::{KernelFn, KernelLayout, Microkernel};
+use crate::abi::{KernelFn, KernelLayout, Microkernel, RowsFn};
+use crate::emit::contract::StoredForms;
 use crate::error::Error;
-use crate::functions::{self, Extras, Module, Visibility};
+use crate::functions::{self, Extras, Import, Module, Visibility};
 use crate::level::Level;
 use crate::parallel;
+use crate::simd;
+use crate::stored::StoredPack;
 use crate::target::{Form, Target, isa, isa_of_level};
 use crate::wide::Isa;
 
@@ -22,6 +26,8 @@ pub struct Options {
     /// Microkernels that may stand in for generated ones. The caller answers for their bits, and that this processor
     /// has their instructions.
     pub microkernels: Vec<Microkernel>,
+    /// The function that copies rows of panels, in place of generated loops; the same holds for it.
+    pub rows: Option<RowsFn>,
     /// What generated code keeps to, on a processor that has it; all that this processor has where there's none given.
     /// The bits are the same.
     pub level: Option<Level>,
@@ -35,18 +41,23 @@ impl Options {
     /// The fastest code for this processor. Without it, all code comes from Cranelift.
     pub fn native() -> Options {
         let best = Level::best();
-        Options { microkernels: crate::simd::microkernels(best), wide: best.wide(), ..Options::default() }
+        Options { level: None, ..Options::of(best) }
     }
 
     /// The fastest code of a level, or `None` if this processor does not have it.
     pub fn at(level: Level) -> Option<Options> {
-        let microkernels = || crate::simd::microkernels(level);
-        let options = || Options { microkernels: microkernels(), level: Some(level), threads: 1, wide: level.wide() };
-        level.is_available().then(options)
+        level.is_available().then(|| Options::of(level))
     }
 
-    fn extras(&self) -> Extras<'_> {
-        Extras { microkernels: &self.microkernels, wide: self.wide }
+    fn of(level: Level) -> Options {
+        let (microkernels, rows) = (simd::microkernels(level), simd::rows::rows(level));
+        Options { microkernels, rows, level: Some(level), threads: 1, wide: level.wide() }
+    }
+
+    fn extras<'a>(&'a self, forms: &'a Forms) -> Extras<'a> {
+        let level = if self.wide.is_none() { Level::Portable } else { self.level.unwrap_or_else(Level::best) };
+        let stored = StoredForms { forms, level };
+        Extras { microkernels: &self.microkernels, rows: self.rows, wide: self.wide, stored }
     }
 }
 
@@ -59,11 +70,14 @@ pub struct KernelCode {
     pub entry: KernelFn,
     /// The pack function, if there are panels.
     pub pack: Option<KernelFn>,
+    /// How the panels are made instead, where they hold a weight as it is stored.
+    pub stored: Option<StoredPack>,
 }
 
 /// A program's code in memory, one kernel after another. See [`crate::abi`] for how it's called.
 pub struct JitProgram {
     kernels: Vec<KernelCode>,
+    widened: BTreeSet<BufferId>,
     /// The memory; `None` only while it's dropped.
     module: Mutex<Option<JITModule>>,
 }
@@ -72,6 +86,11 @@ impl JitProgram {
     /// The kernels, in the program's order.
     pub fn kernels(&self) -> &[KernelCode] {
         &self.kernels
+    }
+
+    /// Whether code reads a weight that is stored in fewer bits as `f32`s.
+    pub fn reads_widened(&self, weight: BufferId) -> bool {
+        self.widened.contains(&weight)
     }
 }
 
@@ -97,21 +116,33 @@ impl Drop for JitProgram {
 
 /// Compiles a program for this processor.
 pub fn compile(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
-    // Cranelift folds arithmetic on constants with the processor's own.
-    FpEnv::run(|| compile_here(program, options))
+    compile_stored(program, &Forms::new(), options)
 }
 
-fn compile_here(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
+/// The same where some weights are stored in fewer bits. Contractions take these as they are where they can; other code
+/// reads them as `f32`s: [`JitProgram::reads_widened`].
+pub fn compile_stored(program: &Verified, forms: &Forms, options: &Options) -> Result<JitProgram, Error> {
+    // Cranelift folds arithmetic on constants with the processor's own.
+    FpEnv::run(|| compile_here(program, forms, options))
+}
+
+fn compile_here(program: &Verified, forms: &Forms, options: &Options) -> Result<JitProgram, Error> {
     let isa = match options.level {
         None => isa(&Target::Host, Form::Jit)?,
         Some(level) => isa_of_level(&target_lexicon::Triple::host().to_string(), level, Form::Jit)?,
     };
     // Not colocated: memory for code comes in pieces that may lie further apart than a near call reaches.
-    let module = functions::generate(program, options.extras(), isa.frontend_config(), false)?;
+    let module = functions::generate(program, options.extras(forms), isa.frontend_config(), false)?;
     let mut builder = JITBuilder::with_isa(isa, Box::new(libcall_name));
     for unit in &module.units {
-        if let Visibility::Imported(microkernel) = unit.visibility {
-            builder.symbol(&unit.name, options.microkernels[microkernel].code as *const u8);
+        let Visibility::Imported(import) = unit.visibility else { continue };
+        let address = match import {
+            Import::Microkernel(number) => Some(options.microkernels[number].code as *const u8),
+            Import::Rows => options.rows.map(|rows| rows as *const u8),
+            Import::Stored(code) => Some(code),
+        };
+        if let Some(address) = address {
+            builder.symbol(&unit.name, address);
         }
     }
     let mut jit = JITModule::new(builder);
@@ -130,9 +161,11 @@ fn compile_here(program: &Verified, options: &Options) -> Result<JitProgram, Err
             layout: kernel.layout.clone(),
             entry: code(kernel.entry),
             pack: kernel.pack.map(code),
+            stored: kernel.stored.clone(),
         })
         .collect();
-    Ok(JitProgram { kernels, module: Mutex::new(Some(jit)) })
+    let widened = module.widened.clone();
+    Ok(JitProgram { kernels, widened, module: Mutex::new(Some(jit)) })
 }
 
 /// Declares and compiles every function.

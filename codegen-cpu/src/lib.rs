@@ -23,13 +23,14 @@ mod level;
 mod object;
 mod parallel;
 pub mod simd;
+pub mod stored;
 mod target;
 mod text;
 mod view;
 mod wide;
 
 pub use error::Error;
-pub use jit::{JitProgram, KernelCode, Options, compile};
+pub use jit::{JitProgram, KernelCode, Options, compile, compile_stored};
 pub use level::{Level, UnknownLevel};
 pub use object::{Flat, Object, ObjectOptions, emit_object};
 pub use target::Target;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::ir::Function;
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_module::{FuncId, ModuleReloc};
 use loom_fp_env::FpEnv;
@@ -23,6 +24,14 @@ pub(crate) struct Compiled {
     pub relocations: Vec<ModuleReloc>,
 }
 
+/// A function to compile: its number among the units, and what the module knows it by.
+struct Wanted<'a> {
+    number: usize,
+    name: &'a str,
+    function: &'a Function,
+    id: FuncId,
+}
+
 /// Compiles the functions that are Cranelift's, by number; the others are `None`. The result doesn't depend on how many
 /// threads there are.
 pub(crate) fn compile(
@@ -32,14 +41,16 @@ pub(crate) fn compile(
     threads: usize,
 ) -> Result<Vec<Option<Compiled>>, Error> {
     let is_cranelifts = |unit: &Unit| unit.code.is_none() && !matches!(unit.visibility, Visibility::Imported(_));
-    let wanted: Vec<usize> = (0..units.len()).filter(|&number| is_cranelifts(&units[number])).collect();
+    let wanted = units.iter().zip(ids).enumerate().filter(|(_, (unit, _))| is_cranelifts(unit));
+    let wanted: Vec<Wanted<'_>> =
+        wanted.map(|(number, (unit, &id))| Wanted { number, name: &unit.name, function: &unit.function, id }).collect();
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(wanted.len()));
     let work = || {
         let mut context = Context::new();
-        while let Some(&number) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let compiled = one(isa, &units[number], ids[number], &mut context);
-            done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((number, compiled));
+        while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let compiled = one(isa, wanted, &mut context);
+            done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((wanted.number, compiled));
         }
     };
     let helpers = threads.min(wanted.len() / WORTH_A_THREAD).saturating_sub(1);
@@ -60,15 +71,15 @@ pub(crate) fn compile(
     Ok(found)
 }
 
-fn one(isa: &dyn TargetIsa, unit: &Unit, id: FuncId, context: &mut Context) -> Result<Compiled, Error> {
+fn one(isa: &dyn TargetIsa, wanted: &Wanted<'_>, context: &mut Context) -> Result<Compiled, Error> {
     context.clear();
-    context.func.clone_from(&unit.function);
-    let failed = |error: cranelift_codegen::CompileError<'_>| internal(&unit.name, &error.inner);
+    context.func.clone_from(wanted.function);
+    let failed = |error: cranelift_codegen::CompileError<'_>| internal(wanted.name, &error.inner);
     let code = context.compile(isa, &mut ControlPlane::default()).map_err(failed)?;
     let (bytes, alignment) = (code.code_buffer().to_vec(), u64::from(code.buffer.alignment));
     let relocations = match context.compiled_code() {
         Some(code) => {
-            code.buffer.relocs().iter().map(|it| ModuleReloc::from_mach_reloc(it, &context.func, id)).collect()
+            code.buffer.relocs().iter().map(|it| ModuleReloc::from_mach_reloc(it, &context.func, wanted.id)).collect()
         }
         None => Vec::new(),
     };

@@ -9,6 +9,7 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 use loom_ir::types::DType;
 
 use super::access::At;
+use super::rows::Rows;
 use super::scalar::Lanes;
 use super::wide::{Reduced, WideLoop};
 use super::{Gen, flags};
@@ -27,16 +28,19 @@ pub(crate) struct Pack {
     pub width: u64,
     /// Panels of one row are one stretch of memory.
     pub wide: Option<WideLoop>,
+    /// Panels are copies.
+    pub rows: Option<Rows>,
 }
 
 impl Pack {
-    pub fn new(view: View, width: u64, pool: &mut Pool) -> Pack {
+    pub fn new(view: View, width: u64, copies: bool, pool: &mut Pool) -> Pack {
         let extent = view.groups[2].last().copied().unwrap_or(1);
         let axis = view.groups.iter().map(Vec::len).sum::<usize>().wrapping_sub(1);
         let along = !view.groups[2].is_empty() && width == 1;
         let mut plan = || WideLoop::plan(&view, &view.functions[0], (axis, extent), Purpose::Map, false, pool);
         let wide = if along { plan() } else { None };
-        Pack { view, width, wide }
+        let rows = if copies && wide.is_none() { Rows::plan(&view, width) } else { None };
+        Pack { view, width, wide, rows }
     }
 
     /// Panels of one batch.
@@ -52,6 +56,19 @@ impl Pack {
     /// Bytes of a panel.
     pub fn panel_bytes(&self) -> u64 {
         self.view.count(2) * self.width * 4
+    }
+
+    /// How many rows of a panel are there.
+    pub fn valid(&self, g: &mut Gen<'_>, tile: Value) -> Value {
+        let width = g.index(self.width);
+        let count = self.view.count(1);
+        if count.is_multiple_of(self.width) {
+            return width;
+        }
+        let first = g.b.ins().imul_imm_u(tile, self.width as i64);
+        let count = g.index(count);
+        let left = g.b.ins().isub(count, first);
+        g.least(left, width)
     }
 
     pub fn cost(&self) -> u64 {
@@ -75,6 +92,10 @@ impl Pack {
         let left = g.b.ins().isub(count, first);
         let width = g.index(self.width);
         let valid = g.least(left, width);
+        if let Some(rows) = &self.rows {
+            rows.panel(g, (&self.view, self.width), batch, (first, valid), target);
+            return;
+        }
         if self.is_side_by_side() {
             // Full panels are read row by row of memory, in which neighbours share cache lines.
             let full = g.b.ins().icmp(IntCC::Equal, valid, width);

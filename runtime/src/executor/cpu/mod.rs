@@ -6,6 +6,7 @@
 
 mod memory;
 mod parallel;
+mod profile;
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -13,13 +14,14 @@ use std::ptr;
 use std::sync::Arc;
 
 pub use loom_codegen_cpu::Level;
-use loom_codegen_cpu::abi::{KernelLayout, PackTime};
-use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile};
+use loom_codegen_cpu::abi::{KernelLayout, PackTime, PanelsLayout};
+use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile_stored};
 use loom_ir::kernel::memory::ARENA_ALIGNMENT;
-use loom_ir::kernel::{Buffer, BufferKind, Program, Step, Verified};
+use loom_ir::kernel::{Buffer, BufferId, BufferKind, Program, Step, Verified};
 use rayon::ThreadPool;
+use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSliceMut};
 
-use super::{ExecuteError, Executor, WeightBits};
+use super::{ExecuteError, Executor, Profile, WeightBits, stored_forms, weight_bits};
 use crate::fp_env::FpEnv;
 use memory::Block;
 use parallel::{Job, Target};
@@ -125,7 +127,8 @@ impl CpuExecutor {
         let threads = options.threads.unwrap_or_else(machine).max(1);
         let mut codegen = options.codegen.clone();
         codegen.threads = threads;
-        let code = compile(&program, &codegen).map_err(|error| match error {
+        let forms = stored_forms(&program, &*weights);
+        let code = compile_stored(&program, &forms, &codegen).map_err(|error| match error {
             loom_codegen_cpu::Error::Target(why) => ExecuteError::NoDevice(why),
             loom_codegen_cpu::Error::Memory { kernel, what, bytes } => {
                 ExecuteError::Memory { what: format!("{what} of kernel `{kernel}`"), bytes }
@@ -167,15 +170,20 @@ impl CpuExecutor {
             worth_threads: options.worth_threads,
         };
         executor.bind(None)?;
+        executor.pack_stored();
         let mut done_with = only_packed(&executor.program, layouts_of(&executor.code));
         FpEnv::run(|| {
             for kernel in 0..executor.program.kernels.len() {
+                // Runs read the panels: a mapped weight shall not lie in memory twice.
                 let done_with = done_with.remove(&kernel).unwrap_or_default();
+                let release = || done_with.iter().for_each(|&weight| executor.weights.release(weight));
                 for panels in executor.pieces(kernel) {
                     // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
                     unsafe { executor.pack_panels(kernel, panels) };
-                    // Runs read the panels: a mapped weight shall not lie in memory twice.
-                    done_with.iter().for_each(|&weight| executor.weights.release(weight));
+                    release();
+                }
+                if executor.code.kernels()[kernel].stored.is_some() {
+                    release();
                 }
             }
         });
@@ -190,9 +198,15 @@ impl CpuExecutor {
             let (address, found) = match &buffer.kind {
                 BufferKind::Constant(bits) => (bits.as_ptr().cast_mut(), Some(bits.len())),
                 BufferKind::Weight => {
-                    let bits = self.weights.bits(weight);
+                    let id = BufferId(index as u32);
+                    let only_stored = self.weights.stored(weight).is_some() && !self.code.reads_widened(id);
+                    let address = match only_stored {
+                        // Its panels are all that code reads.
+                        true => ptr::null_mut(),
+                        false => weight_bits(&*self.weights, weight, buffer)?.as_ptr().cast_mut(),
+                    };
                     weight += 1;
-                    (bits.as_ptr().cast_mut(), Some(bits.len()))
+                    (address, None)
                 }
                 BufferKind::Input => {
                     let bits = tensors.as_ref().map(|(inputs, _)| inputs.get(input).copied().unwrap_or_default());
@@ -239,9 +253,35 @@ impl CpuExecutor {
         Ok(())
     }
 
+    /// Writes the panels of weights that are kept as they are stored.
+    fn pack_stored(&mut self) {
+        let number_of = |weight: BufferId| self.program.weights().position(|(id, _)| id == weight);
+        for (kernel, block) in self.code.kernels().iter().zip(&mut self.panels) {
+            let (Some(pack), Some(block)) = (&kernel.stored, block) else { continue };
+            let Some((view, _)) = number_of(pack.weight()).and_then(|number| self.weights.stored(number)) else {
+                continue;
+            };
+            let bytes = (pack.panels() * pack.panel_bytes()) as usize;
+            let out = &mut block.bytes_mut()[..bytes];
+            match &self.pool {
+                None => pack.write(&view, 0..pack.panels(), out),
+                Some(pool) => pool.install(|| {
+                    let share = pack.panels().div_ceil(self.scratch.len() as u64).max(1);
+                    let chunks = out.par_chunks_mut((share * pack.panel_bytes()).max(1) as usize);
+                    chunks.enumerate().for_each(|(number, out)| {
+                        let first = number as u64 * share;
+                        pack.write(&view, first..pack.panels().min(first + share), out);
+                    });
+                }),
+            }
+        }
+    }
+
     /// The panels of a kernel that are packed once, in pieces, after each of which the weight's memory can be let go.
     fn pieces(&self, kernel: usize) -> impl Iterator<Item = Range<u64>> + use<> {
-        let panels = self.code.kernels()[kernel].layout.panels.filter(|panels| panels.when == PackTime::Load);
+        let code = &self.code.kernels()[kernel];
+        let generated = |panels: &PanelsLayout| panels.when == PackTime::Load && code.stored.is_none();
+        let panels = code.layout.panels.filter(generated);
         let count = panels.map_or(0, |panels| panels.panels);
         let pieces = panels.map_or(0, |panels| panels.bytes() / PIECE).clamp(1, MOST_PIECES);
         let size = count.div_ceil(pieces).max(1);
@@ -337,6 +377,14 @@ impl Executor for CpuExecutor {
             }
         });
         Ok(())
+    }
+
+    fn shows_one_nan(&self) -> bool {
+        true
+    }
+
+    fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
+        self.profile_steps(inputs, rounds).map(Some)
     }
 
     fn trace(
