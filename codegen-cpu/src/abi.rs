@@ -115,8 +115,8 @@ pub struct KernelLayout {
     pub scratch_bytes: u64,
     /// The packed operand, if there is one.
     pub panels: Option<PanelsLayout>,
-    /// A rough count of scalar operations, for deciding whether threads are worth their cost. It's a function of the
-    /// program alone.
+    /// About how many nanoseconds it takes on one thread, with the widest vectors that there is code for, to decide whether
+    /// threads are worth theirs. It's a function of the program alone.
     pub cost: u64,
 }
 

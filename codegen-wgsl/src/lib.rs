@@ -2,7 +2,7 @@
 //!
 //! [`generate`] turns every kernel of a verified program into a standalone WGSL module with one entry point, `main`.
 //! The text is a function of the program and the [`Target`] alone: no clock, no device and no hash order chooses a
-//! shape, and no shape can change a bit (LN1 section 5).
+//! shape, and no shape can change a bit (LN1 section 5). [`generate_turns`] gives kernels that stand for whole loops.
 //!
 //! WGSL promises too little for LN1: a driver may contract, reassociate and flush. What makes the text exact is
 //! [`strict_spirv`]: naga's SPIR-V with every float operation marked `NoContraction` and the float controls of a 32-bit

@@ -115,7 +115,12 @@ fn cpu() {
         for level in Level::ALL {
             let Some(codegen) = Options::at(level) else { continue };
             for threads in [1, 2, 5] {
-                let options = CpuOptions { threads: Some(threads), worth_threads: 0, codegen: codegen.clone() };
+                let options = CpuOptions {
+                    threads: Some(threads),
+                    worth_threads: 0,
+                    codegen: codegen.clone(),
+                    ..CpuOptions::default()
+                };
                 let (program, weights) = (Arc::clone(artifact.program()), artifact.weights().clone());
                 let executor = CpuExecutor::with_options(program, weights, &options).unwrap();
                 let session = Session::with_executor(&artifact, Device::Cpu, Box::new(executor));

@@ -373,6 +373,9 @@ pub struct Inspect {
     /// A network's config, a compiled network or any safetensors file
     #[arg(value_name = "NET.json|X.loom|W.safetensors")]
     pub file: PathBuf,
+    /// The weights of a config: how much memory they take
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights: Option<PathBuf>,
     #[command(flatten)]
     pub dialect: DialectArgs,
     /// Print everything as JSON

@@ -187,15 +187,16 @@ impl AttendPlan {
     pub(crate) fn layout(&self) -> KernelLayout {
         let rows = self.batches * self.count.rows;
         let (keys, columns) = (self.count.keys, self.value.view.count(1));
-        let products = keys.saturating_mul(self.count.inner.saturating_add(columns)) / 4;
-        let elements = keys.saturating_mul(self.score.cost() + self.rows.cost());
-        let row = products.saturating_add(elements).saturating_add(columns.saturating_mul(self.result.cost()));
+        // Some 48 products in a nanosecond, as in other contractions.
+        let products = rows.saturating_mul(keys).saturating_mul(self.count.inner.saturating_add(columns)) / 48;
+        let elements = super::nanoseconds(rows.saturating_mul(keys), self.score.cost() + self.rows.cost());
+        let results = super::nanoseconds(rows.saturating_mul(columns), self.result.cost());
         KernelLayout {
             items: if columns == 0 { 0 } else { self.batches * self.blocks() },
             slices: 1,
             scratch_bytes: self.scratch().end,
             panels: None,
-            cost: rows.saturating_mul(row),
+            cost: products.saturating_add(elements).saturating_add(results),
         }
     }
 

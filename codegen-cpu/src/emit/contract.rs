@@ -244,9 +244,10 @@ impl ContractPlan {
     pub(crate) fn layout(&self) -> KernelLayout {
         let panels = self.side(self.panels);
         let totals = self.narrow.view.count(1) * self.wide.view.count(1) * self.items()[0];
-        // Four multiplications at once.
-        let products = totals.saturating_mul(self.length) / 4;
-        let epilogues = totals.saturating_mul(self.epilogue.cost());
+        // Some 48 products in a nanosecond, or 40 bytes of panels from a cache.
+        let products = totals.saturating_mul(self.length) / 48;
+        let reading = panels.tiles().saturating_mul(self.panel_bytes()).saturating_mul(self.items()[0]) / 40;
+        let epilogues = super::nanoseconds(totals, self.epilogue.cost());
         KernelLayout {
             items: self.items().iter().product(),
             slices: self.slices,
@@ -258,7 +259,7 @@ impl ContractPlan {
                 slices: if self.panel_axes.first() == Some(&true) { self.slices } else { 1 },
                 only_packed: self.only_packed(),
             }),
-            cost: products.saturating_add(epilogues).saturating_add(self.side(self.other()).cost()),
+            cost: products.max(reading).saturating_add(epilogues).saturating_add(self.side(self.other()).cost()),
         }
     }
 

@@ -193,6 +193,11 @@ impl Gen<'_> {
     }
 }
 
+/// About how many nanoseconds a function of this cost takes for so many elements side by side: 64 scalar operations in one.
+pub(crate) fn nanoseconds(elements: u64, cost: u64) -> u64 {
+    elements.saturating_mul(cost) / 64
+}
+
 /// How many indices a kernel's loop has; 1 for a kernel of no loop.
 pub(crate) fn slices(kernel: &Kernel) -> u64 {
     kernel.in_loop.and(kernel.axes.first().copied()).unwrap_or(1)

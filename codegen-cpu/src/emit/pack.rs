@@ -73,7 +73,7 @@ impl Pack {
 
     pub fn cost(&self) -> u64 {
         let terms = self.view.count(0).saturating_mul(self.view.count(1)).saturating_mul(self.view.count(2));
-        terms.saturating_mul(self.view.functions[0].cost())
+        super::nanoseconds(terms, self.view.functions[0].cost())
     }
 
     /// Writes panels `begin..end` to `target` onwards.

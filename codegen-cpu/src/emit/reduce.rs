@@ -169,7 +169,7 @@ impl ReducePlan {
             slices: self.slices,
             scratch_bytes: sum::scratch_bytes(terms, lanes),
             panels: None,
-            cost: self.view.count(0).saturating_mul(row),
+            cost: super::nanoseconds(self.view.count(0), row),
         }
     }
 

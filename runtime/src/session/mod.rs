@@ -100,8 +100,12 @@ impl FromStr for Device {
 pub struct SessionOptions {
     /// On which device.
     pub device: Device,
-    /// CPU: how many threads; left out, one a processor. No number changes a bit.
+    /// CPU: how many threads; left out, one a processor. No number changes a bit. Sessions of the same number share their
+    /// threads, and a network too small for threads has none.
     pub threads: Option<usize>,
+    /// CPU: the threads themselves, in place of a number: see [`Pool`](crate::executor::cpu::Pool).
+    #[cfg(feature = "cpu")]
+    pub pool: Option<crate::executor::cpu::Pool>,
     /// GPU: which adapter, by a part of its name; left out, the one that the environment variable `LOOM_ADAPTER` names,
     /// or else the fastest.
     pub adapter: Option<String>,

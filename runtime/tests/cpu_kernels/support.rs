@@ -180,7 +180,7 @@ pub fn check_program(program: &Arc<Verified>, values: Values) {
     let levels = Level::ALL.into_iter().filter_map(Options::at).map(|codegen| (1, codegen));
     for (threads, codegen) in levels.chain([(1, Options::default()), (2, Options::native())]) {
         // Every kernel is worth threads here.
-        let options = CpuOptions { threads: Some(threads), worth_threads: 0, codegen };
+        let options = CpuOptions { threads: Some(threads), worth_threads: 0, codegen, ..CpuOptions::default() };
         let mut executor = match CpuExecutor::with_options(program.clone(), weights.clone(), &options) {
             Ok(executor) => executor,
             Err(error) => panic!("{error}\n{}", ***program),

@@ -6,6 +6,7 @@
 
 mod memory;
 mod parallel;
+mod pool;
 mod profile;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,8 @@ use loom_codegen_cpu::abi::{KernelLayout, PackTime, PanelsLayout};
 use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile_stored};
 use loom_ir::kernel::memory::ARENA_ALIGNMENT;
 use loom_ir::kernel::{Buffer, BufferId, BufferKind, Program, Step, Verified};
-use rayon::ThreadPool;
+pub use pool::Pool;
+pub use rayon;
 use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSliceMut};
 
 use super::{ExecuteError, Executor, Profile, WeightBits, stored_forms, weight_bits};
@@ -31,7 +33,9 @@ use parallel::{Job, Target};
 pub struct CpuOptions {
     /// Number of threads; as many as the machine has where there's none given.
     pub threads: Option<usize>,
-    /// A kernel of fewer scalar operations (`KernelLayout::cost`) stays on one thread.
+    /// The threads themselves, in place of a number: a host's own.
+    pub pool: Option<Pool>,
+    /// A kernel that takes less time (`KernelLayout::cost`) stays on one thread.
     pub worth_threads: u64,
     /// For the code generator.
     pub codegen: Options,
@@ -41,6 +45,9 @@ pub struct CpuOptions {
 /// most: where its elements lie in another order than the panels', each piece reads all of its pages again.
 const PIECE: u64 = 256 << 10;
 const MOST_PIECES: u64 = 8;
+
+/// About how many bytes of panels are packed in a nanosecond.
+const BYTES_A_NANOSECOND: u64 = 4;
 
 /// The environment variable that [`CpuOptions::from_environment`] reads.
 const LEVEL_VARIABLE: &str = "LOOM_CPU";
@@ -64,9 +71,10 @@ impl CpuOptions {
 }
 
 impl Default for CpuOptions {
-    /// The threshold is about 20 microseconds of work: below it, waking other threads costs more than they save.
+    /// The threshold is 20 microseconds: to split a kernel over threads and to wait for them takes about 5 (measured), which
+    /// two threads must save first.
     fn default() -> CpuOptions {
-        CpuOptions { threads: None, worth_threads: 1 << 17, codegen: Options::native() }
+        CpuOptions { threads: None, pool: None, worth_threads: 20_000, codegen: Options::native() }
     }
 }
 
@@ -83,7 +91,10 @@ pub struct CpuExecutor {
     panels: Vec<Option<Block>>,
     /// One a thread.
     scratch: Vec<Block>,
-    pool: Option<ThreadPool>,
+    /// Only if a kernel is worth threads.
+    pool: Option<Pool>,
+    /// How many threads were asked for.
+    threads: usize,
     worth_threads: u64,
     addresses: Addresses,
 }
@@ -124,9 +135,11 @@ impl CpuExecutor {
         options: &CpuOptions,
     ) -> Result<CpuExecutor, ExecuteError> {
         let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = options.threads.unwrap_or_else(machine).max(1);
+        let given = options.pool.as_ref().map(Pool::threads);
+        let threads = given.or(options.threads).unwrap_or_else(machine).max(1);
         let mut codegen = options.codegen.clone();
-        codegen.threads = threads;
+        // A host that gives its own threads wants no others.
+        codegen.threads = if given.is_some() { 1 } else { threads };
         let forms = stored_forms(&program, &*weights);
         let code = compile_stored(&program, &forms, &codegen).map_err(|error| match error {
             loom_codegen_cpu::Error::Target(why) => ExecuteError::NoDevice(why),
@@ -136,17 +149,16 @@ impl CpuExecutor {
             other => ExecuteError::Internal(other.to_string()),
         })?;
         let (offsets, arena_bytes) = place_buffers(&program);
-        let pool = match threads {
-            1 => None,
-            _ => {
-                let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-                let named = builder.thread_name(|index| format!("loom-{index}"));
-                Some(named.build().map_err(|error| ExecuteError::Device(error.to_string()))?)
-            }
-        };
         let layouts = || layouts_of(&code);
+        let worth = |layout: &KernelLayout| worth_threads(layout, options.worth_threads);
+        let pool = match &options.pool {
+            _ if threads == 1 || !layouts().any(worth) => None,
+            Some(pool) => Some(pool.clone()),
+            None => Some(Pool::shared(threads)?),
+        };
+        let working = if pool.is_some() { threads } else { 1 };
         let scratch_bytes = layouts().map(|layout| layout.scratch_bytes).max().unwrap_or(0);
-        let scratch: Result<_, _> = (0..threads).map(|_| Block::new(scratch_bytes, "scratch memory")).collect();
+        let scratch: Result<_, _> = (0..working).map(|_| Block::new(scratch_bytes, "scratch memory")).collect();
         let panels: Result<_, _> = layouts()
             .map(|layout| layout.panels.map(|panels| Block::new(panels.bytes(), "packed operands")).transpose())
             .collect();
@@ -167,6 +179,7 @@ impl CpuExecutor {
             code,
             offsets,
             pool,
+            threads,
             worth_threads: options.worth_threads,
         };
         executor.bind(None)?;
@@ -265,7 +278,7 @@ impl CpuExecutor {
             let out = &mut block.bytes_mut()[..bytes];
             match &self.pool {
                 None => pack.write(&view, 0..pack.panels(), out),
-                Some(pool) => pool.install(|| {
+                Some(pool) => pool.rayon().install(|| {
                     let share = pack.panels().div_ceil(self.scratch.len() as u64).max(1);
                     let chunks = out.par_chunks_mut((share * pack.panel_bytes()).max(1) as usize);
                     chunks.enumerate().for_each(|(number, out)| {
@@ -300,14 +313,14 @@ impl CpuExecutor {
         let job = Job {
             code: pack,
             table: self.addresses.tables[kernel].as_ptr(),
-            cost: (items.end - items.start) * panels.panel_bytes,
+            cost: (items.end - items.start) * panels.panel_bytes / BYTES_A_NANOSECOND,
             items,
             target: Target::Panels { start: block.address(), bytes: panels.panel_bytes },
             scratch: &self.scratch,
             worth_threads: self.worth_threads,
         };
         // SAFETY: the caller's promise; the panels are this executor's own and large enough.
-        unsafe { job.run(self.pool.as_ref()) };
+        unsafe { job.run(self.pool.as_ref().map(Pool::rayon)) };
     }
 
     /// Runs one step of the program.
@@ -351,7 +364,7 @@ impl CpuExecutor {
             worth_threads: self.worth_threads,
         };
         // SAFETY: the caller's promise; each thread's scratch memory is large enough for every kernel.
-        unsafe { job.run(self.pool.as_ref()) };
+        unsafe { job.run(self.pool.as_ref().map(Pool::rayon)) };
     }
 }
 
@@ -361,7 +374,7 @@ impl Executor for CpuExecutor {
     }
 
     fn description(&self) -> String {
-        let threads = self.scratch.len();
+        let threads = self.threads;
         format!("{}, {threads} thread{}", std::env::consts::ARCH, if threads == 1 { "" } else { "s" })
     }
 
@@ -436,6 +449,19 @@ fn only_packed<'a>(program: &Program, layouts: impl Iterator<Item = &'a KernelLa
         }
     }
     found
+}
+
+/// Whether a kernel's items, or those of its pack function, may be worth threads.
+fn worth_threads(layout: &KernelLayout, worth: u64) -> bool {
+    let kernel = layout.items / layout.slices.max(1) > 1 && layout.cost / layout.slices.max(1) >= worth;
+    let pack =
+        layout.panels.is_some_and(|panels| panels.panels / panels.slices.max(1) > 1 && pack_cost(&panels) >= worth);
+    kernel || pack
+}
+
+/// What packing the panels of one index takes.
+fn pack_cost(panels: &PanelsLayout) -> u64 {
+    panels.bytes() / panels.slices.max(1) / BYTES_A_NANOSECOND
 }
 
 /// The items of one index, of `slices` equal runs.
