@@ -1,6 +1,6 @@
 //! A program as a list of functions, in an order and under names that depend on the program alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, UserFuncName, Value, types};
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
@@ -8,6 +8,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use loom_ir::kernel::{Body, BufferId, Forms, Kernel, Program};
 
 use crate::abi::{KernelLayout, Microkernel, RowsFn};
+use crate::alike;
 use crate::emit::attend::AttendPlan;
 use crate::emit::contract::{ContractPlan, Functions, Side, StoredForms};
 use crate::emit::gather::GatherPlan;
@@ -91,8 +92,8 @@ pub(crate) struct Unit {
     pub code: Option<Vec<u8>>,
 }
 
-/// Where a kernel's functions stand in the list.
-#[derive(Debug)]
+/// Where a kernel's functions stand in the list. Kernels that differ in their buffers alone have the same.
+#[derive(Debug, Clone)]
 pub(crate) struct KernelUnits {
     pub layout: KernelLayout,
     pub entry: usize,
@@ -153,8 +154,11 @@ pub(crate) fn generate(
 ) -> Result<Module, Error> {
     let mut wide = Pool::new(extras.wide);
     let mut plans = Vec::new();
-    for kernel in &program.kernels {
-        plans.push(KernelPlan::new(program, kernel, &extras, &mut wide)?);
+    let first_alike = alike::first_alike(program, extras.stored.forms);
+    let distinct =
+        || first_alike.iter().enumerate().filter(|&(number, &first)| number == first).map(|(_, &first)| first);
+    for number in distinct() {
+        plans.push(KernelPlan::new(program, &program.kernels[number], &extras, &mut wide)?);
     }
     let mut shapes: BTreeSet<(u64, u64)> = BTreeSet::new();
     let mut stored: Vec<*const u8> = Vec::new();
@@ -176,8 +180,9 @@ pub(crate) fn generate(
     let rows = first_stored + stored.len();
     let first_wide = rows + usize::from(extras.rows.is_some());
     let mut writer = Writer { context: FunctionBuilderContext::new(), config, colocated, rows, first_wide };
-    let (mut units, mut kernels) = (Vec::new(), Vec::new());
-    for (number, (kernel, plan)) in program.kernels.iter().zip(&plans).enumerate() {
+    let (mut units, mut known) = (Vec::new(), BTreeMap::new());
+    for (number, plan) in distinct().zip(&plans) {
+        let kernel = &program.kernels[number];
         let name = format!("loom_kernel_{number}");
         let comment = format!("kernel \"{}\" {}", kernel.name, kernel.body.name());
         let entry = units.len();
@@ -225,7 +230,7 @@ pub(crate) fn generate(
                 units.push(Unit { name, comment, visibility: Visibility::Exported, function, code: None });
             }
         }
-        kernels.push(KernelUnits { layout, entry, pack, stored: stored_pack });
+        known.insert(number, (KernelUnits { layout, entry, pack, stored: stored_pack }, plan));
     }
     for &(mr, nr) in &shapes {
         let external =
@@ -253,8 +258,11 @@ pub(crate) fn generate(
         let (comment, visibility) = ("wide function".to_string(), Visibility::Local);
         units.push(Unit { name, comment, visibility, function, code: Some(code) });
     }
-    let mut widened = BTreeSet::new();
-    for (kernel, plan) in program.kernels.iter().zip(&plans) {
+    let (mut kernels, mut widened) = (Vec::new(), BTreeSet::new());
+    for (kernel, first) in program.kernels.iter().zip(&first_alike) {
+        let Some((units, plan)) = known.get(first) else { unreachable!("the first of its kind is known") };
+        let stored = units.stored.as_ref().map(|pack| pack.of_alike(&program.kernels[*first], kernel));
+        kernels.push(KernelUnits { stored, ..units.clone() });
         let panels = if let KernelPlan::Contract(plan) = plan { plan.stored().map(|stored| stored.load) } else { None };
         let loads = (0..).zip(&kernel.loads).filter(|(number, _)| !is_panels(kernel, *number, panels));
         widened.extend(loads.map(|(_, load)| load.buffer).filter(|buffer| extras.stored.forms.contains_key(buffer)));

@@ -14,6 +14,7 @@ use crate::emit::contract::StoredForms;
 use crate::error::Error;
 use crate::functions::{self, Extras, Import, Module, Visibility};
 use crate::level::Level;
+use crate::parallel;
 use crate::simd;
 use crate::stored::StoredPack;
 use crate::target::{Form, Target, isa, isa_of_level};
@@ -30,6 +31,8 @@ pub struct Options {
     /// What generated code keeps to, on a processor that has it; all that this processor has where there's none given.
     /// The bits are the same.
     pub level: Option<Level>,
+    /// How many threads compile; this one alone where it's 0 or 1. The code is the same.
+    pub threads: usize,
     /// Vectors for elementwise code of our own, which this processor has.
     pub(crate) wide: Option<Isa>,
 }
@@ -48,7 +51,7 @@ impl Options {
 
     fn of(level: Level) -> Options {
         let (microkernels, rows) = (simd::microkernels(level), simd::rows::rows(level));
-        Options { microkernels, rows, level: Some(level), wide: level.wide() }
+        Options { microkernels, rows, level: Some(level), threads: 1, wide: level.wide() }
     }
 
     fn extras<'a>(&'a self, forms: &'a Forms) -> Extras<'a> {
@@ -143,7 +146,7 @@ fn compile_here(program: &Verified, forms: &Forms, options: &Options) -> Result<
         }
     }
     let mut jit = JITModule::new(builder);
-    let ids = define(&mut jit, &module)?;
+    let ids = define(&mut jit, &module, options.threads)?;
     jit.finalize_definitions().map_err(|error| internal("(module)", &error))?;
     let code = |unit: usize| {
         let address = jit.get_finalized_function(ids[unit]);
@@ -166,7 +169,11 @@ fn compile_here(program: &Verified, forms: &Forms, options: &Options) -> Result<
 }
 
 /// Declares and compiles every function.
-pub(crate) fn define(target: &mut dyn cranelift_module::Module, module: &Module) -> Result<Vec<FuncId>, Error> {
+pub(crate) fn define(
+    target: &mut dyn cranelift_module::Module,
+    module: &Module,
+    threads: usize,
+) -> Result<Vec<FuncId>, Error> {
     let mut ids = Vec::new();
     for (position, unit) in module.units.iter().enumerate() {
         let linkage = match unit.visibility {
@@ -183,20 +190,19 @@ pub(crate) fn define(target: &mut dyn cranelift_module::Module, module: &Module)
         }
         ids.push(id);
     }
-    let mut context = target.make_context();
-    for (unit, &id) in module.units.iter().zip(&ids) {
-        if matches!(unit.visibility, Visibility::Imported(_)) {
-            continue;
-        }
-        if let Some(code) = &unit.code {
-            // An empty one is never called.
-            let code = if code.is_empty() { &[0xcc][..] } else { code };
-            target.define_function_bytes(id, 64, code, &[]).map_err(|error| internal(&unit.name, &error))?;
-            continue;
-        }
-        context.func.clone_from(&unit.function);
-        target.define_function(id, &mut context).map_err(|error| internal(&unit.name, &error))?;
-        target.clear_context(&mut context);
+    let compiled = parallel::compile(target.isa(), &module.units, &ids, threads)?;
+    for ((unit, &id), compiled) in module.units.iter().zip(&ids).zip(compiled) {
+        // An empty one is never called.
+        let own = |code: &[u8]| if code.is_empty() { vec![0xcc] } else { code.to_vec() };
+        let (bytes, alignment, relocations) = match (compiled, &unit.code) {
+            (Some(compiled), _) => (compiled.bytes, compiled.alignment, compiled.relocations),
+            (None, Some(code)) => (own(code), 64, Vec::new()),
+            (None, None) => continue,
+        };
+        let alignment = alignment.max(u64::from(target.isa().function_alignment().minimum));
+        target
+            .define_function_bytes(id, alignment, &bytes, &relocations)
+            .map_err(|error| internal(&unit.name, &error))?;
     }
     Ok(ids)
 }

@@ -14,12 +14,14 @@
 //! - memory is touched only where guards hold, which with the verifier's proof makes bounds checks unnecessary.
 
 pub mod abi;
+mod alike;
 mod emit;
 mod error;
 mod functions;
 mod jit;
 mod level;
 mod object;
+mod parallel;
 pub mod simd;
 pub mod stored;
 mod target;

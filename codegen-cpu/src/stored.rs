@@ -241,6 +241,13 @@ impl StoredPack {
         })
     }
 
+    /// The same for a kernel that differs from this one's in its buffers alone.
+    pub(crate) fn of_alike(&self, own: &Kernel, other: &Kernel) -> StoredPack {
+        let place = own.buffers().iter().position(|&buffer| buffer == self.weight);
+        let weight = place.and_then(|place| other.buffers().get(place).copied()).unwrap_or(self.weight);
+        StoredPack { weight, ..self.clone() }
+    }
+
     /// The weight.
     pub fn weight(&self) -> BufferId {
         self.weight

@@ -14,7 +14,7 @@ use loom_runtime::executor::Executor;
 use loom_runtime::executor::cpu::CpuExecutor;
 use loom_runtime::executor::gpu::{Arithmetic, GpuDevice, GpuExecutor, GpuOptions, Shapes, Target, TurnCost};
 
-const GRAPHS: [(&str, &str); 7] = [
+const GRAPHS: [(&str, &str); 8] = [
     (
         "sums of prefixes of scalars",
         r#"graph "" {
@@ -75,6 +75,19 @@ const GRAPHS: [(&str, &str); 7] = [
   %15 = tanh %14 : f32[5, 2, 6]
   %16 = mul %15 %10 : f32[5, 2, 6]
   output "y" %16
+}"#,
+    ),
+    (
+        "a matrix of its own at every step",
+        r#"graph "" {
+  %0 = input "x" : f32[5, 2, 6]
+  %1 = weight "w" : f32[5, 6, 6]
+  %2 = constant [0x3f800000] : f32[]
+  %3 = broadcast %2 shape=[2, 6] axes=[] : f32[2, 6]
+  %4 = recur %3 %6 steps=5 : f32[5, 2, 6]
+  %5 = contract %4 %1 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[2] : f32[5, 2, 6]
+  %6 = add %5 %0 : f32[5, 2, 6]
+  output "y" %6
 }"#,
     ),
     (

@@ -1,6 +1,5 @@
 //! The functions that an object exports, as CLIF: they know where everything lies and call the kernels in order.
 
-use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     AbiParam, FuncRef, Function, InstBuilder, Signature, StackSlotData, StackSlotKind, UserFuncName, Value, types,
 };
@@ -10,8 +9,6 @@ use cranelift_module::Module as _;
 use cranelift_object::ObjectModule;
 use loom_ir::kernel::{BufferKind, Program, Step};
 use loom_ir::limits::MAX_KERNEL_BUFFERS;
-use loom_ir::numerics::order::CANONICAL_NAN;
-use loom_ir::types::DType;
 
 use super::Data;
 use super::environment::Exchange;
@@ -153,12 +150,6 @@ impl Driver<'_> {
                                 }
                             });
                         }
-                    }
-                }
-                for (index, buffer) in self.program.buffers.iter().enumerate() {
-                    if buffer.kind == BufferKind::Output && buffer.dtype == DType::F32 {
-                        let address = self.address(g, index, memory);
-                        one_nan(g, address, buffer.shape.elements());
                     }
                 }
             });
@@ -303,24 +294,4 @@ fn each_four(g: &mut Gen<'_>, elements: u64, mut body: impl FnMut(&mut Gen<'_>, 
             Vec::new()
         });
     }
-}
-
-/// Makes every NaN the one that outputs hold.
-fn one_nan(g: &mut Gen<'_>, address: Value, elements: u64) {
-    each_four(g, elements, |g, offset, ty| {
-        let splat = |g: &mut Gen<'_>, word: u32| {
-            let word = g.b.ins().iconst(types::I32, i64::from(word));
-            if ty == types::I32 { word } else { g.b.ins().splat(ty, word) }
-        };
-        let (sign, infinity, nan) = (splat(g, 0x7fff_ffff), splat(g, 0x7f80_0000), splat(g, CANONICAL_NAN));
-        let place = g.b.ins().iadd(address, offset);
-        let bits = g.b.ins().load(ty, flags(), place, 0);
-        let size = g.b.ins().band(bits, sign);
-        let is_nan = g.b.ins().icmp(IntCC::SignedGreaterThan, size, infinity);
-        let bits = match ty {
-            types::I32 => g.b.ins().select(is_nan, nan, bits),
-            _ => g.b.ins().bitselect(is_nan, nan, bits),
-        };
-        g.b.ins().store(flags(), bits, place, 0);
-    });
 }

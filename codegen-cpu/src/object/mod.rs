@@ -124,7 +124,7 @@ fn object(program: &Verified, options: &ObjectOptions<'_>) -> Result<Object, Err
     };
     let units = driver.units(&module, environment, &options.prefix, &flat);
     module.units.extend(units);
-    define(&mut object, &module)?;
+    define(&mut object, &module, 1)?;
     let mut product = object.finish();
     if product.object.format() == BinaryFormat::Elf {
         // Without this section linkers take it that the stack must be executable.

@@ -90,6 +90,11 @@ pub trait WeightBits: Send + Sync {
     /// The bits of weight number `index`; none if it is stored in fewer bits and there's no memory for these.
     fn bits(&self, index: usize) -> &[u32];
 
+    /// Weight number `index` won't be read soon: memory that only keeps its file's bytes at hand may be had back.
+    fn release(&self, index: usize) {
+        let _ = index;
+    }
+
     /// What is stored of a weight that is kept in fewer bits than these, and its form. A device that can do with that does not
     /// ask for its bits.
     fn stored(&self, index: usize) -> Option<(View<'_>, Form)> {

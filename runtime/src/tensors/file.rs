@@ -147,6 +147,19 @@ impl TensorFile {
         Some(Span { file: Arc::clone(self.files.get(*file)?), range: info.range.clone() })
     }
 
+    /// The bytes of a tensor in pieces of at most so many, each taken out of memory again when the next one is asked for:
+    /// for one pass over a file that may be larger than memory.
+    pub(crate) fn pass_over(&self, name: &str, piece: usize, each: &mut dyn FnMut(&[u8])) {
+        let Some(Span { file, range }) = self.span(name) else { return };
+        let mut begin = range.start;
+        while begin < range.end {
+            let end = range.end.min(begin.saturating_add(piece.max(1)));
+            each(file.get(begin..end).unwrap_or_default());
+            file.release(begin..end);
+            begin = end;
+        }
+    }
+
     /// Whole numbers of any width, as labels come: i64, i32, u32, u8 or i8.
     pub fn integers(&self, name: &str) -> Result<Vec<i64>, TensorError> {
         let info = self.info(name).ok_or_else(|| self.no_tensor(name))?;

@@ -123,6 +123,15 @@ impl Tensor {
         matches!(self.bits, Bits::Mapped(..) | Bits::Stored(_))
     }
 
+    /// The elements won't be read soon: of a mapped tensor, memory is given back.
+    pub(crate) fn release(&self) {
+        match &self.bits {
+            Bits::Owned(_) => {}
+            Bits::Mapped(map, range) => map.release(range.clone()),
+            Bits::Stored(stored) => stored.data.file.release(stored.data.range.clone()),
+        }
+    }
+
     /// Elements of 4 bytes where they lie, or copied if they lie askew. `None` if the range isn't `shape`'s bytes.
     fn from_map(name: &str, dtype: DType, shape: Shape, map: &Arc<FileBytes>, range: Range<usize>) -> Option<Tensor> {
         let bytes = map.get(range.clone())?;

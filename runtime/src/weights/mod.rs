@@ -97,6 +97,12 @@ impl WeightBits for Weights {
         self.tensors.get(index).map_or(&[], Tensor::bits)
     }
 
+    fn release(&self, index: usize) {
+        if let Some(tensor) = self.tensors.get(index) {
+            tensor.release();
+        }
+    }
+
     fn stored(&self, index: usize) -> Option<(View<'_>, Form)> {
         self.tensors.get(index)?.stored()
     }

@@ -9,6 +9,7 @@ mod parallel;
 mod pool;
 mod profile;
 
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::ptr;
 use std::sync::Arc;
@@ -39,6 +40,14 @@ pub struct CpuOptions {
     /// For the code generator.
     pub codegen: Options,
 }
+
+/// Bytes of panels that are packed before the weight's memory is let go, and how often that happens for one weight at
+/// most: where its elements lie in another order than the panels', each piece reads all of its pages again.
+const PIECE: u64 = 256 << 10;
+const MOST_PIECES: u64 = 8;
+
+/// About how many bytes of panels are packed in a nanosecond.
+const BYTES_A_NANOSECOND: u64 = 4;
 
 /// The environment variable that [`CpuOptions::from_environment`] reads.
 const LEVEL_VARIABLE: &str = "LOOM_CPU";
@@ -125,8 +134,14 @@ impl CpuExecutor {
         weights: Arc<dyn WeightBits>,
         options: &CpuOptions,
     ) -> Result<CpuExecutor, ExecuteError> {
+        let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let given = options.pool.as_ref().map(Pool::threads);
+        let threads = given.or(options.threads).unwrap_or_else(machine).max(1);
+        let mut codegen = options.codegen.clone();
+        // A host that gives its own threads wants no others.
+        codegen.threads = if given.is_some() { 1 } else { threads };
         let forms = stored_forms(&program, &*weights);
-        let code = compile_stored(&program, &forms, &options.codegen).map_err(|error| match error {
+        let code = compile_stored(&program, &forms, &codegen).map_err(|error| match error {
             loom_codegen_cpu::Error::Target(why) => ExecuteError::NoDevice(why),
             loom_codegen_cpu::Error::Memory { kernel, what, bytes } => {
                 ExecuteError::Memory { what: format!("{what} of kernel `{kernel}`"), bytes }
@@ -134,10 +149,7 @@ impl CpuExecutor {
             other => ExecuteError::Internal(other.to_string()),
         })?;
         let (offsets, arena_bytes) = place_buffers(&program);
-        let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let given = options.pool.as_ref().map(Pool::threads);
-        let threads = given.or(options.threads).unwrap_or_else(machine).max(1);
-        let layouts = || code.kernels().iter().map(|kernel| &kernel.layout);
+        let layouts = || layouts_of(&code);
         let worth = |layout: &KernelLayout| worth_threads(layout, options.worth_threads);
         let pool = match &options.pool {
             _ if threads == 1 || !layouts().any(worth) => None,
@@ -172,10 +184,20 @@ impl CpuExecutor {
         };
         executor.bind(None)?;
         executor.pack_stored();
+        let mut done_with = only_packed(&executor.program, layouts_of(&executor.code));
         FpEnv::run(|| {
             for kernel in 0..executor.program.kernels.len() {
-                // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
-                unsafe { executor.pack(kernel, PackTime::Load, 0) };
+                // Runs read the panels: a mapped weight shall not lie in memory twice.
+                let done_with = done_with.remove(&kernel).unwrap_or_default();
+                let release = || done_with.iter().for_each(|&weight| executor.weights.release(weight));
+                for panels in executor.pieces(kernel) {
+                    // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
+                    unsafe { executor.pack_panels(kernel, panels) };
+                    release();
+                }
+                if executor.code.kernels()[kernel].stored.is_some() {
+                    release();
+                }
             }
         });
         Ok(executor)
@@ -268,23 +290,31 @@ impl CpuExecutor {
         }
     }
 
-    /// Packs a kernel's panels, if it has any that are packed at this time; of a kernel in a loop those for this index.
+    /// The panels of a kernel that are packed once, in pieces, after each of which the weight's memory can be let go.
+    fn pieces(&self, kernel: usize) -> impl Iterator<Item = Range<u64>> + use<> {
+        let code = &self.code.kernels()[kernel];
+        let generated = |panels: &PanelsLayout| panels.when == PackTime::Load && code.stored.is_none();
+        let panels = code.layout.panels.filter(generated);
+        let count = panels.map_or(0, |panels| panels.panels);
+        let pieces = panels.map_or(0, |panels| panels.bytes() / PIECE).clamp(1, MOST_PIECES);
+        let size = count.div_ceil(pieces).max(1);
+        (0..count).step_by(size as usize).map(move |begin| begin..count.min(begin + size))
+    }
+
+    /// Packs these of a kernel's panels.
     ///
     /// # Safety
     /// The kernel's table is filled in with all that the pack function reads, for memory that nobody writes to.
-    unsafe fn pack(&self, kernel: usize, time: PackTime, index: u64) {
+    unsafe fn pack_panels(&self, kernel: usize, items: Range<u64>) {
         let code = &self.code.kernels()[kernel];
         let (Some(panels), Some(pack), Some(block)) = (code.layout.panels, code.pack, &self.panels[kernel]) else {
             return;
         };
-        if panels.when != time || code.stored.is_some() {
-            return;
-        }
         let job = Job {
             code: pack,
             table: self.addresses.tables[kernel].as_ptr(),
-            items: slice(panels.panels, panels.slices, index),
-            cost: pack_cost(&panels),
+            cost: (items.end - items.start) * panels.panel_bytes / BYTES_A_NANOSECOND,
+            items,
             target: Target::Panels { start: block.address(), bytes: panels.panel_bytes },
             scratch: &self.scratch,
             worth_threads: self.worth_threads,
@@ -319,9 +349,11 @@ impl CpuExecutor {
     /// # Safety
     /// All addresses are filled in, for memory that nobody else writes to, or reads if the kernel writes it.
     unsafe fn run_kernel(&self, kernel: usize, index: u64) {
-        // SAFETY: the caller's promise.
-        unsafe { self.pack(kernel, PackTime::Run, index) };
         let code = &self.code.kernels()[kernel];
+        if let Some(panels) = code.layout.panels.filter(|panels| panels.when == PackTime::Run) {
+            // SAFETY: the caller's promise.
+            unsafe { self.pack_panels(kernel, slice(panels.panels, panels.slices, index)) };
+        }
         let job = Job {
             code: code.entry,
             table: self.addresses.tables[kernel].as_ptr(),
@@ -396,6 +428,29 @@ impl Executor for CpuExecutor {
     }
 }
 
+fn layouts_of(code: &JitProgram) -> impl Iterator<Item = &KernelLayout> {
+    code.kernels().iter().map(|kernel| &kernel.layout)
+}
+
+/// The weights that no run reads, by the last kernel that packs them.
+fn only_packed<'a>(program: &Program, layouts: impl Iterator<Item = &'a KernelLayout>) -> BTreeMap<usize, Vec<usize>> {
+    let mut last: Vec<Option<usize>> = vec![None; program.buffers.len()];
+    let mut is_read = vec![false; program.buffers.len()];
+    for (number, (kernel, layout)) in program.kernels.iter().zip(layouts).enumerate() {
+        for (place, buffer) in kernel.buffers().into_iter().enumerate() {
+            is_read[buffer.index()] |= !layout.only_packs(place);
+            last[buffer.index()] = Some(number);
+        }
+    }
+    let mut found: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (weight, (id, _)) in program.weights().enumerate() {
+        if let (Some(kernel), false) = (last[id.index()], is_read[id.index()]) {
+            found.entry(kernel).or_default().push(weight);
+        }
+    }
+    found
+}
+
 /// Whether a kernel's items, or those of its pack function, may be worth threads.
 fn worth_threads(layout: &KernelLayout, worth: u64) -> bool {
     let kernel = layout.items / layout.slices.max(1) > 1 && layout.cost / layout.slices.max(1) >= worth;
@@ -404,9 +459,9 @@ fn worth_threads(layout: &KernelLayout, worth: u64) -> bool {
     kernel || pack
 }
 
-/// What packing the panels of one index takes: some four bytes a nanosecond.
+/// What packing the panels of one index takes.
 fn pack_cost(panels: &PanelsLayout) -> u64 {
-    panels.bytes() / panels.slices.max(1) / 4
+    panels.bytes() / panels.slices.max(1) / BYTES_A_NANOSECOND
 }
 
 /// The items of one index, of `slices` equal runs.

@@ -33,6 +33,11 @@ pub fn write(path: &Path, args: &ObjectArgs, program: &Verified, weights: &Weigh
         options.level = level.parse().map_err(|error: UnknownLevel| Failure::User(format!("--level: {error}")))?;
     }
     let arrays: Vec<&[u32]> = weights.tensors().iter().map(|tensor| tensor.bits()).collect();
+    // Those that are stored in fewer bits are widened here.
+    let short = program.weights().zip(&arrays).find(|((_, buffer), bits)| bits.len() as u64 != buffer.shape.elements());
+    if let Some(((_, buffer), _)) = short {
+        return Err(Failure::User(format!("no memory for the weight `{}`: {} bytes", buffer.name, buffer.bytes())));
+    }
     let [object_path, header_path, weights_path] = files(path);
     if [&header_path, &weights_path].contains(&&object_path) {
         let path = object_path.display();
