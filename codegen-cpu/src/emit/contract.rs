@@ -29,10 +29,14 @@ use crate::wide::Pool;
 /// Bytes of stream tiles that an item packs at once, so that a panel read from memory serves several tiles while both
 /// stay in the second-level cache.
 const STREAM_BYTES: u64 = 256 << 10;
+/// The same where all panels are more than that cache holds, so that they come from further away for each item.
+const STREAM_BYTES_FAR: u64 = 1 << 20;
 /// Most stream tiles of an item.
 const STREAM_TILES: u64 = 16;
 /// Panels that are enough items for the threads, where those are of stored weights.
 const ENOUGH_PANELS: u64 = 16;
+/// Items of a batch that are enough for threads.
+const ITEMS: u64 = 64;
 /// Multiplications worth an item of their own.
 const ITEM_WORK: u64 = 1 << 16;
 
@@ -137,9 +141,12 @@ impl ContractPlan {
         };
         let stream = plan.side(plan.other());
         let tile_work = (mr * nr * plan.length).max(1);
-        let by_cache = (STREAM_BYTES / stream.panel_bytes().max(1)).clamp(1, STREAM_TILES);
+        let all_panels = plan.side(panels).panels().saturating_mul(plan.side(panels).panel_bytes());
+        let bytes = if all_panels > STREAM_BYTES_FAR { STREAM_BYTES_FAR } else { STREAM_BYTES };
+        let by_cache = (bytes / stream.panel_bytes().max(1)).clamp(1, STREAM_TILES);
         // Enough items for the threads come before the cache.
-        plan.stream_tiles = by_cache.min(stream.tiles().div_ceil(4)).max(1);
+        let groups = (ITEMS / plan.side(panels).tiles().max(1)).clamp(1, 4);
+        plan.stream_tiles = by_cache.min(stream.tiles().div_ceil(groups)).max(1);
         plan.panel_stretch = (ITEM_WORK / (tile_work * plan.stream_tiles)).max(1);
         plan.stored = plan.stored_panels(kernel, operand, extras.stored);
         if plan.stored.is_some() && plan.side(plan.panels).panels() >= ENOUGH_PANELS {
