@@ -1,4 +1,4 @@
-//! Rows of panels, copied with wide vectors: see [`RowsForm`] for what is copied.
+//! Rows of panels, copied with wide vectors: see [`RowsFn`] for what is copied.
 //!
 //! This moves bits only, so there is nothing to round. Neighbouring lanes are one masked load, every second element two and a
 //! permutation, lanes that are stretches of memory are transposed in registers, and any others are gathered.
