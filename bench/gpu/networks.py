@@ -13,6 +13,12 @@ def conv(filters, **options):
     return {"type": "conv2d", "filters": filters, "kernel_size": 3, "padding": 1, "activation": "relu", **options}
 
 
+def recurrent(cell, hidden):
+    """64 steps, of which the last state is used."""
+    layers = [{"type": cell, "hidden_size": hidden, "return_sequences": False}, dense(10)]
+    return (16, [64, 32], layers)
+
+
 NETWORKS = {
     "gemm4096": (4096, [4096], [dense(4096)]),
     "gemm2048": (2048, [2048], [dense(2048)]),
@@ -24,6 +30,11 @@ NETWORKS = {
     "relu": (4096, [4096], [{"type": "relu"}]),
     "mlp": (1, [784], [dense(512, "relu"), dense(512, "relu"), dense(10)]),
     "cnn": (256, [1, 28, 28], [conv(32), conv(64, stride=2), {"type": "flatten"}, dense(128, "relu"), dense(10)]),
+    "lstm64": recurrent("lstm", 64),
+    "lstm128": recurrent("lstm", 128),
+    "lstm256": recurrent("lstm", 256),
+    "gru128": recurrent("gru", 128),
+    "rnn128": recurrent("rnn", 128),
     "block": (
         16,
         [128, 512],

@@ -63,6 +63,31 @@ pub enum Factors {
     I8,
 }
 
+/// Copies rows of a panel: how many, where the first lane of the first one comes from and goes to, and the rest.
+pub type RowsFn = unsafe extern "C" fn(u64, *const f32, *mut f32, *const RowsForm);
+
+/// What a [`RowsFn`] copies: lane `l` of row `r` is the element `r · stride + l · step` after `source`, and goes to the element
+/// `r · width + l` after `target`.
+///
+/// Lanes `0..lanes` of each row are written, and no others; those in `first..last` are read, and the rest of them are
+/// +0.0. What isn't read need not be there: `source` itself may lie outside of its buffer then.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct RowsForm {
+    /// Elements from a row to the next, where they come from.
+    pub stride: i64,
+    /// Elements from a lane to the next, where they come from.
+    pub step: i64,
+    /// Lanes of a row of the panel.
+    pub width: u64,
+    /// Lanes that are written.
+    pub lanes: u64,
+    /// The first lane that is read.
+    pub first: u64,
+    /// The end of those. If it isn't above the first, none is read.
+    pub last: u64,
+}
+
 /// When panels are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackTime {
@@ -84,6 +109,8 @@ pub struct PanelsLayout {
     /// In how many equal runs they are packed, one for each index of the kernel's loop in order. 1 where they do not
     /// change with its index: all are packed again for each one then, if they are packed in every run.
     pub slices: u64,
+    /// Bit n is set where the n-th buffer of the kernel's table is read by the pack function alone.
+    pub only_packed: u32,
 }
 
 impl PanelsLayout {
@@ -104,7 +131,14 @@ pub struct KernelLayout {
     pub scratch_bytes: u64,
     /// The packed operand, if there is one.
     pub panels: Option<PanelsLayout>,
-    /// A rough count of scalar operations, for deciding whether threads are worth their cost. It's a function of the
-    /// program alone.
+    /// About how many nanoseconds it takes on one thread, with the widest vectors that there is code for, to decide whether
+    /// threads are worth theirs. It's a function of the program alone.
     pub cost: u64,
+}
+
+impl KernelLayout {
+    /// Whether the n-th buffer of the kernel's table is read only where its panels are packed, once: runs do without it.
+    pub fn only_packs(&self, buffer: usize) -> bool {
+        self.panels.is_some_and(|panels| panels.when == PackTime::Load && panels.only_packed >> buffer & 1 == 1)
+    }
 }

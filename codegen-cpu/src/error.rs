@@ -19,6 +19,19 @@ pub enum Error {
         /// How much, saturated.
         bytes: u64,
     },
+    /// What the names of an object's symbols shall begin with is no C identifier.
+    #[error(
+        "`{0}` can't begin the names of C functions: up to 64 letters, digits and underscores are needed, a letter first"
+    )]
+    Prefix(String),
+    /// More weights than an object can hold.
+    #[error("an object holds at most {most} bytes of weights, these are {bytes}: leave them in a file of their own")]
+    Embedded {
+        /// How many there are.
+        bytes: u64,
+        /// How many there may be.
+        most: u64,
+    },
     /// Cranelift refused what this crate gave it, or ran out of code memory: a defect of Loom, except for the latter.
     #[error("internal error, please report it: code generation of `{function}`: {message}")]
     Internal {

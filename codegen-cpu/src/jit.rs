@@ -1,17 +1,22 @@
 //! Programs as executable memory.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use cranelift_codegen::ir::LibCall;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module as _};
 use loom_fp_env::FpEnv;
-use loom_ir::kernel::Verified;
+use loom_ir::kernel::{BufferId, Forms, Verified};
 
-use crate::abi::{KernelFn, KernelLayout, Microkernel};
+use crate::abi::{KernelFn, KernelLayout, Microkernel, RowsFn};
+use crate::emit::contract::StoredForms;
 use crate::error::Error;
-use crate::functions::{self, Extras, Module, Visibility};
+use crate::functions::{self, Extras, Import, Module, Visibility};
 use crate::level::Level;
+use crate::parallel;
+use crate::simd;
+use crate::stored::StoredPack;
 use crate::target::{Form, Target, isa, isa_of_level};
 use crate::wide::Isa;
 
@@ -21,9 +26,13 @@ pub struct Options {
     /// Microkernels that may stand in for generated ones. The caller answers for their bits, and that this processor
     /// has their instructions.
     pub microkernels: Vec<Microkernel>,
+    /// The function that copies rows of panels, in place of generated loops; the same holds for it.
+    pub rows: Option<RowsFn>,
     /// What generated code keeps to, on a processor that has it; all that this processor has where there's none given.
     /// The bits are the same.
     pub level: Option<Level>,
+    /// How many threads compile; this one alone where it's 0 or 1. The code is the same.
+    pub threads: usize,
     /// Vectors for elementwise code of our own, which this processor has.
     pub(crate) wide: Option<Isa>,
 }
@@ -32,17 +41,23 @@ impl Options {
     /// The fastest code for this processor. Without it, all code comes from Cranelift.
     pub fn native() -> Options {
         let best = Level::best();
-        Options { microkernels: crate::simd::microkernels(best), level: None, wide: best.wide() }
+        Options { level: None, ..Options::of(best) }
     }
 
     /// The fastest code of a level, or `None` if this processor does not have it.
     pub fn at(level: Level) -> Option<Options> {
-        let microkernels = || crate::simd::microkernels(level);
-        level.is_available().then(|| Options { microkernels: microkernels(), level: Some(level), wide: level.wide() })
+        level.is_available().then(|| Options::of(level))
     }
 
-    fn extras(&self) -> Extras<'_> {
-        Extras { microkernels: &self.microkernels, wide: self.wide }
+    fn of(level: Level) -> Options {
+        let (microkernels, rows) = (simd::microkernels(level), simd::rows::rows(level));
+        Options { microkernels, rows, level: Some(level), threads: 1, wide: level.wide() }
+    }
+
+    fn extras<'a>(&'a self, forms: &'a Forms) -> Extras<'a> {
+        let level = if self.wide.is_none() { Level::Portable } else { self.level.unwrap_or_else(Level::best) };
+        let stored = StoredForms { forms, level };
+        Extras { microkernels: &self.microkernels, rows: self.rows, wide: self.wide, stored }
     }
 }
 
@@ -55,11 +70,14 @@ pub struct KernelCode {
     pub entry: KernelFn,
     /// The pack function, if there are panels.
     pub pack: Option<KernelFn>,
+    /// How the panels are made instead, where they hold a weight as it is stored.
+    pub stored: Option<StoredPack>,
 }
 
 /// A program's code in memory, one kernel after another. See [`crate::abi`] for how it's called.
 pub struct JitProgram {
     kernels: Vec<KernelCode>,
+    widened: BTreeSet<BufferId>,
     /// The memory; `None` only while it's dropped.
     module: Mutex<Option<JITModule>>,
 }
@@ -68,6 +86,11 @@ impl JitProgram {
     /// The kernels, in the program's order.
     pub fn kernels(&self) -> &[KernelCode] {
         &self.kernels
+    }
+
+    /// Whether code reads a weight that is stored in fewer bits as `f32`s.
+    pub fn reads_widened(&self, weight: BufferId) -> bool {
+        self.widened.contains(&weight)
     }
 }
 
@@ -93,25 +116,37 @@ impl Drop for JitProgram {
 
 /// Compiles a program for this processor.
 pub fn compile(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
-    // Cranelift folds arithmetic on constants with the processor's own.
-    FpEnv::run(|| compile_here(program, options))
+    compile_stored(program, &Forms::new(), options)
 }
 
-fn compile_here(program: &Verified, options: &Options) -> Result<JitProgram, Error> {
+/// The same where some weights are stored in fewer bits. Contractions take these as they are where they can; other code
+/// reads them as `f32`s: [`JitProgram::reads_widened`].
+pub fn compile_stored(program: &Verified, forms: &Forms, options: &Options) -> Result<JitProgram, Error> {
+    // Cranelift folds arithmetic on constants with the processor's own.
+    FpEnv::run(|| compile_here(program, forms, options))
+}
+
+fn compile_here(program: &Verified, forms: &Forms, options: &Options) -> Result<JitProgram, Error> {
     let isa = match options.level {
         None => isa(&Target::Host, Form::Jit)?,
         Some(level) => isa_of_level(&target_lexicon::Triple::host().to_string(), level, Form::Jit)?,
     };
     // Not colocated: memory for code comes in pieces that may lie further apart than a near call reaches.
-    let module = functions::generate(program, options.extras(), isa.frontend_config(), false)?;
+    let module = functions::generate(program, options.extras(forms), isa.frontend_config(), false)?;
     let mut builder = JITBuilder::with_isa(isa, Box::new(libcall_name));
     for unit in &module.units {
-        if let Visibility::Imported(microkernel) = unit.visibility {
-            builder.symbol(&unit.name, options.microkernels[microkernel].code as *const u8);
+        let Visibility::Imported(import) = unit.visibility else { continue };
+        let address = match import {
+            Import::Microkernel(number) => Some(options.microkernels[number].code as *const u8),
+            Import::Rows => options.rows.map(|rows| rows as *const u8),
+            Import::Stored(code) => Some(code),
+        };
+        if let Some(address) = address {
+            builder.symbol(&unit.name, address);
         }
     }
     let mut jit = JITModule::new(builder);
-    let ids = define(&mut jit, &module)?;
+    let ids = define(&mut jit, &module, options.threads)?;
     jit.finalize_definitions().map_err(|error| internal("(module)", &error))?;
     let code = |unit: usize| {
         let address = jit.get_finalized_function(ids[unit]);
@@ -126,13 +161,19 @@ fn compile_here(program: &Verified, options: &Options) -> Result<JitProgram, Err
             layout: kernel.layout.clone(),
             entry: code(kernel.entry),
             pack: kernel.pack.map(code),
+            stored: kernel.stored.clone(),
         })
         .collect();
-    Ok(JitProgram { kernels, module: Mutex::new(Some(jit)) })
+    let widened = module.widened.clone();
+    Ok(JitProgram { kernels, widened, module: Mutex::new(Some(jit)) })
 }
 
 /// Declares and compiles every function.
-pub(crate) fn define(target: &mut dyn cranelift_module::Module, module: &Module) -> Result<Vec<FuncId>, Error> {
+pub(crate) fn define(
+    target: &mut dyn cranelift_module::Module,
+    module: &Module,
+    threads: usize,
+) -> Result<Vec<FuncId>, Error> {
     let mut ids = Vec::new();
     for (position, unit) in module.units.iter().enumerate() {
         let linkage = match unit.visibility {
@@ -149,20 +190,19 @@ pub(crate) fn define(target: &mut dyn cranelift_module::Module, module: &Module)
         }
         ids.push(id);
     }
-    let mut context = target.make_context();
-    for (unit, &id) in module.units.iter().zip(&ids) {
-        if matches!(unit.visibility, Visibility::Imported(_)) {
-            continue;
-        }
-        if let Some(code) = &unit.code {
-            // An empty one is never called.
-            let code = if code.is_empty() { &[0xcc][..] } else { code };
-            target.define_function_bytes(id, 64, code, &[]).map_err(|error| internal(&unit.name, &error))?;
-            continue;
-        }
-        context.func.clone_from(&unit.function);
-        target.define_function(id, &mut context).map_err(|error| internal(&unit.name, &error))?;
-        target.clear_context(&mut context);
+    let compiled = parallel::compile(target.isa(), &module.units, &ids, threads)?;
+    for ((unit, &id), compiled) in module.units.iter().zip(&ids).zip(compiled) {
+        // An empty one is never called.
+        let own = |code: &[u8]| if code.is_empty() { vec![0xcc] } else { code.to_vec() };
+        let (bytes, alignment, relocations) = match (compiled, &unit.code) {
+            (Some(compiled), _) => (compiled.bytes, compiled.alignment, compiled.relocations),
+            (None, Some(code)) => (own(code), 64, Vec::new()),
+            (None, None) => continue,
+        };
+        let alignment = alignment.max(u64::from(target.isa().function_alignment().minimum));
+        target
+            .define_function_bytes(id, alignment, &bytes, &relocations)
+            .map_err(|error| internal(&unit.name, &error))?;
     }
     Ok(ids)
 }

@@ -14,27 +14,24 @@
 //! - memory is touched only where guards hold, which with the verifier's proof makes bounds checks unnecessary.
 
 pub mod abi;
+mod alike;
 mod emit;
 mod error;
 mod functions;
 mod jit;
 mod level;
+mod object;
+mod parallel;
 pub mod simd;
+pub mod stored;
 mod target;
 mod text;
 mod view;
 mod wide;
 
 pub use error::Error;
-pub use jit::{JitProgram, KernelCode, Options, compile};
+pub use jit::{JitProgram, KernelCode, Options, compile, compile_stored};
 pub use level::{Level, UnknownLevel};
+pub use object::{Flat, Object, ObjectOptions, emit_object};
 pub use target::Target;
-pub use text::{emit_asm, emit_clif, emit_object};
-
-use loom_ir::kernel::Verified;
-
-/// What callers of each kernel of [`emit_object`]'s file must know.
-pub fn layouts(program: &Verified) -> Result<Vec<abi::KernelLayout>, Error> {
-    let module = functions::generate(program, functions::Extras::default(), functions::neutral_config(), true)?;
-    Ok(module.kernels.into_iter().map(|kernel| kernel.layout).collect())
-}
+pub use text::{emit_asm, emit_clif};

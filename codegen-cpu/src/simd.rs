@@ -4,6 +4,9 @@
 //! and its products and sums are rounded one by one in the same order. See [`Microkernel`] for the contract. Which of a
 //! level's shapes a contraction takes is decided in `emit::contract`.
 
+pub mod rows;
+pub mod stored;
+
 use crate::abi::Microkernel;
 use crate::level::Level;
 
@@ -36,13 +39,18 @@ macro_rules! microkernels_over {
         shapes $(($mr:literal, $vectors:literal)),+
     ) => {
         mod $module {
-            use std::arch::x86_64::{$add, $load, $mul, $splat, $store, $vector, $zero};
+            use std::arch::x86_64::{
+                $add, $load, $mul, $splat, $store, $vector, $zero, _MM_HINT_T0, _mm_prefetch,
+            };
 
             use crate::abi::{Factors, Microkernel};
 
             const LANES: usize = $lanes;
             /// LN1's chunk.
             const CHUNK: usize = 256;
+            /// Steps of `k` that a wide panel is asked for ahead: a long one comes from the second-level cache or beyond, and
+            /// what fetches on its own there is late (a tenth of the time, measured).
+            const AHEAD: usize = 12;
 
             pub fn microkernels() -> Vec<Microkernel> {
                 vec![$(Microkernel {
@@ -97,6 +105,11 @@ macro_rules! microkernels_over {
                 for (j, vector) in vectors.iter_mut().enumerate() {
                     // SAFETY: j < V, the caller's promise.
                     *vector = unsafe { $load(wide.add(j * LANES)) };
+                    // With one row, loads are what there is most of, and they go straight through memory.
+                    if MR > 1 {
+                        let later = wide.wrapping_add((AHEAD * V + j) * LANES);
+                        _mm_prefetch::<_MM_HINT_T0>(later.cast());
+                    }
                 }
                 for (i, row) in sums.iter_mut().enumerate() {
                     // SAFETY: i < MR, the caller's promise.

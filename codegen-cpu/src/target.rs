@@ -6,6 +6,7 @@
 
 use cranelift_codegen::isa::{Builder, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
+use target_lexicon::{Architecture, Triple};
 
 use crate::error::Error;
 use crate::level::Level;
@@ -37,10 +38,16 @@ pub(crate) fn isa(target: &Target, form: Form) -> Result<OwnedTargetIsa, Error> 
 
 /// A triple's processors that have a level.
 pub(crate) fn isa_of_level(triple: &str, level: Level, form: Form) -> Result<OwnedTargetIsa, Error> {
-    let mut builder = cranelift_codegen::isa::lookup_by_name(triple).map_err(|error| fail(&error))?;
+    let parsed: Triple = triple.parse().map_err(|error| Error::Target(format!("`{triple}`: {error}")))?;
+    let is_x86_64 = parsed.architecture == Architecture::X86_64;
+    let mut builder = cranelift_codegen::isa::lookup(parsed)
+        .map_err(|error| Error::Target(format!("`{triple}`, in this build of Loom: {error}")))?;
     let preset = match level {
-        Level::Portable if triple.starts_with("x86_64") => Some("x86-64-v2"),
+        Level::Portable if is_x86_64 => Some("x86-64-v2"),
         Level::Portable => None,
+        Level::Avx2 | Level::Avx512 if !is_x86_64 => {
+            return Err(Error::Target(format!("the level {level} is one of x86-64, not of `{triple}`")));
+        }
         Level::Avx2 => Some("x86-64-v3"),
         Level::Avx512 => Some("x86-64-v4"),
     };

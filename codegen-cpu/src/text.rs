@@ -1,16 +1,15 @@
-//! Generated functions as text, and as object files.
+//! Generated functions as text.
 
 use std::fmt::Write;
 
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
-use cranelift_object::{ObjectBuilder, ObjectModule};
 use loom_fp_env::FpEnv;
 use loom_ir::kernel::Verified;
 
 use crate::error::Error;
-use crate::functions::{self, Extras, Visibility};
-use crate::jit::{define, internal, libcall_name};
+use crate::functions::{self, Extras};
+use crate::jit::internal;
 use crate::target::{Form, Target, isa};
 
 /// All functions of a program in Cranelift's IR, before its optimiser. The text depends on the program alone.
@@ -46,22 +45,4 @@ fn assembly(program: &Verified, target: &Target) -> Result<String, Error> {
         text.push_str(code.vcode.as_deref().unwrap_or_default());
     }
     Ok(text)
-}
-
-/// The program as an object file: a symbol `loom_kernel_<n>` for the n-th kernel and, for kernels with panels,
-/// `loom_kernel_<n>_pack_narrow` or `…_pack_wide`, called as [`crate::abi`] says. Work items, scratch memory and panels
-/// of each are those of [`crate::layouts`].
-pub fn emit_object(program: &Verified, target: &Target) -> Result<Vec<u8>, Error> {
-    FpEnv::run(|| object(program, target))
-}
-
-fn object(program: &Verified, target: &Target) -> Result<Vec<u8>, Error> {
-    let isa = isa(target, Form::Object)?;
-    let module = functions::generate(program, Extras::default(), isa.frontend_config(), true)?;
-    debug_assert!(module.units.iter().all(|unit| !matches!(unit.visibility, Visibility::Imported(_))));
-    let builder =
-        ObjectBuilder::new(isa, "loom", Box::new(libcall_name)).map_err(|error| internal("(module)", &error))?;
-    let mut object = ObjectModule::new(builder);
-    define(&mut object, &module)?;
-    object.finish().emit().map_err(|error| internal("(module)", &error))
 }

@@ -6,8 +6,9 @@
 //! an index within its group means the same in every view of a kernel.
 
 use loom_ir::kernel::scalar::{Inst, ScalarFn, ScalarFnBuilder, Value};
-use loom_ir::kernel::{Access, Affine, Arg, Guard, Kernel, Lambda, Program};
+use loom_ir::kernel::{Access, Affine, Arg, BufferKind, Guard, Kernel, Lambda, Program};
 use loom_ir::numerics::library;
+use loom_ir::numerics::order::canonical_nan;
 use loom_ir::types::DType;
 
 use crate::error::Error;
@@ -85,7 +86,7 @@ pub(crate) struct View {
 
 impl View {
     /// The view of some lambdas. `groups` lists kernel axes in the order wanted, outermost first; axes that are not listed must
-    /// not matter to the lambdas.
+    /// not matter to the lambdas. With the output, the last of them is what is written there.
     pub fn new(
         program: &Program,
         kernel: &Kernel,
@@ -152,6 +153,11 @@ impl View {
                 Err(error) => unreachable!("verified functions are well typed: {error}"),
             };
             functions.push(Function { operands: lambda.args.iter().map(operand).collect(), body, result });
+        }
+        // What leaves the program is written as it's shown, so that nobody has to go through it again.
+        let shown = program.buffer(kernel.output.buffer).kind == BufferKind::Output;
+        if let Some(last) = functions.last_mut().filter(|last| with_output && shown && last.result == DType::F32) {
+            last.body = with_one_nan(&last.body);
         }
         let output = with_output.then(|| places.len() - 1);
         Ok(View { groups, places, output, functions })
@@ -242,6 +248,15 @@ pub(crate) fn expand_library(function: &ScalarFn) -> Result<ScalarFn, Error> {
     let params: Vec<Value> = function.params.iter().map(|&dtype| builder.param(dtype)).collect();
     let result = inline(&mut builder, function, &params)?;
     Ok(builder.finish(result))
+}
+
+/// The function with every NaN of its result made the same.
+fn with_one_nan(function: &ScalarFn) -> ScalarFn {
+    let mut builder = ScalarFnBuilder::new();
+    let params: Vec<Value> = function.params.iter().map(|&dtype| builder.param(dtype)).collect();
+    let result = builder.call(function, &params);
+    let result = builder.call(canonical_nan(), &[result]);
+    builder.finish(result)
 }
 
 fn inline(builder: &mut ScalarFnBuilder, function: &ScalarFn, args: &[Value]) -> Result<Value, Error> {

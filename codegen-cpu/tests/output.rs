@@ -1,6 +1,6 @@
 //! Text and objects: the same every time, and what must and must not be in them.
 
-use loom_codegen_cpu::{Error, Options, Target, compile, emit_asm, emit_clif, emit_object, layouts};
+use loom_codegen_cpu::{Error, Level, ObjectOptions, Target, emit_asm, emit_clif, emit_object};
 use loom_ir::kernel::Affine;
 use loom_ir::kernel::scalar::{ScalarFnBuilder, UnaryOp};
 use loom_ir::kernel::{
@@ -81,7 +81,11 @@ fn the_same_bytes_twice() {
     assert_eq!(emit_clif(&program).unwrap(), emit_clif(&program).unwrap());
     for target in [Target::Host, baseline()] {
         assert_eq!(emit_asm(&program, &target).unwrap(), emit_asm(&program, &target).unwrap());
-        assert_eq!(emit_object(&program, &target).unwrap(), emit_object(&program, &target).unwrap());
+    }
+    for level in Level::ALL {
+        let object = || emit_object(&program, &ObjectOptions { level, ..ObjectOptions::portable("test") }).unwrap();
+        let (one, another) = (object(), object());
+        assert!(one.bytes == another.bytes && one.header == another.header && one.weights == another.weights);
     }
 }
 
@@ -105,28 +109,34 @@ fn nothing_is_fused_or_called() {
 }
 
 #[test]
-fn objects_export_the_documented_symbols() {
-    let program = program();
-    let object = emit_object(&program, &baseline()).unwrap();
-    let has = |name: &str| object.windows(name.len()).any(|bytes| bytes == name.as_bytes());
-    for name in ["loom_kernel_0\0", "loom_kernel_0_pack_wide\0", "loom_kernel_1\0", "loom_kernel_2\0"] {
-        assert!(has(name), "{name} is missing");
+fn objects_define_what_the_header_declares() {
+    let object = emit_object(&program(), &ObjectOptions::portable("my net")).unwrap();
+    let has = |name: &str| object.bytes.windows(name.len()).any(|bytes| bytes == name.as_bytes());
+    for name in ["prepare", "run", "prepared_bytes", "workspace_bytes", "weights_bytes"] {
+        assert!(has(&format!("my_net_{name}\0")), "{name} is missing");
+        assert!(object.header.contains(&format!("my_net_{name}(")), "{name} is not in\n{}", object.header);
     }
     assert!(!has("loom has no"), "a library function is called");
+    assert_eq!(object.weights.offsets, [0]);
 }
 
 #[test]
-fn layouts_are_those_of_compiled_kernels() {
-    let program = program();
-    let compiled = compile(&program, &Options::default()).unwrap();
-    let found: Vec<_> = compiled.kernels().iter().map(|kernel| kernel.layout.clone()).collect();
-    assert_eq!(found, layouts(&program).unwrap());
-    assert_eq!(found.len(), 3);
-    assert!(found[0].panels.is_some() && found[1].panels.is_none());
+fn levels_differ_in_their_code() {
+    let object =
+        |level| emit_object(&program(), &ObjectOptions { level, ..ObjectOptions::portable("net") }).unwrap().bytes;
+    let objects = Level::ALL.map(object);
+    assert!(objects[0] != objects[1] && objects[1] != objects[2]);
 }
 
 #[test]
 fn other_targets_are_refused_by_name() {
-    let error = emit_object(&program(), &Target::Triple("wasm32-unknown-unknown".to_string()));
+    for triple in ["wasm32-unknown-unknown", "x86_64-unknown-unknown-wasm", "nonsense", "i686-unknown-linux-gnu"] {
+        let options = ObjectOptions { triple: triple.to_string(), ..ObjectOptions::portable("net") };
+        let error = emit_object(&program(), &options);
+        assert!(matches!(&error, Err(Error::Target(why)) if why.contains(triple)), "{triple}: {error:?}");
+    }
+    let error = emit_asm(&program(), &Target::Triple("nonsense".to_string()));
     assert!(matches!(error, Err(Error::Target(_))), "{error:?}");
+    let options = ObjectOptions { prefix: "a-b".to_string(), ..ObjectOptions::portable("net") };
+    assert!(matches!(emit_object(&program(), &options), Err(Error::Prefix(_))));
 }

@@ -22,12 +22,16 @@ use crate::generate::{Grid, product};
 use crate::index::Place;
 use crate::lambda::{Function, Module};
 use crate::target::Target;
+use crate::tile::Tile;
 
 use self::cost::Sizes;
 use self::strip::Units;
 
+pub(crate) use self::direct::output;
+pub(crate) use self::tiled::Tiled;
+
 /// Terms of a chunk: the only spec that the verifier lets through.
-const CHUNK: u64 = 256;
+pub(crate) const CHUNK: u64 = 256;
 
 /// The axes of a contraction by their parts.
 struct Axes {
@@ -39,10 +43,12 @@ struct Axes {
 }
 
 /// A contraction with its functions written.
-struct Matrices {
+pub(crate) struct Matrices {
     lhs: Function,
     rhs: Function,
     epilogue: Function,
+    /// In what units tiles take the operands.
+    units: [Units; 2],
     axes: Axes,
     batches: u64,
     rows: u64,
@@ -54,53 +60,67 @@ struct Matrices {
 }
 
 pub(crate) fn generate(module: &mut Module<'_>, contract: &Contract, target: &Target) -> Result<Grid, Error> {
-    let extents = &module.kernel.axes;
-    let row = contract.batch;
-    let column = row + contract.rows;
-    let reduced = column + contract.columns;
-    let axes = Axes {
-        batch: module.covered(0..row),
-        rows: row..column,
-        columns: column..reduced,
-        reduced: reduced..extents.len(),
-    };
-    let count = |range: &Range<usize>| product(&extents[range.clone()]);
-    let (batches, rows, columns) = (count(&axes.batch), count(&axes.rows), count(&axes.columns));
-    let terms = count(&axes.reduced);
-    let dtype = contract.products.dtype();
-    let factors = contract.factors();
-    let [lhs, rhs] = &factors;
-    let apart = apart(module, contract, &axes);
-    let tile = cost::choose(target, Sizes { batches, rows, columns, terms, apart });
-    let tiled = tile.map(|tile| (tile, Units::both(module, [lhs, rhs], &axes, tile)));
-    let matrices = Matrices {
-        lhs: module.function("lhs", lhs, &[])?,
-        rhs: module.function("rhs", rhs, &[])?,
-        epilogue: module.function("epilogue", &contract.epilogue, &[dtype])?,
-        axes,
-        batches,
-        rows,
-        columns,
-        terms,
-        dtype,
-    };
-    match tiled {
-        Some((tile, units)) => tiled::generate(module, &matrices, units, tile, target),
+    let tile = cost::choose(target, sizes(module, contract, &Axes::of(module, contract)));
+    let matrices = Matrices::write(module, contract, tile)?;
+    match tile {
+        Some(tile) => tiled::generate(module, &matrices, tile, target),
         None => direct::generate(module, &matrices, target),
     }
 }
 
-/// Whether the operands of neighbouring outputs lie far from each other in memory: further than a few elements.
-fn apart(module: &Module<'_>, contract: &Contract, axes: &Axes) -> bool {
-    const FEW: u32 = 4;
-    let extents = &module.kernel.axes;
-    let outputs = axes.batch.start..axes.reduced.start;
-    let Some(last) = outputs.rev().find(|&axis| extents[axis] > 1) else { return false };
-    let mut loads = contract.lhs.loads().chain(contract.rhs.loads());
-    loads.any(|load| Place::of(&module.kernel.loads[load as usize], extents).coefficient(last) > FEW)
+/// What a contraction takes by the template that [`generate`] would choose, in picoseconds.
+pub(crate) fn estimate(module: &Module<'_>, contract: &Contract, target: &Target) -> u128 {
+    cost::least(target, sizes(module, contract, &Axes::of(module, contract)))
+}
+
+impl Axes {
+    fn of(module: &Module<'_>, contract: &Contract) -> Axes {
+        let row = contract.batch;
+        let column = row + contract.rows;
+        let reduced = column + contract.columns;
+        Axes {
+            batch: module.covered(0..row),
+            rows: row..column,
+            columns: column..reduced,
+            reduced: reduced..module.kernel.axes.len(),
+        }
+    }
+}
+
+fn sizes(module: &Module<'_>, contract: &Contract, axes: &Axes) -> Sizes {
+    let count = |range: &Range<usize>| product(&module.kernel.axes[range.clone()]);
+    Sizes {
+        batches: count(&axes.batch),
+        rows: count(&axes.rows),
+        columns: count(&axes.columns),
+        terms: count(&axes.reduced),
+        apart: apart(module, contract, axes),
+    }
 }
 
 impl Matrices {
+    /// Writes the functions of the operands, as a tile wants them where there is one, and of the results.
+    pub(crate) fn write(module: &mut Module<'_>, contract: &Contract, tile: Option<Tile>) -> Result<Matrices, Error> {
+        let axes = Axes::of(module, contract);
+        let dtype = contract.products.dtype();
+        let factors = contract.factors();
+        let [lhs, rhs] = &factors;
+        let units = tile.map(|tile| Units::both(module, [lhs, rhs], &axes, tile));
+        let Sizes { batches, rows, columns, terms, .. } = sizes(module, contract, &axes);
+        Ok(Matrices {
+            lhs: module.function("lhs", lhs, &[])?,
+            rhs: module.function("rhs", rhs, &[])?,
+            epilogue: module.function("epilogue", &contract.epilogue, &[dtype])?,
+            units: units.unwrap_or([Units::Numbers { along_terms: true }; 2]),
+            axes,
+            batches,
+            rows,
+            columns,
+            terms,
+            dtype,
+        })
+    }
+
     /// The type of factors and totals in the text.
     fn number(&self, module: &Module<'_>) -> DType {
         module.dtype(self.dtype)
@@ -125,4 +145,14 @@ impl Matrices {
     fn output_axes(&self, module: &Module<'_>) -> BTreeSet<usize> {
         module.output_axes().into_iter().chain(self.epilogue.axes.iter().copied()).collect()
     }
+}
+
+/// Whether the operands of neighbouring outputs lie far from each other in memory: further than a few elements.
+fn apart(module: &Module<'_>, contract: &Contract, axes: &Axes) -> bool {
+    const FEW: u32 = 4;
+    let extents = &module.kernel.axes;
+    let outputs = axes.batch.start..axes.reduced.start;
+    let Some(last) = outputs.rev().find(|&axis| extents[axis] > 1) else { return false };
+    let mut loads = contract.lhs.loads().chain(contract.rhs.loads());
+    loads.any(|load| Place::of(&module.kernel.loads[load as usize], extents).coefficient(last) > FEW)
 }

@@ -1,11 +1,11 @@
 //! From a program to its kernels' modules.
 
-use loom_ir::kernel::{Body, BufferId, Kernel, Program, Verified};
+use loom_ir::kernel::{Body, BufferId, Forms, Kernel, Program, Verified};
 
 use crate::error::Error;
 use crate::lambda::Module;
 use crate::target::Target;
-use crate::{contract, gather, map, reduce};
+use crate::{attend, contract, gather, map, reduce};
 
 /// One kernel, ready to be compiled and dispatched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,14 +36,22 @@ pub struct Binding {
 
 /// Generates every kernel of a program.
 pub fn generate(program: &Verified, target: &Target) -> Result<Vec<WgslKernel>, Error> {
-    program.kernels.iter().map(|kernel| generate_kernel(program, kernel, target)).collect()
+    generate_stored(program, &Forms::new(), target)
+}
+
+/// The same where some weights are kept as they are stored: in buffers of [`stored_words`](crate::stored_words).
+pub fn generate_stored(program: &Verified, forms: &Forms, target: &Target) -> Result<Vec<WgslKernel>, Error> {
+    program.kernels.iter().map(|kernel| one_kernel(program, kernel, forms, target)).collect()
 }
 
 /// Generates one kernel of a verified program.
 pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> Result<WgslKernel, Error> {
-    let mut module = Module::new(program, kernel, target);
-    let buffers = kernel.buffers();
-    limit(kernel, "storage buffers", buffers.len() as u64, target.limits.storage_buffers.into())?;
+    one_kernel(program, kernel, &Forms::new(), target)
+}
+
+fn one_kernel(program: &Program, kernel: &Kernel, forms: &Forms, target: &Target) -> Result<WgslKernel, Error> {
+    let mut module = Module::new(program, kernel, forms, target);
+    limit(kernel, "storage buffers", module.buffers().len() as u64, target.limits.storage_buffers.into())?;
     let grid = if product(&kernel.axes[..kernel.output_axes()]) == 0 {
         empty(&mut module)
     } else {
@@ -52,10 +60,18 @@ pub fn generate_kernel(program: &Program, kernel: &Kernel, target: &Target) -> R
             Body::Reduce(reduce) => reduce::generate(&mut module, reduce, target)?,
             Body::Contract(contract) => contract::generate(&mut module, contract, target)?,
             Body::Gather(gather) => gather::generate(&mut module, gather, target)?,
+            Body::Attend(attend) => attend::generate(&mut module, attend, target)?,
         }
     };
     limit(kernel, "invocations a workgroup", grid.size.into(), target.limits.invocations_per_workgroup.into())?;
-    let bindings = buffers.into_iter().map(|buffer| Binding { buffer, read_only: module.reads_only(buffer) }).collect();
+    finish(module, grid)
+}
+
+/// The kernel of a module, named like the one that was written first.
+pub(crate) fn finish(module: Module<'_>, grid: Grid) -> Result<WgslKernel, Error> {
+    let buffers = module.buffers().into_iter();
+    let bindings = buffers.map(|buffer| Binding { buffer, read_only: module.reads_only(buffer) }).collect();
+    let kernel = module.kernel;
     Ok(WgslKernel {
         name: kernel.name.clone(),
         source: module.finish()?,
@@ -121,6 +137,11 @@ impl Grid {
     pub fn over_workgroups(&self, module: &mut Module<'_>, name: &str) {
         module.open_main(self.size);
         module.text.line(format!("let {name} = {};", self.number()));
+        self.leave_surplus(module, name);
+    }
+
+    /// Ends the workgroups past the last that has work; `name` is the workgroup's number.
+    pub fn leave_surplus(&self, module: &mut Module<'_>, name: &str) {
         if u64::from(self.x) * u64::from(self.y) > self.count {
             leave(module, name, self.count);
         }
@@ -160,7 +181,8 @@ impl Grid {
         Ok(grid)
     }
 
-    fn number(&self) -> String {
+    /// The workgroup's number, as an expression.
+    pub fn number(&self) -> String {
         if self.y > 1 { format!("(group.y * {}u + group.x)", self.x) } else { "group.x".to_string() }
     }
 }

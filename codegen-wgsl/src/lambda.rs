@@ -3,14 +3,15 @@
 //! A lambda becomes one function: its parameters are the axis indices that it depends on and the results of earlier
 //! stages; it loads what it needs and gives its value back. Templates only call it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use loom_ir::kernel::{Arg, BufferId, BufferKind, Kernel, Lambda, Program};
+use loom_ir::kernel::{Arg, BufferId, BufferKind, Forms, Kernel, Lambda, Program};
 use loom_ir::types::DType;
 
 use crate::error::Error;
 use crate::index::{Guarded, Place};
 use crate::scalar::Operations;
+use crate::stored;
 use crate::target::{Arithmetic, Target};
 use crate::text::{Text, comment};
 
@@ -46,29 +47,50 @@ impl Function {
 /// The module of one kernel under construction.
 pub(crate) struct Module<'a> {
     pub program: &'a Program,
+    /// The kernel that is written now.
     pub kernel: &'a Kernel,
+    /// All that the module holds: that kernel, or those of a loop.
+    kernels: &'a [Kernel],
+    /// Whether the module goes through its loop's indices by itself.
+    takes_turns: bool,
+    /// The weights that are kept as they are stored.
+    forms: &'a Forms,
     /// Everything after the bindings and the operations.
     pub text: Text,
     operations: Operations,
     arithmetic: Arithmetic,
     /// The buffers that are read in vectors of four.
     vectors: BTreeSet<BufferId>,
-    /// The loads that functions are given rather than make.
-    kept: BTreeSet<u32>,
+    /// The loads that functions are given rather than make, with their types; and by numbers above all loads', terms.
+    kept: BTreeMap<u32, DType>,
 }
 
 impl<'a> Module<'a> {
     /// The module of a kernel, empty so far.
-    pub fn new(program: &'a Program, kernel: &'a Kernel, target: &Target) -> Module<'a> {
+    pub fn new(program: &'a Program, kernel: &'a Kernel, forms: &'a Forms, target: &Target) -> Module<'a> {
         Module {
             program,
             kernel,
+            kernels: std::slice::from_ref(kernel),
+            takes_turns: false,
+            forms,
             text: Text::default(),
             operations: Operations::new(target),
             arithmetic: target.arithmetic,
             vectors: BTreeSet::new(),
-            kept: BTreeSet::new(),
+            kept: BTreeMap::new(),
         }
+    }
+
+    /// The module of all kernels of a loop, the first of which is written first. It goes through the loop's indices.
+    pub fn of_loop(
+        program: &'a Program,
+        kernels: &'a [Kernel],
+        forms: &'a Forms,
+        target: &Target,
+    ) -> Option<Module<'a>> {
+        let module = Module::new(program, kernels.first()?, forms, target);
+        Some(Module { kernels, takes_turns: true, ..module })
     }
 
     /// What computes floats.
@@ -80,6 +102,31 @@ impl<'a> Module<'a> {
     /// element its load names. They are read in no other way.
     pub fn take_vectors(&mut self, buffers: impl IntoIterator<Item = BufferId>) {
         self.vectors.extend(buffers);
+    }
+
+    /// Whether a buffer is more than something that this kernel reads: it is written, or another kernel reads it too.
+    pub fn is_shared(&self, buffer: BufferId) -> bool {
+        let reads = |kernel: &Kernel| kernel.loads.iter().any(|load| load.buffer == buffer);
+        let others = self.kernels.iter().filter(|kernel| kernel.name != self.kernel.name);
+        self.is_written(buffer) || others.into_iter().any(reads)
+    }
+
+    fn is_written(&self, buffer: BufferId) -> bool {
+        self.kernels.iter().any(|kernel| kernel.output.buffer == buffer)
+    }
+
+    /// The buffers that the module binds, in the order of the bindings: those read, in order of first use, then those
+    /// written.
+    pub fn buffers(&self) -> Vec<BufferId> {
+        let reads = self.kernels.iter().flat_map(|kernel| &kernel.loads).map(|load| load.buffer);
+        let writes = self.kernels.iter().map(|kernel| kernel.output.buffer);
+        let mut buffers: Vec<BufferId> = Vec::new();
+        for buffer in reads.chain(writes) {
+            if !buffers.contains(&buffer) {
+                buffers.push(buffer);
+            }
+        }
+        buffers
     }
 
     /// The constant +0.0 as an expression.
@@ -111,7 +158,7 @@ impl<'a> Module<'a> {
     /// asks of plain WGSL that it declares how they are bound (see the crate's documentation of memory).
     pub fn reads_only(&self, buffer: BufferId) -> bool {
         let shared = self.arithmetic != Arithmetic::Native && self.program.buffer(buffer).kind == BufferKind::Temp;
-        buffer != self.kernel.output.buffer && !shared
+        !self.is_written(buffer) && !shared
     }
 
     /// Declares a constant by its bits.
@@ -119,14 +166,19 @@ impl<'a> Module<'a> {
         self.operations.constant(&mut self.text, name, dtype, bits);
     }
 
-    /// Writes the head of the entry point.
+    /// Writes the head of the entry point of one kernel.
     pub fn open_main(&mut self, workgroup_size: u32) {
+        self.open_entry(workgroup_size);
+        self.turn();
+    }
+
+    /// Writes the head of the entry point.
+    pub fn open_entry(&mut self, workgroup_size: u32) {
         self.text.line(format!("@compute @workgroup_size({workgroup_size})"));
         self.text.open("fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32)");
         if let Some(prologue) = self.operations.prologue() {
             self.text.line(prologue);
         }
-        self.turn();
     }
 
     /// Says, in a function that was begun, which index of its loop the kernel is at: axis 0 is no dispatch's to cover.
@@ -138,11 +190,20 @@ impl<'a> Module<'a> {
 
     /// Writes a function that makes one load. Functions that are written later are given it.
     pub fn keep_load(&mut self, load: u32) -> Result<Function, Error> {
-        let lambda =
-            Lambda::identity(Arg::Load(load), self.program.buffer(self.kernel.loads[load as usize].buffer).dtype);
-        let function = self.function(&format!("load{load}"), &lambda, &[])?;
-        self.kept.insert(load);
+        let dtype = self.program.buffer(self.kernel.loads[load as usize].buffer).dtype;
+        let function = self.function(&format!("load{load}"), &Lambda::identity(Arg::Load(load), dtype), &[])?;
+        self.kept.insert(load, dtype);
         Ok(function)
+    }
+
+    /// A number that no load has.
+    pub fn free_number(&self) -> u32 {
+        self.kernel.loads.len() as u32
+    }
+
+    /// From now on functions are given a value that is called like a load of this number.
+    pub fn keep_value(&mut self, number: u32, dtype: DType) {
+        self.kept.insert(number, dtype);
     }
 
     /// Writes a lambda's function. `reduced` are the types of the stages before it.
@@ -154,7 +215,7 @@ impl<'a> Module<'a> {
         let mut loads = BTreeSet::new();
         for &arg in &lambda.args {
             match arg {
-                Arg::Load(load) if self.kept.contains(&load) => {
+                Arg::Load(load) if self.kept.contains_key(&load) => {
                     function.kept.insert(load);
                 }
                 Arg::Load(load) => {
@@ -176,8 +237,7 @@ impl<'a> Module<'a> {
         }
         let axes = function.axes.iter().map(|axis| format!("i{axis}: u32"));
         let stages = function.reduced.iter().map(|&stage| format!("r{stage}: {}", self.dtype(reduced[stage as usize])));
-        let load_type = |load: u32| self.dtype(self.program.buffer(self.kernel.loads[load as usize].buffer).dtype);
-        let kept = function.kept.iter().map(|&load| format!("l{load}: {}", load_type(load)));
+        let kept = function.kept.iter().map(|load| format!("l{load}: {}", self.dtype(self.kept[load])));
         let params: Vec<String> = axes.chain(stages).chain(kept).collect();
         let vector = loads.iter().any(|&load| self.vectors.contains(&self.kernel.loads[load as usize].buffer));
         let dtype = self.dtype(result);
@@ -210,9 +270,13 @@ impl<'a> Module<'a> {
         let dtype = self.program.buffer(access.buffer).dtype;
         let name = format!("l{load}");
         let place = Place::of(access, &self.kernel.axes).text();
-        let read = |place: &str| match dtype {
-            DType::Bool => format!("({}[{place}] != 0u)", access.buffer),
-            _ if self.vectors.contains(&access.buffer) => format!("{}[({place}) / 4u]", access.buffer),
+        let stored = self.forms.contains_key(&access.buffer).then(|| stored::name(access.buffer));
+        let vector = self.vectors.contains(&access.buffer);
+        let read = |place: &str| match (dtype, &stored) {
+            (_, Some(name)) if vector => format!("{name}_vector({place})"),
+            (_, Some(name)) => format!("{name}({place})"),
+            (DType::Bool, _) => format!("({}[{place}] != 0u)", access.buffer),
+            _ if vector => format!("{}[({place}) / 4u]", access.buffer),
             _ => format!("{}[{place}]", access.buffer),
         };
         match Guarded::of(&self.kernel.name, access, &self.kernel.axes)? {
@@ -248,24 +312,44 @@ impl<'a> Module<'a> {
     }
 
     /// The whole text: header, bindings, operations, and what was written.
-    pub fn finish(self) -> Result<String, Error> {
+    pub fn finish(mut self) -> Result<String, Error> {
         let mut head = Text::default();
-        head.line(format!("// kernel {}: {}", comment(&self.kernel.name), self.kernel.body.name()));
+        for kernel in self.kernels {
+            head.line(format!("// kernel {}: {}", comment(&kernel.name), kernel.body.name()));
+        }
         head.line("");
-        for (binding, id) in self.kernel.buffers().into_iter().enumerate() {
+        for (binding, id) in self.buffers().into_iter().enumerate() {
             let buffer = self.program.buffer(id);
             let mode = if self.reads_only(id) { "read" } else { "read_write" };
             let element = self.dtype(storage_type(buffer.dtype));
-            let element = if self.vectors.contains(&id) { format!("vec4<{element}>") } else { element.to_string() };
-            let what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
+            let element = match self.forms.get(&id) {
+                Some(_) => DType::U32.to_string(),
+                None if self.vectors.contains(&id) => format!("vec4<{element}>"),
+                None => element.to_string(),
+            };
+            let mut what = format!("{} {} {}{}", buffer.kind.name(), comment(&buffer.name), buffer.dtype, buffer.shape);
+            if let Some(form) = self.forms.get(&id) {
+                what += &format!(", stored as {}", form.storage);
+            }
             head.line(format!("@group(0) @binding({binding}) var<storage, {mode}> {id}: array<{element}>; // {what}"));
         }
-        if self.kernel.in_loop.is_some() {
+        if self.takes_turns {
+            head.line("@group(1) @binding(0) var<uniform> first_turn: vec4<u32>; // the first index of the loop");
+            head.line("var<private> turn: vec4<u32>; // the index of the loop");
+        } else if self.kernel.in_loop.is_some() {
             head.line("@group(1) @binding(0) var<uniform> turn: vec4<u32>; // the index of the loop");
         }
         head.line("");
+        let mut widening = Text::default();
+        for id in self.kernel.buffers() {
+            if let Some(form) = self.forms.get(&id) {
+                let elements = self.program.buffer(id).shape.elements();
+                let vectors = self.vectors.contains(&id);
+                stored::define(&mut widening, &mut self.operations, (id, form, elements), vectors)?;
+            }
+        }
         self.operations.define(&mut head)?;
-        Ok(head.finish() + &self.text.finish())
+        Ok(head.finish() + &widening.finish() + &self.text.finish())
     }
 }
 

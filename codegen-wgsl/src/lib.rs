@@ -2,7 +2,7 @@
 //!
 //! [`generate`] turns every kernel of a verified program into a standalone WGSL module with one entry point, `main`.
 //! The text is a function of the program and the [`Target`] alone: no clock, no device and no hash order chooses a
-//! shape, and no shape can change a bit (LN1 section 5).
+//! shape, and no shape can change a bit (LN1 section 5). [`generate_turns`] gives kernels that stand for whole loops.
 //!
 //! WGSL promises too little for LN1: a driver may contract, reassociate and flush. What makes the text exact is
 //! [`strict_spirv`]: naga's SPIR-V with every float operation marked `NoContraction` and the float controls of a 32-bit
@@ -34,6 +34,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attend;
 mod contract;
 mod error;
 mod gather;
@@ -45,15 +46,21 @@ mod map;
 mod reduce;
 mod scalar;
 mod spirv;
+mod stored;
 mod target;
 mod text;
 mod tile;
+mod translation;
+mod turns;
 mod validate;
 
 pub use error::Error;
-pub use generate::{Binding, WgslKernel, generate, generate_kernel};
+pub use generate::{Binding, WgslKernel, generate, generate_kernel, generate_stored};
 pub use listing::listing;
 pub use spirv::{Controls, check_strict, strict_spirv, strict_spirv_for};
-pub use target::{Arithmetic, Class, ContractShape, Limits, Quirks, Shapes, Target};
+pub use stored::{stored_bytes, stored_words};
+pub use target::{Arithmetic, Class, ContractShape, Limits, Quirks, Shapes, Target, TurnCost};
 pub use tile::{Cost, Tile};
+pub use translation::translation;
+pub use turns::{Turns, generate_turns};
 pub use validate::{Validated, validate};

@@ -31,9 +31,9 @@ use crate::target::Target;
 use self::hoist::{Hoisted, hoist};
 
 /// Terms of a block: the only spec that the verifier lets through.
-const BLOCK: u64 = 4096;
+pub(crate) const BLOCK: u64 = 4096;
 /// Lanes of a block.
-const LANES: u32 = 32;
+pub(crate) const LANES: u32 = 32;
 
 /// A reduction with its functions written.
 struct Rows {
@@ -50,23 +50,27 @@ struct Rows {
     terms: u64,
 }
 
-struct StageFunction {
+pub(crate) struct StageFunction {
     /// What is computed before the terms of a row.
-    once: Vec<Once>,
-    input: Function,
-    op: ReduceOp,
+    pub once: Vec<Once>,
+    pub input: Function,
+    pub op: ReduceOp,
 }
 
 /// A value that is the same for all terms of a row.
-struct Once {
+pub(crate) struct Once {
     /// It is called like a stage's result, by a number that no stage has.
-    number: usize,
-    function: Function,
+    pub number: usize,
+    pub function: Function,
 }
 
 /// Takes apart what a lambda computes once a row, writes the functions for it, and gives the rest. `types` are those of
 /// all stages' results and of what was taken apart before.
-fn once_a_row(module: &mut Module<'_>, lambda: &Lambda, types: &mut Vec<DType>) -> Result<(Vec<Once>, Lambda), Error> {
+pub(crate) fn once_a_row(
+    module: &mut Module<'_>,
+    lambda: &Lambda,
+    types: &mut Vec<DType>,
+) -> Result<(Vec<Once>, Lambda), Error> {
     let Hoisted { parts, rest } = hoist(lambda, types.len() as u32)?;
     let mut once = Vec::new();
     for (part, dtype) in parts {
@@ -91,10 +95,15 @@ pub(crate) fn generate(module: &mut Module<'_>, reduce: &Reduce, target: &Target
     let terms = product(&axes[rows..]);
     let serial = terms <= u64::from(target.shapes.serial_terms).min(BLOCK);
     let row = if serial { None } else { row::size(terms, target) };
-    let mut kept = Vec::new();
+    let mut kept = row::Kept::default();
+    let mut result = reduce.result.clone();
     if row.is_some() {
         for load in row::shared_loads(reduce) {
-            kept.push((load, module.keep_load(load)?));
+            kept.loads.push((load, module.keep_load(load)?));
+        }
+        if let Some((stage, of_terms)) = row::kept_terms(module, reduce) {
+            kept.terms = Some(stage);
+            result = of_terms;
         }
     }
     let mut types = Vec::new();
@@ -108,10 +117,10 @@ pub(crate) fn generate(module: &mut Module<'_>, reduce: &Reduce, target: &Target
         stages.push(StageFunction { once, input, op: stage.op });
     }
     let (once, result) = if reduce.per_element {
-        let (once, rest) = once_a_row(module, &reduce.result, &mut types)?;
+        let (once, rest) = once_a_row(module, &result, &mut types)?;
         (once, module.function("element", &rest, &types)?)
     } else {
-        (Vec::new(), module.function("result", &reduce.result, &types)?)
+        (Vec::new(), module.function("result", &result, &types)?)
     };
     let rows = Rows {
         stages,
@@ -176,7 +185,7 @@ impl Rows {
 
 impl StageFunction {
     /// What a row without terms gives, as an expression.
-    fn empty(&self, module: &Module<'_>) -> &'static str {
+    pub fn empty(&self, module: &Module<'_>) -> &'static str {
         match (self.op, self.input.result) {
             (ReduceOp::Sum(_), DType::F32) => module.zero(),
             (ReduceOp::Sum(_), DType::I32) => "0i",
@@ -188,7 +197,7 @@ impl StageFunction {
     }
 
     /// Two values combined, as an expression.
-    fn combine(&self, module: &mut Module<'_>, a: &str, b: &str) -> String {
+    pub fn combine(&self, module: &mut Module<'_>, a: &str, b: &str) -> String {
         match self.op {
             ReduceOp::Sum(_) if self.is_ordered() => module.add(a, b),
             ReduceOp::Sum(_) => format!("{a} + {b}"),
@@ -198,17 +207,17 @@ impl StageFunction {
     }
 
     /// Whether the order of the terms is that of a sum of floats.
-    fn is_ordered(&self) -> bool {
+    pub fn is_ordered(&self) -> bool {
         self.input.result == DType::F32
     }
 
     /// The array in workgroup memory, one for all stages of a type.
-    fn lanes(&self, module: &Module<'_>) -> String {
+    pub fn lanes(&self, module: &Module<'_>) -> String {
         format!("lanes_{}", module.dtype(self.input.result))
     }
 
     /// Folds by halves within groups of `width` lanes, in which the invocation is number `lane`.
-    fn fold(&self, module: &mut Module<'_>, lane: &str, width: u32) {
+    pub fn fold(&self, module: &mut Module<'_>, lane: &str, width: u32) {
         let name = self.lanes(module);
         module.text.line("workgroupBarrier();");
         module.text.open(format!("for (var width = {}u; width > 0u; width = width >> 1u)", width / 2));

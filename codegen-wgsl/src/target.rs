@@ -137,6 +137,25 @@ pub struct Shapes {
     pub contract: Vec<ContractShape>,
     /// How many workgroups of a contraction the device is taken to work on at a time.
     pub units: u32,
+    /// What loops take whose steps follow one another within a workgroup; `None` where each step of a loop is dispatched.
+    pub turns: Option<TurnCost>,
+}
+
+/// What a loop takes, in picoseconds like [`Cost`]: step by step, or many steps a dispatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TurnCost {
+    /// For a dispatch, however little it does.
+    pub dispatch: u64,
+    /// For a kernel of a step within a workgroup, however little it does.
+    pub phase: u64,
+    /// For an element of a contraction's right operand, which a workgroup brings anew in every step.
+    pub operand: u64,
+    /// For a product of a workgroup.
+    pub product: u64,
+    /// For an element of a map, or a term of an output that an invocation computes alone, of so many invocations at once.
+    pub element: u64,
+    /// How long a dispatch may take: drivers end those that take seconds.
+    pub most: u64,
 }
 
 /// A template of contractions.
@@ -154,6 +173,18 @@ pub enum ContractShape {
         /// What it takes, with workgroups enough.
         cost: Cost,
     },
+}
+
+impl TurnCost {
+    /// Of a GPU.
+    pub const GPU: TurnCost = TurnCost {
+        dispatch: 3_000_000,
+        phase: 500_000,
+        operand: 60,
+        product: 15,
+        element: 10_000,
+        most: 50_000_000_000,
+    };
 }
 
 impl Target {
@@ -199,6 +230,7 @@ impl Shapes {
             blocks: if software || limits.invocations_per_workgroup < 256 { 1 } else { 8 },
             contract,
             units: if class == Class::Discrete { 128 } else { 16 },
+            turns: if software { None } else { Some(TurnCost::GPU) },
         }
     }
 }

@@ -84,8 +84,9 @@ const fn cost(product: u32, output: u32) -> Cost {
 
 /// Tiles for GPUs with their own memory: of many outputs, of few outputs of many terms, and of a few rows or columns,
 /// which wait for memory.
-const DISCRETE: [(Tile, Cost); 7] = [
+const DISCRETE: [(Tile, Cost); 8] = [
     (square(8, 16, 8, 2), cost(10, 2000)),
+    (Tile { columns: 8, ..square(4, 16, 8, 1) }, cost(11, 900)),
     (square(4, 16, 1, 1), cost(11, 1000)),
     (split(8, (4, 8), (4, 2), 16), cost(25, 1000)),
     (split(8, (1, 16), (1, 1), 32), cost(180, 1000)),

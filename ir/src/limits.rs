@@ -33,3 +33,5 @@ pub const MAX_STAGES: usize = 1 << 6;
 pub const MAX_KERNEL_BUFFERS: usize = 8;
 /// Bytes of the JSON header of a safetensors file (the format's own limit).
 pub const MAX_SAFETENSORS_HEADER_BYTES: u64 = 100_000_000;
+/// Files that hold the tensors of one index.
+pub const MAX_SHARDS: usize = 4096;

@@ -3,6 +3,7 @@
 pub mod bits;
 pub mod lit;
 pub mod network;
+pub mod object;
 pub mod predecessor;
 pub mod stages;
 pub mod vectors;

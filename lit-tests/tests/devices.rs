@@ -6,11 +6,13 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use loom_codegen_cpu::{Level, ObjectOptions};
 use loom_ir::kernel::BufferKind;
 use loom_ir::kernel::ids::rows_named;
 use loom_ir::numerics::quantise::SCALE;
 use loom_ir::types::DType;
 use loom_lit_tests::network::random_network;
+use loom_lit_tests::object::ObjectExecutor;
 use loom_lit_tests::values::Random;
 use loom_passes::{PipelineOptions, compile};
 use loom_runtime::artifact::{Artifact, Target};
@@ -109,6 +111,25 @@ fn every_device_gives_the_same_bits() {
                 let comparison = compare::verify(&artifact, &devices, std::slice::from_ref(&input)).unwrap();
                 panic!("{name} differs: {comparison:?}\n{source}");
             }
+        }
+    }
+}
+
+/// Linked into C programs: few, since each is built by a C compiler.
+#[test]
+fn objects_give_the_same_bits() {
+    for seed in 3000..3000 + cases(12) {
+        let special = if seed % 2 == 0 { 0 } else { 7 };
+        let source = random_network(seed, 5, 2);
+        let artifact = artifact(&source, seed, special);
+        let input = input(&artifact, 3, seed, special);
+        let expected = run(&artifact, SessionOptions::on(Device::Interp), &input);
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            let options = ObjectOptions { level, ..ObjectOptions::portable("net") };
+            let executor = ObjectExecutor::new(Arc::clone(artifact.program()), artifact.weights(), &options);
+            let mut session = Session::with_executor(&artifact, Device::Cpu, Box::new(executor));
+            let found = session.run_tensors(std::slice::from_ref(&input)).unwrap();
+            assert_eq!(found[0].bits(), expected, "{level}, seed {seed}\n{source}");
         }
     }
 }

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use loom_codegen_cpu::{Level, Options};
+use loom_codegen_cpu::{Level, ObjectOptions, Options};
+use loom_lit_tests::object::ObjectExecutor;
 use loom_passes::{PipelineOptions, compile};
 use loom_runtime::artifact::{Artifact, NUMERICS, Target};
 use loom_runtime::digest::digest;
@@ -114,12 +115,37 @@ fn cpu() {
         for level in Level::ALL {
             let Some(codegen) = Options::at(level) else { continue };
             for threads in [1, 2, 5] {
-                let options = CpuOptions { threads: Some(threads), worth_threads: 0, codegen: codegen.clone() };
+                let options = CpuOptions {
+                    threads: Some(threads),
+                    worth_threads: 0,
+                    codegen: codegen.clone(),
+                    ..CpuOptions::default()
+                };
                 let (program, weights) = (Arc::clone(artifact.program()), artifact.weights().clone());
                 let executor = CpuExecutor::with_options(program, weights, &options).unwrap();
                 let session = Session::with_executor(&artifact, Device::Cpu, Box::new(executor));
                 example.check(&format!("cpu, {level}, {threads} threads"), session, &inputs);
             }
+        }
+    }
+}
+
+/// As C programs, of every level, with the weights beside the object; and with those in it.
+#[test]
+fn objects() {
+    for example in published().examples {
+        let artifact = example.artifact();
+        let inputs = example.inputs(&artifact);
+        let (program, weights) = (artifact.program(), artifact.weights());
+        let arrays = (0..program.weights().count()).map(|index| weights.bits(index)).collect();
+        let portable = ObjectOptions::portable("net");
+        let mut all = vec![("embedded".to_string(), ObjectOptions { weights: Some(arrays), ..portable.clone() })];
+        let available = Level::ALL.into_iter().filter(|level| level.is_available());
+        all.extend(available.map(|level| (level.to_string(), ObjectOptions { level, ..portable.clone() })));
+        for (name, options) in all {
+            let executor = ObjectExecutor::new(Arc::clone(program), weights, &options);
+            let session = Session::with_executor(&artifact, Device::Cpu, Box::new(executor));
+            example.check(&format!("an object, {name}"), session, &inputs);
         }
     }
 }

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use loom_codegen_wgsl::generate_turns;
 use loom_ir::eval::program::{Memory, run};
 use loom_ir::graph::{Graph, NodeId, Op, parse::parse};
-use loom_ir::kernel::{Step, Verified};
+use loom_ir::kernel::{Forms, Step, Verified};
 use loom_ir::types::Shape;
 use loom_lit_tests::values::Random;
-use loom_passes::{PipelineOptions, compile_graph};
+use loom_passes::{PipelineOptions, compile, compile_graph};
 use loom_runtime::executor::Executor;
 use loom_runtime::executor::cpu::CpuExecutor;
-use loom_runtime::executor::gpu::{GpuDevice, GpuExecutor, GpuOptions};
+use loom_runtime::executor::gpu::{Arithmetic, GpuDevice, GpuExecutor, GpuOptions, Shapes, Target, TurnCost};
 
-const GRAPHS: [(&str, &str); 7] = [
+const GRAPHS: [(&str, &str); 8] = [
     (
         "sums of prefixes of scalars",
         r#"graph "" {
@@ -74,6 +75,19 @@ const GRAPHS: [(&str, &str); 7] = [
   %15 = tanh %14 : f32[5, 2, 6]
   %16 = mul %15 %10 : f32[5, 2, 6]
   output "y" %16
+}"#,
+    ),
+    (
+        "a matrix of its own at every step",
+        r#"graph "" {
+  %0 = input "x" : f32[5, 2, 6]
+  %1 = weight "w" : f32[5, 6, 6]
+  %2 = constant [0x3f800000] : f32[]
+  %3 = broadcast %2 shape=[2, 6] axes=[] : f32[2, 6]
+  %4 = recur %3 %6 steps=5 : f32[5, 2, 6]
+  %5 = contract %4 %1 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[2] : f32[5, 2, 6]
+  %6 = add %5 %0 : f32[5, 2, 6]
+  output "y" %6
 }"#,
     ),
     (
@@ -322,13 +336,77 @@ fn processors_run_loops() {
 #[test]
 fn gpus_run_loops() {
     let device = GpuDevice::open(&GpuOptions::default()).unwrap();
-    for (name, text) in GRAPHS {
-        let program = Arc::new(compile_graph(parse(text).unwrap(), &PipelineOptions::default()).unwrap());
-        for special in [false, true] {
-            let values = values(&program, special);
-            let weights = weights(&program, &values);
-            let mut gpu = GpuExecutor::new(Arc::clone(&device), Arc::clone(&program), weights).unwrap();
-            assert_eq!(execute(&mut gpu, &values), interpret(&program, &values), "{name}\n{}", **program);
+    let programs = GRAPHS.map(|(name, text)| (name, compile_graph(parse(text).unwrap(), &PipelineOptions::default())));
+    for (name, program) in programs {
+        let program = Arc::new(program.unwrap());
+        for target in targets(&device) {
+            same_as_interpreted(name, &device, &program, &target);
+        }
+    }
+}
+
+/// Step by step, and with as many steps a dispatch as there can be, and with few: a loop that has blocks is cut into as
+/// many as there are, and into fewer.
+fn targets(device: &GpuDevice) -> Vec<Target> {
+    let forced = |most, units| {
+        let mut target = device.target().clone();
+        // Each kernel of a step counts 1, so that `most` is a number of kernels.
+        let turns = TurnCost { dispatch: 1 << 40, phase: 1, operand: 0, product: 0, element: 0, most };
+        (target.shapes.turns, target.shapes.units) = (Some(turns), units);
+        target
+    };
+    let apart = Target { shapes: Shapes { turns: None, ..device.target().shapes.clone() }, ..device.target().clone() };
+    vec![apart, forced(u64::MAX, 128), forced(u64::MAX, 2), forced(9, 128)]
+}
+
+fn same_as_interpreted(name: &str, device: &Arc<GpuDevice>, program: &Arc<Verified>, target: &Target) {
+    for special in [false, true] {
+        let values = values(program, special);
+        let weights = weights(program, &values);
+        let mut gpu = GpuExecutor::with_target(Arc::clone(device), Arc::clone(program), weights, target).unwrap();
+        let turns = target.shapes.turns;
+        assert_eq!(execute(&mut gpu, &values), interpret(program, &values), "{name}, {turns:?}\n{}", ***program);
+    }
+}
+
+/// The kernels that a dispatch of many steps stands for.
+fn in_turns(program: &Verified, target: &Target) -> usize {
+    generate_turns(program, &Forms::new(), target).unwrap().into_iter().map(|turns| turns.kernels.len()).sum()
+}
+
+#[test]
+fn gpus_run_many_steps_of_a_cell_in_a_dispatch() {
+    let device = GpuDevice::open(&GpuOptions::default()).unwrap();
+    let compiled = |cell: &str, batch: u32, hidden: u32| {
+        let source = format!(
+            r#"{{"batch_size": {batch}, "input_shape": [5, 3], "layers": [
+            {{"type": "{cell}", "hidden_size": {hidden}, "bidirectional": true, "initial_state": "learned"}}]}}"#
+        );
+        let network = loom_ir::config::parse(&source).unwrap();
+        Arc::new(compile(&network, &PipelineOptions::default()).unwrap())
+    };
+    for (cell, batch, hidden) in [
+        ("rnn", 1, 7),
+        ("lstm", 6, 20),
+        // More than one tile, more than one chunk, more than a workgroup has invocations.
+        ("lstm", 1, 270),
+        ("gru", 3, 128),
+        // More rows than a tile has.
+        ("gru", 34, 9),
+    ] {
+        let program = compiled(cell, batch, hidden);
+        for target in targets(&device) {
+            let looped = program.kernels.iter().filter(|kernel| kernel.in_loop.is_some()).count();
+            let expected = if target.shapes.turns.is_some() { looped } else { 0 };
+            assert_eq!(in_turns(&program, &target), expected, "{cell} {batch} {hidden}");
+            same_as_interpreted(cell, &device, &program, &target);
+        }
+        if hidden < 32 {
+            // In integers, which are slow.
+            let mut soft = device.target().clone().with_arithmetic(Arithmetic::Soft);
+            soft.shapes.turns = targets(&device)[1].shapes.turns;
+            assert!(in_turns(&program, &soft) > 0);
+            same_as_interpreted(cell, &device, &program, &soft);
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use loom_codegen_wgsl::{Arithmetic, Class, Limits, Target, generate, strict_spirv, validate};
-use loom_ir::kernel::Verified;
+use loom_codegen_wgsl::{Arithmetic, Class, Limits, Target, generate, generate_turns, strict_spirv, validate};
+use loom_ir::kernel::{Forms, Verified};
 use loom_lit_tests::network::random_network;
 use loom_passes::{PipelineOptions, compile};
 
@@ -21,7 +21,10 @@ fn check(what: &str, program: &Verified) {
             for arithmetic in Arithmetic::ALL {
                 let target = Target::new(class, limits).with_arithmetic(arithmetic);
                 let place = format!("{what}, {}, {limits:?}, {arithmetic:?}", class.name());
-                for kernel in generate(program, &target).unwrap_or_else(|error| panic!("{place}: {error}")) {
+                let kernels = generate(program, &target).unwrap_or_else(|error| panic!("{place}: {error}"));
+                let turns =
+                    generate_turns(program, &Forms::new(), &target).unwrap_or_else(|error| panic!("{place}: {error}"));
+                for kernel in kernels.into_iter().chain(turns.into_iter().map(|turns| turns.kernel)) {
                     let refused =
                         |error: loom_codegen_wgsl::Error| -> ! { panic!("{place}: {error}\n{}", kernel.source) };
                     let validated = validate(&kernel.source).unwrap_or_else(|error| refused(error));

@@ -52,10 +52,24 @@ fn keep_one_slice(program: &mut Program, kernels: Range<usize>) {
     }
 }
 
-fn collapse_kernel(kernel: &mut Kernel) {
-    // The first axis of a loop is not like the others.
+/// Takes axes of extent 1 out of a kernel, and dimensions of extent 1 out of how it sees buffers: they come and go with
+/// views, and two kernels that differ in them alone would not look alike.
+pub(crate) fn drop_units(kernel: &mut Kernel) {
+    remove_units(kernel);
     let first = usize::from(kernel.in_loop.is_some());
-    let mut axis = first;
+    for access in kernel.loads.iter_mut().chain([&mut kernel.output]) {
+        let still =
+            |coord: &Affine| coord.offset == 0 && coord.coefficients.iter().all(|&coefficient| coefficient == 0);
+        let dims = access.shape.dims().iter().zip(&access.coords).enumerate();
+        let kept = dims.filter(|&(dim, (&extent, coord))| dim < first || extent != 1 || !still(coord));
+        let (dims, coords): (Vec<u64>, Vec<Affine>) = kept.map(|(_, (&extent, coord))| (extent, coord.clone())).unzip();
+        (access.shape, access.coords) = (Shape::from(dims), coords);
+    }
+}
+
+fn remove_units(kernel: &mut Kernel) {
+    // The first axis of a loop is not like the others.
+    let mut axis = usize::from(kernel.in_loop.is_some());
     while axis < kernel.axes.len() {
         // The axis that a gather takes its place on stays, whatever its extent.
         let gathered = matches!(kernel.body, Body::Gather(_)) && axis >= kernel.output_axes();
@@ -65,7 +79,11 @@ fn collapse_kernel(kernel: &mut Kernel) {
             axis += 1;
         }
     }
-    let mut axis = first;
+}
+
+fn collapse_kernel(kernel: &mut Kernel) {
+    remove_units(kernel);
+    let mut axis = usize::from(kernel.in_loop.is_some());
     while axis + 1 < kernel.axes.len() {
         if same_role(kernel, axis) && !indexed(kernel, axis) && !indexed(kernel, axis + 1) && merge(kernel, axis) {
             continue;
@@ -89,6 +107,7 @@ fn groups(kernel: &Kernel) -> Vec<usize> {
             let rest = count - contract.batch - contract.rows - contract.columns;
             vec![contract.batch, contract.rows, contract.columns, rest]
         }
+        Body::Attend(attend) => attend.groups(count).into_iter().map(|group| group.len()).collect(),
     }
 }
 
@@ -118,6 +137,13 @@ fn forget_axis(kernel: &mut Kernel, axis: usize) {
             0 => contract.batch -= 1,
             1 => contract.rows -= 1,
             2 => contract.columns -= 1,
+            _ => {}
+        },
+        Body::Attend(attend) => match group {
+            0 => attend.batch -= 1,
+            1 => attend.rows -= 1,
+            2 => attend.columns -= 1,
+            3 => attend.keys -= 1,
             _ => {}
         },
     }

@@ -1,15 +1,19 @@
 //! How fast the processor runs kernels and small networks, at each level of instructions side by side.
 //!
 //! ```sh
-//! cargo run --release -p loom-runtime --example bench_cpu -- [--rounds N] [--threads N] [NAME …]
+//! cargo run --release -p loom-runtime --example bench_cpu -- [--rounds N] [--threads N] [--stored] [NAME …]
 //! ```
+//!
+//! With `--stored` it is the best level alone, with weights as `f32`, and as they are stored in fewer bits.
 //!
 //! The levels take turns in every round, so that what else the machine does meets all of them. Printed are medians with the
 //! least in brackets, and of the least how much of the limit the best level reaches. The limits are measured in the same
 //! rounds: the arithmetic of an AVX-512 or
 //! AVX2 microkernel whose panels lie in the first-level cache, and reading memory.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,11 +21,16 @@ use std::time::Instant;
 use loom_codegen_cpu::simd::microkernels;
 use loom_codegen_cpu::{Level, Options};
 use loom_ir::kernel::{BufferKind, Program, Verified};
+use loom_ir::numerics::formats::Storage;
+use loom_ir::numerics::quantise::Scheme;
 use loom_ir::types::DType;
 use loom_ir::{config, graph};
 use loom_passes::{PipelineOptions, compile, compile_graph};
-use loom_runtime::executor::Executor;
 use loom_runtime::executor::cpu::{CpuExecutor, CpuOptions};
+use loom_runtime::executor::{Executor, WeightBits};
+use loom_runtime::storage::{Conversion, Granularity, StoredFile, convert_in_memory};
+use loom_runtime::tensors::{Part, Tensor, TensorFile, container};
+use loom_runtime::weights::Weights;
 
 /// What is measured: a name, its source, and what bounds it.
 struct Case {
@@ -58,16 +67,58 @@ const GEMM_1024: &str = r#"graph "gemm" {
 }"#;
 const MATVEC: &str = r#"{"batch_size": 1, "layers":
     [{"type": "dense", "input_size": 4096, "output_size": 4096, "activation": "linear"}]}"#;
+const MATVEC_1024: &str = r#"{"batch_size": 1, "layers":
+    [{"type": "dense", "input_size": 1024, "output_size": 1024, "activation": "linear"}]}"#;
+const DENSE_64: &str = r#"{"batch_size": 64, "layers":
+    [{"type": "dense", "input_size": 1024, "output_size": 1024, "activation": "linear"}]}"#;
+const DENSE_8: &str = r#"{"batch_size": 8, "layers":
+    [{"type": "dense", "input_size": 4096, "output_size": 4096, "activation": "linear"}]}"#;
 const SOFTMAX: &str = r#"{"batch_size": 512, "input_shape": [4096], "layers": [{"type": "softmax"}]}"#;
 const LAYER_NORM: &str = r#"{"batch_size": 512, "layers": [{"type": "layer_norm", "norm_size": 1024}]}"#;
+/// Attention without its projections' weights in the way: of 16 sequences of 128, and of one of 1024.
+const ATTENTION_128: &str = r#"graph "attention" {
+  %0 = input "q" : f32[128, 128, 64]
+  %1 = input "k" : f32[128, 128, 64]
+  %2 = input "v" : f32[128, 128, 64]
+  %3 = contract %0 %1 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[2] : f32[128, 128, 128]
+  %4 = reduce %3 op=max axes=[2] : f32[128, 128]
+  %5 = broadcast %4 shape=[128, 128, 128] axes=[0, 1] : f32[128, 128, 128]
+  %6 = sub %3 %5 : f32[128, 128, 128]
+  %7 = exp %6 : f32[128, 128, 128]
+  %8 = reduce %7 op=sum axes=[2] : f32[128, 128]
+  %9 = contract %7 %2 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[1] : f32[128, 128, 64]
+  %10 = broadcast %8 shape=[128, 128, 64] axes=[0, 1] : f32[128, 128, 64]
+  %11 = div %9 %10 : f32[128, 128, 64]
+  output "output" %11
+}"#;
+const ATTENTION_1024: &str = r#"graph "attention" {
+  %0 = input "q" : f32[8, 1024, 64]
+  %1 = input "k" : f32[8, 1024, 64]
+  %2 = input "v" : f32[8, 1024, 64]
+  %3 = contract %0 %1 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[2] : f32[8, 1024, 1024]
+  %4 = reduce %3 op=max axes=[2] : f32[8, 1024]
+  %5 = broadcast %4 shape=[8, 1024, 1024] axes=[0, 1] : f32[8, 1024, 1024]
+  %6 = sub %3 %5 : f32[8, 1024, 1024]
+  %7 = exp %6 : f32[8, 1024, 1024]
+  %8 = reduce %7 op=sum axes=[2] : f32[8, 1024]
+  %9 = contract %7 %2 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[1] : f32[8, 1024, 64]
+  %10 = broadcast %8 shape=[8, 1024, 64] axes=[0, 1] : f32[8, 1024, 64]
+  %11 = div %9 %10 : f32[8, 1024, 64]
+  output "output" %11
+}"#;
 const GELU: &str = r#"{"batch_size": 1024, "input_shape": [1024], "layers": [{"type": "gelu"}]}"#;
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 15] = [
     Case { name: "gemm 256", source: Graph(GEMM_256), flops: 33.6e6, bytes: 0.8e6 },
     Case { name: "gemm 1024", source: Graph(GEMM_1024), flops: 2147.5e6, bytes: 12.6e6 },
     Case { name: "matvec 4096", source: Network(MATVEC), flops: 33.6e6, bytes: 67.1e6 },
+    Case { name: "matvec 1024", source: Network(MATVEC_1024), flops: 2.1e6, bytes: 4.2e6 },
+    Case { name: "dense 4096, 8 samples", source: Network(DENSE_8), flops: 268.4e6, bytes: 67.4e6 },
+    Case { name: "dense 1024, 64 samples", source: Network(DENSE_64), flops: 134.2e6, bytes: 4.7e6 },
     Case { name: "softmax 512x4096", source: Network(SOFTMAX), flops: 0.0, bytes: 16.8e6 },
     Case { name: "layer norm 512x1024", source: Network(LAYER_NORM), flops: 0.0, bytes: 4.2e6 },
+    Case { name: "attention, 16 of 128", source: Graph(ATTENTION_128), flops: 536.9e6, bytes: 16.8e6 },
+    Case { name: "attention, 1 of 1024", source: Graph(ATTENTION_1024), flops: 2147.5e6, bytes: 8.4e6 },
     Case { name: "gelu 1 Mi", source: Network(GELU), flops: 0.0, bytes: 8.4e6 },
     Case { name: "mlp, 1 sample", source: Network(MLP_1), flops: 1.34e6, bytes: 2.7e6 },
     Case { name: "mlp, 64 samples", source: Network(MLP_64), flops: 85.6e6, bytes: 2.9e6 },
@@ -90,9 +141,13 @@ const SHORTEST: f64 = 2e-3;
 
 fn main() -> ExitCode {
     match arguments(std::env::args().skip(1)) {
-        Ok((rounds, threads, names)) => {
-            measure(rounds, threads, &names);
-            if names.is_empty() || names.iter().any(|name| name == "int8") {
+        Ok(Arguments { rounds, threads, stored, names }) => {
+            if stored {
+                measure_stored(rounds, threads, &names)
+            } else {
+                measure(rounds, threads, &names)
+            }
+            if !stored && (names.is_empty() || names.iter().any(|name| name == "int8")) {
                 measure_integers(rounds, threads);
             }
             ExitCode::SUCCESS
@@ -104,8 +159,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn arguments(mut args: impl Iterator<Item = String>) -> Result<(usize, usize, Vec<String>), String> {
-    let (mut rounds, mut threads, mut names) = (21, 1, Vec::new());
+struct Arguments {
+    rounds: usize,
+    threads: usize,
+    stored: bool,
+    names: Vec<String>,
+}
+
+fn arguments(mut args: impl Iterator<Item = String>) -> Result<Arguments, String> {
+    let (mut rounds, mut threads, mut stored, mut names) = (21, 1, false, Vec::new());
     while let Some(arg) = args.next() {
         let mut number = || {
             let value = args.next().and_then(|value| value.parse().ok()).filter(|&value| value > 0);
@@ -114,11 +176,12 @@ fn arguments(mut args: impl Iterator<Item = String>) -> Result<(usize, usize, Ve
         match arg.as_str() {
             "--rounds" => rounds = number()?,
             "--threads" => threads = number()?,
+            "--stored" => stored = true,
             option if option.starts_with('-') => return Err(format!("there is no option `{option}`")),
             _ => names.push(arg),
         }
     }
-    Ok((rounds, threads, names))
+    Ok(Arguments { rounds, threads, stored, names })
 }
 
 fn measure(rounds: usize, threads: usize, names: &[String]) {
@@ -179,6 +242,67 @@ fn measure_integers(rounds: usize, threads: usize) {
     }
 }
 
+/// The formats of weights that [`measure_stored`] compares, and the groups that share a scale.
+const STORED: [(&str, Option<(Storage, Granularity)>); 7] = [
+    ("f32", None),
+    ("bf16", Some((Storage::Bf16, Granularity::Channel))),
+    ("f16", Some((Storage::F16, Granularity::Channel))),
+    ("int8", Some((Storage::I8, Granularity::Channel))),
+    ("f8", Some((Storage::F8, Granularity::Channel))),
+    ("int4, groups of 32", Some((Storage::I4, Granularity::Group(32)))),
+    ("f4, groups of 32", Some((Storage::F4, Granularity::Group(32)))),
+];
+
+fn measure_stored(rounds: usize, threads: usize, names: &[String]) {
+    print!("| case |");
+    STORED.iter().for_each(|(name, _)| print!(" {name}, µs |"));
+    println!(" f32 / each |");
+    println!("|---|{}", "---|".repeat(STORED.len() + 1));
+    let chosen = |case: &&Case| names.is_empty() || names.iter().any(|name| case.name.contains(name.as_str()));
+    for case in CASES.iter().filter(chosen) {
+        let program = Arc::new(program(&case.source));
+        if program.weights().next().is_none() {
+            continue;
+        }
+        let mut runs: Vec<Run> = STORED
+            .iter()
+            .map(|&(_, form)| Run::with_weights(&program, Level::best(), threads, stored(&program, form)))
+            .collect();
+        let mut times = vec![Vec::new(); runs.len()];
+        for _ in 0..rounds {
+            for (run, times) in runs.iter_mut().zip(&mut times) {
+                times.push(run.seconds());
+            }
+        }
+        print!("| {} |", case.name);
+        let times: Vec<(f64, f64)> = times.into_iter().map(|times| (median(times.clone()), least(times))).collect();
+        times.iter().for_each(|(median, least)| print!(" {:.1} ({:.1}) |", median * 1e6, least * 1e6));
+        let gains: Vec<String> = times[1..].iter().map(|time| format!("{:.2}", times[0].1 / time.1)).collect();
+        println!(" {} |", gains.join(" "));
+    }
+}
+
+/// Weights in a file of a format. The file is in memory.
+fn stored(program: &Verified, form: Option<(Storage, Granularity)>) -> Arc<dyn WeightBits> {
+    let floats = tensors(program, BufferKind::is_weight);
+    let Some((storage, granularity)) = form else { return Arc::new(floats) };
+    let all: Vec<Tensor> = program
+        .weights()
+        .zip(floats)
+        .map(|((_, buffer), bits)| Tensor::new(&buffer.name, buffer.dtype, buffer.shape.clone(), bits))
+        .collect::<Option<_>>()
+        .expect("they are the program's");
+    let mut bytes = Vec::new();
+    let parts: Vec<Part<'_>> = all.iter().map(Part::from).collect();
+    container(&mut bytes, &BTreeMap::new(), &parts).expect("memory can be written");
+    let file = |bytes| TensorFile::from_bytes(Path::new("weights"), bytes).expect("it was just written");
+    let scheme = Scheme::Symmetric;
+    let conversion = Conversion { default: Some(storage), rules: Vec::new(), scaled: true, scheme, granularity };
+    let bytes = convert_in_memory(&StoredFile::of(&file(bytes)).expect("no scales"), &conversion);
+    let weights = Weights::from_tensors(&file(bytes.expect("the numbers are finite")), program);
+    Arc::new(weights.expect("they are the program's"))
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -218,11 +342,15 @@ struct Run {
 
 impl Run {
     fn new(program: &Arc<Verified>, level: Level, threads: usize) -> Run {
-        let (inputs, weights) = (tensors(program, BufferKind::is_input), tensors(program, BufferKind::is_weight));
+        Run::with_weights(program, level, threads, Arc::new(tensors(program, BufferKind::is_weight)))
+    }
+
+    fn with_weights(program: &Arc<Verified>, level: Level, threads: usize, weights: Arc<dyn WeightBits>) -> Run {
+        let inputs = tensors(program, BufferKind::is_input);
         let outputs = program.outputs().map(|(_, buffer)| vec![0; buffer.shape.elements() as usize]).collect();
         let codegen = Options::at(level).expect("the level was asked for");
         let options = CpuOptions { threads: Some(threads), codegen, ..CpuOptions::default() };
-        let executor = CpuExecutor::with_options(program.clone(), Arc::new(weights), &options);
+        let executor = CpuExecutor::with_options(program.clone(), weights, &options);
         let executor = executor.expect("there is memory");
         let mut run = Run { executor, inputs, outputs, repeats: 1 };
         run.seconds();

@@ -1,33 +1,53 @@
-//! A run on one thread allocates nothing.
+//! A run on one thread allocates nothing, and weights that are stored in few bits take few bytes.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
+use loom_codegen_cpu::{Level, Options};
 use loom_ir::kernel::{
     Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Contract, Kernel, Lambda, Program, Reduce, ReduceOp,
-    Stage, verify,
+    Stage, Verified, verify,
 };
+use loom_ir::numerics::formats::Storage;
+use loom_ir::numerics::quantise::Scheme;
 use loom_ir::numerics::reduction::{Products, SumSpec};
 use loom_ir::types::{DType, Shape};
 use loom_runtime::executor::Executor;
-use loom_runtime::executor::cpu::CpuExecutor;
+use loom_runtime::executor::cpu::{CpuExecutor, CpuOptions};
+use loom_runtime::storage::{Conversion, Granularity, StoredFile, convert_in_memory};
+use loom_runtime::tensors::{Part, TensorFile, container};
+use loom_runtime::weights::Weights;
 
 struct Counting;
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// Bytes that this thread has allocated and not freed; and the most there were since it was set.
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
-// SAFETY: everything is left to the system's allocator; the count is a thread-local without a destructor.
+fn hold(bytes: isize) {
+    HELD.with(|held| {
+        held.set(held.get() + bytes);
+        PEAK.with(|peak| peak.set(peak.get().max(held.get())));
+    });
+}
+
+// SAFETY: everything is left to the system's allocator; the counts are thread-locals without a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
+        hold(layout.size() as isize);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        hold(-(layout.size() as isize));
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -103,4 +123,65 @@ fn runs_allocate_nothing() {
     executor.run(&[&input], &mut [&mut output]).unwrap();
     assert_eq!(COUNT.with(Cell::get), before, "a run allocated");
     assert_eq!(output, [15000f32.to_bits(); 9]);
+}
+
+fn dense(batch: usize) -> Arc<Verified> {
+    let config = format!(
+        r#"{{"batch_size": {batch}, "layers":
+            [{{"type": "dense", "input_size": 1024, "output_size": 1024, "activation": "linear"}}]}}"#
+    );
+    let network = loom_ir::config::parse(&config).unwrap();
+    Arc::new(loom_passes::compile(&network, &loom_passes::PipelineOptions::default()).unwrap())
+}
+
+/// The layer's weights in a file, whose bytes are not an executor's.
+fn stored(storage: Storage, granularity: Granularity) -> Arc<Weights> {
+    let program = dense(1);
+    let drawn = Weights::initialise(&program, 1).unwrap();
+    let parts: Vec<Part<'_>> = drawn.tensors().iter().map(Part::from).collect();
+    let mut bytes = Vec::new();
+    container(&mut bytes, &BTreeMap::new(), &parts).unwrap();
+    let file = |bytes| TensorFile::from_bytes(Path::new("weights"), bytes).unwrap();
+    let scheme = Scheme::Affine;
+    let conversion = Conversion { default: Some(storage), rules: Vec::new(), scaled: true, scheme, granularity };
+    let stored = convert_in_memory(&StoredFile::of(&file(bytes)).unwrap(), &conversion).unwrap();
+    Arc::new(Weights::from_tensors(&file(stored), &program).unwrap())
+}
+
+/// The most bytes that an executor of a dense layer holds while it is made and runs.
+fn peak_bytes(batch: usize, weights: &Arc<Weights>, level: Level) -> isize {
+    let program = dense(batch);
+    let (input, mut output) = (vec![0x3f80_0000u32; batch * 1024], vec![0u32; batch * 1024]);
+    let options = CpuOptions { threads: Some(1), codegen: Options::at(level).unwrap(), ..CpuOptions::default() };
+    let before = HELD.with(Cell::get);
+    PEAK.with(|peak| peak.set(before));
+    let mut executor = CpuExecutor::with_options(program, weights.clone(), &options).unwrap();
+    executor.run(&[&input], &mut [&mut output]).unwrap();
+    PEAK.with(Cell::get) - before
+}
+
+#[test]
+fn stored_weights_take_about_their_stored_size() {
+    /// What is not the weights: panels' scales, scratch memory, code on its way, tables.
+    const REST: isize = 3 << 18;
+    let elements = 1024 * 1024;
+    let levels = || Level::ALL.into_iter().filter(|level| level.is_available());
+    for (storage, granularity) in [
+        (Storage::Bf16, Granularity::Channel),
+        (Storage::F16, Granularity::Channel),
+        (Storage::F8, Granularity::Channel),
+        (Storage::I8, Granularity::Channel),
+        (Storage::U8, Granularity::Tensor),
+        (Storage::I4, Granularity::Channel),
+        (Storage::F4, Granularity::Channel),
+    ] {
+        let weights = stored(storage, granularity);
+        for (level, batch) in levels().flat_map(|level| [(level, 1), (level, 64)]) {
+            let limit = elements * storage.bits() as isize / 8 + REST;
+            let found = peak_bytes(batch, &weights, level);
+            assert!(found < limit, "{storage}, {batch} samples at {level}: {found} bytes, not {limit}");
+        }
+    }
+    let floats = peak_bytes(1, &stored(Storage::F32, Granularity::Channel), Level::Portable);
+    assert!(floats > 4 * elements, "panels of f32 are counted: {floats}");
 }

@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use common::{artifact, input, tensor};
 use loom_ir::types::{DType, Shape};
 use loom_runtime::compare::verify;
@@ -54,6 +57,18 @@ fn one_batch_in_place() {
     assert!(matches!(session.run_into(&[], &mut [&mut output]), Err(RunError::Count { .. })));
     assert!(matches!(session.run_into(&[input.bits()], &mut [&mut output[..7]]), Err(RunError::Length { .. })));
     assert!(matches!(session.run_into(&[input.bits(), input.bits()], &mut [&mut output]), Err(RunError::Count { .. })));
+}
+
+#[test]
+fn what_computes_on_its_callers_thread_is_done_at_once() {
+    let mut session = session();
+    session.warm_up().unwrap();
+    let expected = session.run_tensors(&[input(9)]).unwrap()[0].bits().to_vec();
+    let inputs = [input(9)];
+    let mut future = pin!(session.run_async(&inputs));
+    let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(Ok(outputs)) = polled else { panic!("{polled:?}") };
+    assert_eq!(outputs[0].bits(), expected);
 }
 
 #[test]

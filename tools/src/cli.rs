@@ -45,6 +45,8 @@ Examples:
   loomc compile net.json --weights w.safetensors -o digits.loom
   loomc compile net.json --emit program      the fused kernels as text
   loomc compile net.json --emit wgsl -o kernels.wgsl
+  loomc compile net.json --target cpu --emit object --level avx2
+                                             net.o, net.h and net.weights, for C
   loomc compile net.json --emit wgsl --gpu-tier soft      without a float
   loomc compile net.json --stop-after lower  what the pass `lower` gives
   loomc compile net.json --print-ir-after all -o /dev/null")]
@@ -226,12 +228,15 @@ pub struct Compile {
     /// What the artifact holds code for
     #[arg(long, default_value_t = Target::Wgsl, value_parser = target())]
     pub target: Target,
-    /// Where to write; without it an artifact goes to NET.loom beside the config, text to the standard output
+    /// Where to write; without it an artifact goes to NET.loom and an object to NET.o beside the config, text to the
+    /// standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// What to make
     #[arg(long, value_enum, default_value_t = Emit::Artifact)]
     pub emit: Emit,
+    #[command(flatten)]
+    pub object: ObjectArgs,
     /// The arithmetic of --emit wgsl: the device's own, the same behind guards, or integers
     #[arg(long, value_name = "TIER", default_value_t = Tier::Strict, value_parser = tier())]
     pub gpu_tier: Tier,
@@ -243,6 +248,25 @@ pub struct Compile {
     pub stop_after: Option<String>,
     #[command(flatten)]
     pub dialect: DialectArgs,
+}
+
+/// What an object is made for.
+#[derive(Debug, Args)]
+pub struct ObjectArgs {
+    /// Of --emit object: what its processors have, beyond what all of the architecture have: portable, avx2 or avx512;
+    /// without it portable. No level changes a bit
+    #[arg(long, value_name = "LEVEL")]
+    pub level: Option<String>,
+    /// Of --emit object: the target triple; without it this machine's
+    #[arg(long, value_name = "TRIPLE")]
+    pub triple: Option<String>,
+    /// Of --emit object: what the names of its functions begin with; without it the network's id, or else the name of
+    /// the output
+    #[arg(long, value_name = "NAME")]
+    pub prefix: Option<String>,
+    /// Of --emit object: put the weights into the object, not into a file beside it
+    #[arg(long)]
+    pub embed_weights: bool,
 }
 
 /// What `loomc compile` makes.
@@ -260,6 +284,8 @@ pub enum Emit {
     Clif,
     /// The kernels' machine code for this processor, as text
     Asm,
+    /// Machine code to be linked into other programs, with a C header and a file of weights beside it
+    Object,
     /// The file that `loomc run` takes
     Artifact,
 }
@@ -359,6 +385,9 @@ pub struct Inspect {
     /// A network's config, a compiled network or any safetensors file
     #[arg(value_name = "NET.json|X.loom|W.safetensors")]
     pub file: PathBuf,
+    /// The weights of a config: how much memory they take
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights: Option<PathBuf>,
     #[command(flatten)]
     pub dialect: DialectArgs,
     /// Print everything as JSON

@@ -90,11 +90,11 @@ pub fn asm(program: &Verified) -> Result<String, Failure> {
 }
 
 #[cfg(feature = "cpu")]
-fn cpu_failure(error: &loom_codegen_cpu::Error) -> Failure {
+pub fn cpu_failure(error: &loom_codegen_cpu::Error) -> Failure {
     use loom_codegen_cpu::Error;
     match error {
         Error::Target(_) => Failure::NoDevice(error.to_string()),
-        Error::Memory { .. } => Failure::User(error.to_string()),
+        Error::Memory { .. } | Error::Prefix(_) | Error::Embedded { .. } => Failure::User(error.to_string()),
         Error::NoDefinition(_) | Error::Internal { .. } => Failure::Internal(error.to_string()),
     }
 }
@@ -112,6 +112,6 @@ pub fn asm(_: &Verified) -> Result<String, Failure> {
 }
 
 #[cfg(not(all(feature = "cpu", feature = "gpu")))]
-fn no_backend(what: &str, feature: &str) -> Failure {
+pub fn no_backend(what: &str, feature: &str) -> Failure {
     Failure::NoDevice(format!("this build of loomc can't make {what}: it was built without the feature `{feature}`"))
 }

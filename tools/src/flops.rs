@@ -32,6 +32,17 @@ pub fn of_kernel(kernel: &Kernel) -> u64 {
             let outputs = product(&kernel.axes[..kernel.output_axes()]);
             all.saturating_mul(2).saturating_add(outputs.saturating_mul(of_function(&contract.epilogue.function)))
         }
+        Body::Attend(attend) => {
+            let groups = attend.groups(kernel.axes.len());
+            let [batch, rows, columns, keys, inner] = groups.map(|group| product(&kernel.axes[group]));
+            let scores = batch.saturating_mul(rows).saturating_mul(keys);
+            let stages: u64 = attend.stages.iter().map(|stage| of_function(&stage.input.function) + 1).sum();
+            let each = of_function(&attend.score.function) + stages + of_function(&attend.weight.function);
+            let results = batch.saturating_mul(rows).saturating_mul(columns);
+            let products = scores.saturating_mul(inner.saturating_add(columns)).saturating_mul(2);
+            let rest = results.saturating_mul(of_function(&attend.result.function));
+            products.saturating_add(scores.saturating_mul(each)).saturating_add(rest)
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod precision;
 mod progress;
 mod source;
 mod stdout;
+mod stored;
 mod structure;
 mod traffic;
 

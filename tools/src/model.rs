@@ -11,7 +11,7 @@ use loom_passes::shapes::ShapedNetwork;
 use loom_runtime::artifact::{Artifact, Target};
 use loom_runtime::executor::tier::Tier;
 use loom_runtime::session::{Device, Session, SessionOptions, Slices};
-use loom_runtime::tensors::{Tensor, read_tensor};
+use loom_runtime::tensors::{Tensor, is_index, read_tensor};
 use loom_runtime::weights::draw_inputs;
 use serde::Serialize;
 
@@ -91,6 +91,7 @@ pub struct Model {
 /// Guesses from the name, then from the content.
 pub fn file_kind(path: &Path) -> Result<FileKind, Failure> {
     match path.extension().and_then(|extension| extension.to_str()) {
+        _ if is_index(path) => return Ok(FileKind::Container),
         Some("json") => return Ok(FileKind::Config),
         Some("loom" | "safetensors") => return Ok(FileKind::Container),
         _ => {}

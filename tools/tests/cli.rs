@@ -616,6 +616,7 @@ fn bench_measures() {
     }
     let report = json(&folder.loomc(&["bench", "net.json", "--runs", "1", "--check", "--json"]).fine());
     assert_eq!((&report["checked"]["device"], &report["checked"]["same"]), (&"interp".into(), &true.into()));
+    assert_eq!(report["kernels"].is_null(), !cfg!(feature = "cpu"));
 }
 
 /// The kernels of a GPU, which has a clock of its own.

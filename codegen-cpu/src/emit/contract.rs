@@ -5,29 +5,39 @@
 //! kernel runs, once if it is a weight (the *panels*). The other is packed by the work items themselves, a few tiles at
 //! a time, in scratch memory (the *stream*): each of its elements is packed once, not once for each tile of the panels.
 //!
+//! The panels of a plain weight that is stored in fewer bits keep these ([`crate::stored`]).
+//!
 //! A work item is one batch, one group of stream tiles and one stretch of panels. Items with the same stream tiles follow
 //! one another, so that these are packed again only where a thread begins.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, Value, types};
-use loom_ir::kernel::{BufferKind, Contract, Kernel, Lambda, Program};
+use loom_ir::kernel::{BufferKind, Contract, Forms, Kernel, Lambda, Program};
 use loom_ir::types::DType;
 
-use super::access::At;
+use super::Gen;
+use super::epilogue::Epilogue;
 use super::pack::Pack;
-use super::scalar::Lanes;
-use super::wide::{Reduced, WideLoop};
-use super::{Gen, flags};
-use crate::abi::{Factors, KernelLayout, Microkernel, PackTime, PanelsLayout};
+use crate::abi::{Factors, KernelLayout, Microkernel, PackTime, PanelsLayout, SCRATCH_ALIGNMENT};
 use crate::error::Error;
+use crate::functions::Extras;
+use crate::level::Level;
+use crate::simd;
+use crate::stored::StoredPack;
 use crate::view::{View, by_output_stride};
 use crate::wide::Pool;
 
 /// Bytes of stream tiles that an item packs at once, so that a panel read from memory serves several tiles while both
 /// stay in the second-level cache.
 const STREAM_BYTES: u64 = 256 << 10;
+/// The same where all panels are more than that cache holds, so that they come from further away for each item.
+const STREAM_BYTES_FAR: u64 = 1 << 20;
 /// Most stream tiles of an item.
 const STREAM_TILES: u64 = 16;
+/// Panels that are enough items for the threads, where those are of stored weights.
+const ENOUGH_PANELS: u64 = 16;
+/// Items of a batch that are enough for threads.
+const ITEMS: u64 = 64;
 /// Multiplications worth an item of their own.
 const ITEM_WORK: u64 = 1 << 16;
 
@@ -48,17 +58,25 @@ pub(crate) struct ContractPlan {
     /// Extents of the batch axes; and for each of them whether the panels depend on it.
     batch: Vec<u64>,
     panel_axes: Vec<bool>,
-    /// Groups: batch, narrow, wide. One function and the output.
-    epilogue: View,
+    epilogue: Epilogue,
     length: u64,
-    /// Of totals.
-    dtype: DType,
     /// Stream tiles in an item, and panels in an item.
     stream_tiles: u64,
     panel_stretch: u64,
     slices: u64,
-    /// The epilogue of a tile's row.
-    wide_rows: Option<WideLoop>,
+    /// The panels, where they are a stored weight's.
+    stored: Option<StoredPanels>,
+}
+
+/// Panels that hold a weight as it is stored.
+#[derive(Debug)]
+pub(crate) struct StoredPanels {
+    pub pack: StoredPack,
+    /// The load that reads the weight.
+    pub load: u32,
+    /// Whether a microkernel widens them, tile by tile, and the address of that; or of what widens a whole panel.
+    pub in_registers: bool,
+    pub code: *const u8,
 }
 
 impl ContractPlan {
@@ -66,7 +84,7 @@ impl ContractPlan {
         program: &Program,
         kernel: &Kernel,
         contract: &Contract,
-        microkernels: &[Microkernel],
+        extras: &Extras<'_>,
         pool: &mut Pool,
     ) -> Result<ContractPlan, Error> {
         let rows = contract.batch..contract.batch + contract.rows;
@@ -106,16 +124,22 @@ impl ContractPlan {
             DType::F32 => (Factors::F32, Factors::F32),
             _ => (Factors::I8, Factors::I32),
         };
-        let microkernels: Vec<Microkernel> =
-            microkernels.iter().copied().filter(|kernel| kernel.factors == wanted).collect();
+        let microkernels = of_factors(extras.microkernels, wanted);
         let factors = if microkernels.is_empty() { generated } else { wanted };
         let (mr, nr) = tile(product(&narrow), product(&wide), &microkernels);
         let mut pack = |side: Side, axes: &[usize], lambda: &Lambda, width: u64| -> Result<Pack, Error> {
             let batch = if side == panels { panel_batch.clone() } else { batch.clone() };
             let groups = [batch, axes.to_vec(), reduced.clone()];
-            Ok(Pack::new(View::new(program, kernel, &groups, &[lambda], false)?, width, factors, pool))
+            Ok(Pack::new(
+                View::new(program, kernel, &groups, &[lambda], false)?,
+                width,
+                factors,
+                extras.rows.is_some(),
+                pool,
+            ))
         };
         let epilogue_groups = [batch.clone(), narrow.clone(), wide.clone()];
+        let epilogue = View::new(program, kernel, &epilogue_groups, &[&contract.epilogue], true)?;
         let mut plan = ContractPlan {
             narrow: pack(Side::Narrow, &narrow, narrow_operand, mr)?,
             wide: pack(Side::Wide, &wide, wide_operand, nr)?,
@@ -123,31 +147,61 @@ impl ContractPlan {
             when,
             batch: batch.iter().map(|&axis| kernel.axes[axis]).collect(),
             panel_axes,
-            epilogue: View::new(program, kernel, &epilogue_groups, &[&contract.epilogue], true)?,
+            epilogue: Epilogue::new(epilogue, (nr, dtype), pool),
             length: product(&reduced),
-            dtype,
             stream_tiles: 1,
             panel_stretch: 1,
             slices: super::slices(kernel),
-            wide_rows: None,
+            stored: None,
         };
-        plan.wide_rows = plan.wide_epilogue(pool);
         let stream = plan.side(plan.other());
         let tile_work = (mr * nr * plan.length).max(1);
-        let by_cache = (STREAM_BYTES / stream.panel_bytes().max(1)).clamp(1, STREAM_TILES);
+        let all_panels = plan.side(panels).panels().saturating_mul(plan.side(panels).panel_bytes());
+        let bytes = if all_panels > STREAM_BYTES_FAR { STREAM_BYTES_FAR } else { STREAM_BYTES };
+        let by_cache = (bytes / stream.panel_bytes().max(1)).clamp(1, STREAM_TILES);
         // Enough items for the threads come before the cache.
-        plan.stream_tiles = by_cache.min(stream.tiles().div_ceil(4)).max(1);
+        let groups = (ITEMS / plan.side(panels).tiles().max(1)).clamp(1, 4);
+        plan.stream_tiles = by_cache.min(stream.tiles().div_ceil(groups)).max(1);
         plan.panel_stretch = (ITEM_WORK / (tile_work * plan.stream_tiles)).max(1);
+        plan.stored = plan.stored_panels(kernel, operand, extras.stored);
+        if plan.stored.is_some() && plan.side(plan.panels).panels() >= ENOUGH_PANELS {
+            // A panel is widened once for as many tiles as there is room for.
+            let room = (4 * STREAM_BYTES / plan.side(plan.other()).panel_bytes().max(1)).clamp(1, STREAM_TILES);
+            plan.stream_tiles = room.min(plan.side(plan.other()).tiles()).max(1);
+            plan.panel_stretch = (ITEM_WORK / (tile_work * plan.stream_tiles)).max(1);
+        }
         plan.check_memory(kernel)?;
         Ok(plan)
     }
 
-    fn wide_epilogue(&self, pool: &mut Pool) -> Option<WideLoop> {
-        let view = &self.epilogue;
-        let [extent] = view.groups[2][..] else { return None };
-        let axis = view.groups[0].len() + view.groups[1].len();
-        let along = (axis, extent.min(self.wide.width));
-        WideLoop::plan_writes(view, &view.functions[0], along, true, pool)
+    /// The panels of a stored weight: widened in registers where each meets one tile, and else once for all tiles.
+    fn stored_panels(&self, kernel: &Kernel, operand: &Lambda, forms: StoredForms<'_>) -> Option<StoredPanels> {
+        let load = operand.loads().next()?;
+        let pack = StoredPack::of(kernel, forms.forms, self.side(self.panels))?;
+        let alone = self.panels == Side::Wide && self.side(self.other()).tiles() == 1;
+        let microkernel = simd::stored::microkernel(forms.level, self.shape(), pack.form()).filter(|_| alone);
+        let width = self.side(self.panels).width;
+        let code = match microkernel {
+            Some(microkernel) => microkernel as *const u8,
+            None => simd::stored::widen(forms.level, width, pack.form()) as *const u8,
+        };
+        Some(StoredPanels { pack, load, in_registers: microkernel.is_some(), code })
+    }
+
+    /// The panels, where they are a stored weight's.
+    pub(crate) fn stored(&self) -> Option<&StoredPanels> {
+        self.stored.as_ref()
+    }
+
+    /// Bytes of one of the panels.
+    fn panel_bytes(&self) -> u64 {
+        self.stored.as_ref().map_or(self.side(self.panels).panel_bytes(), |stored| stored.pack.panel_bytes())
+    }
+
+    /// Bytes of scratch memory for a widened panel.
+    fn widened_bytes(&self) -> u64 {
+        let widened = self.stored.as_ref().filter(|stored| !stored.in_registers);
+        widened.map_or(0, |stored| stored.pack.widened_bytes().next_multiple_of(SCRATCH_ALIGNMENT as u64))
     }
 
     /// The shape of tiles.
@@ -187,7 +241,7 @@ impl ContractPlan {
     }
 
     fn scratch_bytes(&self) -> u64 {
-        self.tile_bytes() + self.stream_tiles * self.side(self.other()).panel_bytes()
+        self.tile_bytes() + self.widened_bytes() + self.stream_tiles * self.side(self.other()).panel_bytes()
     }
 
     /// Packed copies are a constant factor larger than the buffers they come from, except for windows, which repeat
@@ -207,23 +261,32 @@ impl ContractPlan {
         Ok(())
     }
 
+    /// The slots of the table that are read for the panels and for nothing else.
+    fn only_packed(&self) -> u32 {
+        let slots = |view: &View| view.places.iter().fold(0u32, |slots, place| slots | 1 << place.slot);
+        let others = slots(&self.side(self.other()).view) | slots(&self.epilogue.view);
+        slots(&self.side(self.panels).view) & !others
+    }
+
     pub(crate) fn layout(&self) -> KernelLayout {
         let panels = self.side(self.panels);
         let totals = self.narrow.view.count(1) * self.wide.view.count(1) * self.items()[0];
-        // Four multiplications at once.
-        let products = totals.saturating_mul(self.length) / 4;
-        let epilogues = totals.saturating_mul(self.epilogue.functions[0].cost());
+        // Some 48 products in a nanosecond, or 40 bytes of panels from a cache.
+        let products = totals.saturating_mul(self.length) / 48;
+        let reading = panels.tiles().saturating_mul(self.panel_bytes()).saturating_mul(self.items()[0]) / 40;
+        let epilogues = super::nanoseconds(totals, self.epilogue.cost());
         KernelLayout {
             items: self.items().iter().product(),
             slices: self.slices,
             scratch_bytes: self.scratch_bytes(),
             panels: Some(PanelsLayout {
                 panels: panels.panels(),
-                panel_bytes: panels.panel_bytes(),
+                panel_bytes: self.panel_bytes(),
                 when: self.when,
                 slices: if self.panel_axes.first() == Some(&true) { self.slices } else { 1 },
+                only_packed: self.only_packed(),
             }),
-            cost: products.saturating_add(epilogues).saturating_add(self.side(self.other()).cost()),
+            cost: products.max(reading).saturating_add(epilogues).saturating_add(self.side(self.other()).cost()),
         }
     }
 
@@ -238,7 +301,8 @@ impl ContractPlan {
     ) {
         let items = self.items();
         let stream = self.side(self.other());
-        let packed = g.b.ins().iadd_imm_u(scratch, self.tile_bytes() as i64);
+        let widened = g.b.ins().iadd_imm_u(scratch, self.tile_bytes() as i64);
+        let packed = g.b.ins().iadd_imm_u(widened, self.widened_bytes() as i64);
         let mut carried = g.decode(begin, &items);
         let none = g.b.ins().iconst(types::I64, -1);
         carried.push(none);
@@ -271,7 +335,12 @@ impl ContractPlan {
             let panel_end = g.b.ins().iadd_imm_u(panel, self.panel_stretch as i64);
             let panel_end = g.least(panel_end, count);
             g.count_up((panel, panel_end), 1, &[], |g, panel, _| {
-                let fixed = g.element(here, panel, self.side(self.panels).panel_bytes());
+                let mut fixed = g.element(here, panel, self.panel_bytes());
+                if let Some(widen) = functions.widen {
+                    let (length, width) = (g.index(self.length), g.index(self.side(self.panels).width));
+                    g.b.ins().call(widen, &[length, width, fixed, widened]);
+                    fixed = widened;
+                }
                 g.count_up((first, last), 1, &[packed], |g, tile, streamed| {
                     let length = g.index(self.length);
                     let sides = match self.panels {
@@ -291,12 +360,12 @@ impl ContractPlan {
     }
 
     fn batch_of_epilogue(&self) -> Vec<u64> {
-        self.epilogue.groups[0].clone()
+        self.epilogue.view.groups[0].clone()
     }
 
     /// The panels of a batch.
     fn panels_of(&self, g: &mut Gen<'_>, batch: Value, panels: Value) -> Value {
-        let bytes = self.side(self.panels).tiles() * self.side(self.panels).panel_bytes();
+        let bytes = self.side(self.panels).tiles() * self.panel_bytes();
         if !self.panel_axes.contains(&true) {
             return panels;
         }
@@ -314,63 +383,11 @@ impl ContractPlan {
     /// The epilogue of the tile's elements that are there.
     fn finish_tile(&self, g: &mut Gen<'_>, batch: &[Value], (narrow, wide): (Value, Value), tile: Value) {
         let (mr, nr) = self.shape();
-        let rows = self.valid(g, &self.narrow, narrow);
-        let columns = self.valid(g, &self.wide, wide);
+        let rows = self.narrow.valid(g, narrow);
+        let columns = self.wide.valid(g, wide);
         let first_row = g.b.ins().imul_imm_u(narrow, mr as i64);
         let first_column = g.b.ins().imul_imm_u(wide, nr as i64);
-        let extents = &self.epilogue.groups[2];
-        let zero = g.index(0);
-        g.count_to(rows, 1, |g, i| {
-            let row = g.b.ins().iadd(first_row, i);
-            let row = g.decode(row, &self.epilogue.groups[1]);
-            let totals = g.element(tile, i, nr * 4);
-            if let Some(wide) = &self.wide_rows {
-                let axes = [batch, &row, &[first_column]].concat();
-                let function = &self.epilogue.functions[0];
-                wide.write(g, (&self.epilogue, function), &axes, Reduced::Row(totals), columns);
-                return;
-            }
-            g.walk(zero, columns, |g, j| {
-                let column = g.b.ins().iadd(first_column, j);
-                let column = g.decode(column, extents);
-                let axes = [batch, &row, &column].concat();
-                let total = g.element(totals, j, 4);
-                let next_four = g.b.ins().iadd_imm_u(j, 4);
-                let next_one = g.b.ins().iadd_imm_u(j, 1);
-                let write = |g: &mut Gen<'_>, lanes: Lanes, next: Value| {
-                    self.write(g, &axes, lanes, total);
-                    vec![next]
-                };
-                if extents.last().is_none_or(|&extent| extent < 4) {
-                    return write(g, Lanes::One, next_one)[0];
-                }
-                let together = g.four_together(&column, extents, (next_four, columns));
-                g.branch(together, |g| write(g, Lanes::Four, next_four), |g| write(g, Lanes::One, next_one))[0]
-            });
-        });
-    }
-
-    fn write(&self, g: &mut Gen<'_>, axes: &[Value], lanes: Lanes, total: Value) {
-        let view = &self.epilogue;
-        let total = g.b.ins().load(lanes.value_type(self.dtype), flags(), total, 0);
-        let at = At::new(axes, axes.len().wrapping_sub(1), lanes);
-        let value = g.apply(view, &view.functions[0], at, &[total]);
-        if let Some(output) = view.output {
-            g.store(&view.places[output], at, value);
-        }
-    }
-
-    /// How many rows of a tile are there.
-    fn valid(&self, g: &mut Gen<'_>, pack: &Pack, tile: Value) -> Value {
-        let width = g.index(pack.width);
-        let count = pack.view.count(1);
-        if count.is_multiple_of(pack.width) {
-            return width;
-        }
-        let first = g.b.ins().imul_imm_u(tile, pack.width as i64);
-        let count = g.index(count);
-        let left = g.b.ins().isub(count, first);
-        g.least(left, width)
+        self.epilogue.finish(g, batch, (first_row, rows), (first_column, columns), tile);
     }
 }
 
@@ -379,6 +396,15 @@ impl ContractPlan {
 pub(crate) struct Functions {
     pub pack: FuncRef,
     pub microkernel: FuncRef,
+    /// What widens a panel, where that is done before its tiles are computed.
+    pub widen: Option<FuncRef>,
+}
+
+/// Which weights are stored in fewer bits, and the instructions that widen them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredForms<'a> {
+    pub forms: &'a Forms,
+    pub level: Level,
 }
 
 /// Whether rows take the wide side: a side of one row is narrow; else the one along which the output lies is wide.
@@ -392,9 +418,14 @@ fn wide_is_rows(kernel: &Kernel, rows: &[usize], columns: &[usize]) -> bool {
     rows.iter().any(adjacent)
 }
 
+/// The microkernels for panels that hold these.
+pub(crate) fn of_factors(microkernels: &[Microkernel], factors: Factors) -> Vec<Microkernel> {
+    microkernels.iter().copied().filter(|kernel| kernel.factors == factors).collect()
+}
+
 /// The shape of tiles for an output of `narrow` by `wide`: that of the microkernel which takes the least time for all of
 /// them; of equals, the one whose panels have the least padding, then the first.
-fn tile(narrow: u64, wide: u64, microkernels: &[Microkernel]) -> (u64, u64) {
+pub(crate) fn tile(narrow: u64, wide: u64, microkernels: &[Microkernel]) -> (u64, u64) {
     let padded = |(mr, nr): (u64, u64)| (narrow.next_multiple_of(mr), wide.next_multiple_of(nr));
     let shapes =
         microkernels.iter().map(|kernel| (u64::from(kernel.mr), u64::from(kernel.nr), u64::from(kernel.lanes)));

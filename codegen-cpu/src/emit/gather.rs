@@ -50,7 +50,8 @@ impl GatherPlan {
 
     pub(crate) fn layout(&self) -> KernelLayout {
         let each = self.view.functions.iter().map(|function| function.cost()).sum();
-        let cost = self.view.count(0).saturating_mul(each);
+        // One by one, or a few.
+        let cost = super::nanoseconds(self.view.count(0).saturating_mul(16), each);
         KernelLayout { items: self.sweep.items(), slices: self.slices, scratch_bytes: 0, panels: None, cost }
     }
 

@@ -129,7 +129,7 @@ impl MapPlan {
 
     pub(crate) fn layout(&self) -> KernelLayout {
         let elements = self.view.count(0);
-        let cost = elements.saturating_mul(self.view.functions[0].cost());
+        let cost = super::nanoseconds(elements, self.view.functions[0].cost());
         KernelLayout { items: self.sweep.items(), slices: self.slices, scratch_bytes: 0, panels: None, cost }
     }
 

@@ -5,16 +5,18 @@
 //! [`wide`].
 
 pub(crate) mod access;
+pub(crate) mod attend;
 mod bytes;
 pub(crate) mod contract;
+pub(crate) mod epilogue;
 pub(crate) mod gather;
 pub(crate) mod map;
 pub(crate) mod micro;
 pub(crate) mod pack;
 pub(crate) mod reduce;
+pub(crate) mod rows;
 pub(crate) mod scalar;
 pub(crate) mod sum;
-pub(crate) mod terms;
 pub(crate) mod wide;
 
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -91,6 +93,14 @@ impl Gen<'_> {
         self.count_up((zero, end), step, &[], |g, index, _| {
             body(g, index);
             Vec::new()
+        });
+    }
+
+    /// A loop over all of `begin..end` by steps, the last of which may reach beyond the end.
+    pub(crate) fn count_all(&mut self, (begin, end): (Value, Value), step: u64, body: impl FnOnce(&mut Self, Value)) {
+        self.walk(begin, end, |g, index| {
+            body(g, index);
+            g.b.ins().iadd_imm_u(index, step as i64)
         });
     }
 
@@ -182,6 +192,11 @@ impl Gen<'_> {
     pub(crate) fn least(&mut self, a: Value, b: Value) -> Value {
         self.b.ins().umin(a, b)
     }
+}
+
+/// About how many nanoseconds a function of this cost takes for so many elements side by side: 64 scalar operations in one.
+pub(crate) fn nanoseconds(elements: u64, cost: u64) -> u64 {
+    elements.saturating_mul(cost) / 64
 }
 
 /// How many indices a kernel's loop has; 1 for a kernel of no loop.

@@ -10,6 +10,7 @@ use loom_ir::types::DType;
 
 use super::access::At;
 use super::bytes;
+use super::rows::Rows;
 use super::scalar::Lanes;
 use super::wide::{Reduced, WideLoop};
 use super::{Gen, flags};
@@ -31,16 +32,20 @@ pub(crate) struct Pack {
     pub factors: Factors,
     /// Panels of one row are one stretch of memory.
     pub wide: Option<WideLoop>,
+    /// Panels are copies.
+    pub rows: Option<Rows>,
 }
 
 impl Pack {
-    pub fn new(view: View, width: u64, factors: Factors, pool: &mut Pool) -> Pack {
+    pub fn new(view: View, width: u64, factors: Factors, copies: bool, pool: &mut Pool) -> Pack {
         let extent = view.groups[2].last().copied().unwrap_or(1);
         let axis = view.groups.iter().map(Vec::len).sum::<usize>().wrapping_sub(1);
         let along = !view.groups[2].is_empty() && width == 1 && factors != Factors::I8;
         let mut plan = || WideLoop::plan(&view, &view.functions[0], (axis, extent), Purpose::Map, false, pool);
         let wide = if along { plan() } else { None };
-        Pack { view, width, factors, wide }
+        let plain = copies && factors == Factors::F32 && wide.is_none();
+        let rows = if plain { Rows::plan(&view, width) } else { None };
+        Pack { view, width, factors, wide, rows }
     }
 
     /// Panels of one batch.
@@ -61,9 +66,22 @@ impl Pack {
         }
     }
 
+    /// How many rows of a panel are there.
+    pub fn valid(&self, g: &mut Gen<'_>, tile: Value) -> Value {
+        let width = g.index(self.width);
+        let count = self.view.count(1);
+        if count.is_multiple_of(self.width) {
+            return width;
+        }
+        let first = g.b.ins().imul_imm_u(tile, self.width as i64);
+        let count = g.index(count);
+        let left = g.b.ins().isub(count, first);
+        g.least(left, width)
+    }
+
     pub fn cost(&self) -> u64 {
         let terms = self.view.count(0).saturating_mul(self.view.count(1)).saturating_mul(self.view.count(2));
-        terms.saturating_mul(self.view.functions[0].cost())
+        super::nanoseconds(terms, self.view.functions[0].cost())
     }
 
     /// Writes panels `begin..end` to `target` onwards.
@@ -85,6 +103,10 @@ impl Pack {
         let left = g.b.ins().isub(count, first);
         let width = g.index(self.width);
         let valid = g.least(left, width);
+        if let Some(rows) = &self.rows {
+            rows.panel(g, (&self.view, self.width), batch, (first, valid), target);
+            return;
+        }
         if self.is_side_by_side() {
             // Full panels are read row by row of memory, in which neighbours share cache lines.
             let full = g.b.ins().icmp(IntCC::Equal, valid, width);

@@ -5,6 +5,7 @@
 //! a row, or four rows side by side.
 
 use cranelift_codegen::ir::{InstBuilder, Value};
+use loom_ir::kernel::terms::of_terms;
 use loom_ir::kernel::{Kernel, Program, Reduce, ReduceOp};
 use loom_ir::types::DType;
 
@@ -12,11 +13,10 @@ use super::Gen;
 use super::access::At;
 use super::scalar::Lanes;
 use super::sum;
-use super::terms::of_terms;
 use super::wide::{Reduced, WideLoop};
 use crate::abi::KernelLayout;
 use crate::error::Error;
-use crate::view::{Function, View, by_output_stride};
+use crate::view::{Function, Operand, View, by_output_stride};
 use crate::wide::{Pool, Purpose};
 
 /// Rows shorter than this gain nothing from vectors along them.
@@ -57,7 +57,11 @@ impl Reuse {
         let stages = ops.iter().zip(&view.functions).enumerate();
         let mut sums = stages.filter(|(_, (op, terms))| matches!(op, ReduceOp::Sum(_)) && terms.result == DType::F32);
         let result = &view.functions[ops.len()];
-        sums.find_map(|(stage, (_, terms))| Some(Reuse { stage, result: of_terms(result, terms, output)? }))
+        sums.find_map(|(stage, (_, terms))| {
+            let (own, of) = ((&result.operands[..], &result.body), (&terms.operands[..], &terms.body));
+            let (operands, body) = of_terms(own, of, Operand::Place(output))?;
+            Some(Reuse { stage, result: Function { operands, body, result: result.result } })
+        })
     }
 }
 
@@ -79,11 +83,36 @@ impl ReducePlan {
         let view = View::new(program, kernel, &groups, &kernel.lambdas(), true)?;
         let ops: Vec<ReduceOp> = reduce.stages.iter().map(|stage| stage.op).collect();
         let reading = choose_reading(&view, kernel.in_loop.is_some());
-        let (per_element, slices) = (reduce.per_element, super::slices(kernel));
+        Ok(ReducePlan::of(view, ops, reading, (reduce.per_element, super::slices(kernel)), pool))
+    }
+
+    /// The plan for rows one by one, whose elements are another kernel's business.
+    pub(crate) fn of_single_rows(
+        program: &Program,
+        kernel: &Kernel,
+        reduce: &Reduce,
+        pool: &mut Pool,
+    ) -> Result<ReducePlan, Error> {
+        let rows = kernel.axes.len() - reduce.reduced;
+        let groups = [(0..rows).collect(), (rows..kernel.axes.len()).collect()];
+        let view = View::new(program, kernel, &groups, &kernel.lambdas(), true)?;
+        let ops: Vec<ReduceOp> = reduce.stages.iter().map(|stage| stage.op).collect();
+        let along = view.groups[1].len() == 1 && view.count(1) >= SHORTEST_ALONG;
+        let reading = if along { Reading::Along } else { Reading::Across(Lanes::One) };
+        Ok(ReducePlan::of(view, ops, reading, (reduce.per_element, 1), pool))
+    }
+
+    fn of(
+        view: View,
+        ops: Vec<ReduceOp>,
+        reading: Reading,
+        (per_element, slices): (bool, u64),
+        pool: &mut Pool,
+    ) -> ReducePlan {
         let reuse = if per_element { Reuse::find(&view, &ops, reading) } else { None };
         let mut plan = ReducePlan { view, ops, per_element, reading, slices, wide: Vec::new(), reuse };
         plan.widen(pool);
-        Ok(plan)
+        plan
     }
 
     /// Chooses wide functions for the loops along a row.
@@ -140,7 +169,7 @@ impl ReducePlan {
             slices: self.slices,
             scratch_bytes: sum::scratch_bytes(terms, lanes),
             panels: None,
-            cost: self.view.count(0).saturating_mul(row),
+            cost: super::nanoseconds(self.view.count(0), row),
         }
     }
 
@@ -149,8 +178,8 @@ impl ReducePlan {
         let first = g.decode(begin, &items);
         g.count_up((begin, end), 1, &first, |g, _, item| {
             match self.reading {
-                Reading::Along => self.row_along(g, item, scratch),
-                Reading::Across(Lanes::One) => self.row_across(g, item, Lanes::One, scratch),
+                Reading::Along => drop(self.row_along(g, item, scratch)),
+                Reading::Across(Lanes::One) => drop(self.row_across(g, item, Lanes::One, scratch)),
                 Reading::Across(Lanes::Four) => self.four_rows(g, item, scratch),
             }
             g.advance(item, &items)
@@ -181,7 +210,26 @@ impl ReducePlan {
         self.reuse.as_ref().map_or(&self.view.functions[self.ops.len()], |reuse| &reuse.result)
     }
 
-    fn row_along(&self, g: &mut Gen<'_>, row: &[Value], scratch: Value) {
+    /// Bytes of scratch memory for a row by itself.
+    pub(crate) fn row_scratch_bytes(&self) -> u64 {
+        sum::scratch_bytes(self.view.count(1), Lanes::One)
+    }
+
+    /// A rough count of scalar operations for one element of a row.
+    pub(crate) fn cost(&self) -> u64 {
+        self.view.functions.iter().map(Function::cost).sum()
+    }
+
+    /// The row of this number, by itself; gives the results of the stages.
+    pub(crate) fn single_row(&self, g: &mut Gen<'_>, number: Value, scratch: Value) -> Vec<Value> {
+        let row = g.decode(number, &self.view.groups[0]);
+        match self.reading {
+            Reading::Along => self.row_along(g, &row, scratch),
+            Reading::Across(_) => self.row_across(g, &row, Lanes::One, scratch),
+        }
+    }
+
+    fn row_along(&self, g: &mut Gen<'_>, row: &[Value], scratch: Value) -> Vec<Value> {
         let view = &self.view;
         let n = view.count(1);
         let mut reduced: Vec<Value> = Vec::new();
@@ -220,13 +268,13 @@ impl ReducePlan {
         if !self.per_element {
             let axes = [row, &[g.index(0)]].concat();
             self.write(g, At::one(&axes), &reduced);
-            return;
+            return reduced;
         }
         let (zero, end) = (g.index(0), g.index(n));
         if let Some(wide) = &self.wide[self.ops.len()] {
             let axes = [row, &[zero]].concat();
             wide.write(g, (view, self.result()), &axes, Reduced::Values(&reduced), end);
-            return;
+            return reduced;
         }
         let (next, _) = g.count_up((zero, end), 4, &[], |g, k, _| {
             let axes = [row, &[k]].concat();
@@ -240,10 +288,11 @@ impl ReducePlan {
                 Vec::new()
             });
         }
+        reduced
     }
 
     /// One row, or four along the rows' innermost axis.
-    fn row_across(&self, g: &mut Gen<'_>, row: &[Value], lanes: Lanes, scratch: Value) {
+    fn row_across(&self, g: &mut Gen<'_>, row: &[Value], lanes: Lanes, scratch: Value) -> Vec<Value> {
         let view = &self.view;
         let extents = &view.groups[1];
         let n = view.count(1);
@@ -272,7 +321,7 @@ impl ReducePlan {
         if !self.per_element {
             let axes = [row, &start].concat();
             self.write(g, At::new(&axes, lane_axis, lanes), &reduced);
-            return;
+            return reduced;
         }
         let (zero, end) = (g.index(0), g.index(n));
         g.count_up((zero, end), 1, &start, |g, _, index| {
@@ -280,6 +329,7 @@ impl ReducePlan {
             self.write(g, At::new(&axes, lane_axis, lanes), &reduced);
             g.advance(index, extents)
         });
+        reduced
     }
 
     fn write(&self, g: &mut Gen<'_>, at: At<'_>, reduced: &[Value]) {

@@ -24,6 +24,8 @@ const WORTH_OPERATIONS: u64 = 192;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WideFunctions {
     pub first: usize,
+    /// The function that copies rows, in a module that has one.
+    pub rows: usize,
     pub colocated: bool,
 }
 
@@ -217,7 +219,7 @@ impl Gen<'_> {
     }
 
     /// Memory of the function's own.
-    fn stack(&mut self, bytes: usize, align_shift: u8) -> StackSlot {
+    pub(crate) fn stack(&mut self, bytes: usize, align_shift: u8) -> StackSlot {
         let data = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, align_shift);
         self.b.create_sized_stack_slot(data)
     }

@@ -75,16 +75,22 @@ pub(super) fn broadcast_register(asm: &mut Assembler, target: u8, source: Gpr) {
     }
 }
 
-/// Encodes a body; gives the register of its result, if it has one, which holds until the next body.
-pub(super) fn emit(asm: &mut Assembler, body: &Body, frame: &mut Frame, at: At) -> Option<u8> {
-    let mut uses = vec![Vec::new(); body.classes.len()];
-    for (number, step) in body.steps.iter().enumerate() {
+/// Encodes so many copies of a body, for one vector after another, step by step side by side: a processor looks ahead only
+/// so far, and what waits for one vector's step is done for the next one meanwhile. Gives the registers of their results,
+/// if the body has one, which hold until the next body.
+pub(super) fn emit(asm: &mut Assembler, body: &Body, copies: u32, frame: &mut Frame, at: At) -> Vec<u8> {
+    let mut uses = vec![Vec::new(); body.classes.len() * copies as usize];
+    let copy_of = |value: Virtual, copy: u32| Virtual(value.0 * copies + copy);
+    let steps = || body.steps.iter().flat_map(|step| (0..copies).map(move |copy| (step, copy)));
+    for (number, (step, copy)) in steps().enumerate() {
         for used in step.operands() {
-            uses[used.0 as usize].push(number as u32);
+            uses[copy_of(used, copy).0 as usize].push(number as u32);
         }
     }
-    if let Some(result) = body.result {
-        uses[result.0 as usize].push(body.steps.len() as u32);
+    let results: Vec<Virtual> =
+        body.result.iter().flat_map(|&result| (0..copies).map(move |copy| copy_of(result, copy))).collect();
+    for result in &results {
+        uses[result.0 as usize].push(u32::MAX);
     }
     // The nearest use is the last of the list.
     uses.iter_mut().for_each(|uses| uses.reverse());
@@ -94,17 +100,55 @@ pub(super) fn emit(asm: &mut Assembler, body: &Body, frame: &mut Frame, at: At) 
         body,
         at,
         uses,
-        homes: vec![Home::default(); body.classes.len()],
+        copies,
+        homes: vec![Home::default(); body.classes.len() * copies as usize],
         vectors: vec![None; vectors as usize],
         masks: vec![None; (TAIL_MASK - FIRST_MASK) as usize],
         free_spills: Vec::new(),
         spills: 0,
         frame,
     };
-    for step in &body.steps {
-        allocator.step(step);
+    let lanes = allocator.asm.isa().lanes();
+    for (step, copy) in steps() {
+        let renamed = |value: Option<Virtual>| value.map(|value| copy_of(value, copy));
+        let second = match step.second {
+            Some(Source::Virtual(value)) => Some(Source::Virtual(copy_of(value, copy))),
+            other => other,
+        };
+        let (target, first, mask) = (renamed(step.target), renamed(step.first), renamed(step.mask));
+        allocator.at.offset = at.offset + u64::from(copy) * lanes;
+        allocator.step(&Step { target, first, second, mask, ..*step });
     }
-    body.result.map(|result| allocator.in_register(result, &[]))
+    let mut registers = Vec::new();
+    for (number, &result) in results.iter().enumerate() {
+        registers.push(allocator.in_register(result, &results[..number]));
+    }
+    registers
+}
+
+/// How many copies of a body, at most so many, need no registers but those that there are.
+pub(super) fn copies(body: &Body, isa: Isa, most: u32) -> u32 {
+    let mut last = vec![0; body.classes.len()];
+    for (number, step) in body.steps.iter().enumerate() {
+        step.operands().for_each(|value| last[value.0 as usize] = number);
+    }
+    let (mut live, mut largest) = ([0u32; 2], [1u32; 2]);
+    for (number, step) in body.steps.iter().enumerate() {
+        let class = |value: Virtual| usize::from(body.classes[value.0 as usize] == Class::Mask);
+        if let Some(target) = step.target {
+            live[class(target)] += 1;
+        }
+        largest = [0, 1].map(|class| largest[class].max(live[class]));
+        let mut ending: Vec<Virtual> = step.operands().filter(|value| last[value.0 as usize] == number).collect();
+        ending.dedup();
+        ending.into_iter().for_each(|value| live[class(value)] = live[class(value)].saturating_sub(1));
+    }
+    let registers = match isa {
+        // Some hold partial results and the mask of a tail.
+        Isa::Avx2 => [11, u32::MAX],
+        Isa::Avx512 => [30, u32::from(TAIL_MASK - FIRST_MASK)],
+    };
+    (registers[0] / largest[0]).min(registers[1] / largest[1]).clamp(1, most)
 }
 
 /// Where a value is: perhaps in both.
@@ -117,6 +161,7 @@ struct Home {
 struct Allocator<'a> {
     asm: &'a mut Assembler,
     body: &'a Body,
+    copies: u32,
     frame: &'a mut Frame,
     at: At,
     /// By value: the instructions still to come that use it, the nearest last.
@@ -130,7 +175,7 @@ struct Allocator<'a> {
 
 impl Allocator<'_> {
     fn class(&self, value: Virtual) -> Class {
-        self.body.classes[value.0 as usize]
+        self.body.classes[(value.0 / self.copies) as usize]
     }
 
     fn home(&mut self, value: Virtual) -> &mut Home {

@@ -27,6 +27,9 @@ const TARGET: Gpr = Gpr::Rsi;
 const TERMS: Gpr = Gpr::R11;
 /// Registers for the addresses of the first streams.
 const STREAMS: [Gpr; 3] = [Gpr::R8, Gpr::R9, Gpr::R10];
+/// Steps of a body that is worth standing side by side with copies of itself, and most of them.
+const LONG: usize = 16;
+const MOST_COPIES: u32 = 4;
 /// The largest frame: a page, so that none is skipped below the stack.
 const LARGEST_FRAME: i32 = 4096;
 
@@ -142,7 +145,7 @@ impl Writer<'_> {
         // Each vector on the stack lies within a cache line.
         self.frame.spills = (offset as u32).next_multiple_of(64) as i32;
         self.asm.arithmetic_register(Arithmetic::Xor, POSITION, POSITION);
-        allocate::emit(&mut self.asm, &self.lowered.once, &mut self.frame, At { offset: 0, tail: false });
+        allocate::emit(&mut self.asm, &self.lowered.once, 1, &mut self.frame, At { offset: 0, tail: false });
         size
     }
 
@@ -191,24 +194,35 @@ impl Writer<'_> {
     }
 
     fn map(&mut self) {
-        let place = Mem::Element(TARGET, POSITION, 0);
-        self.whole(self.isa.lanes(), |writer| {
-            let result = writer.body(0, false);
-            writer.store(result, place, false);
-        });
+        let lanes = self.isa.lanes();
+        let place = |copy: u64| Mem::Element(TARGET, POSITION, (copy * lanes * 4) as i32);
+        let most = self.copies();
+        for copies in [most, 1].into_iter().skip(usize::from(most == 1)) {
+            self.whole(u64::from(copies) * lanes, |writer| {
+                for (copy, result) in writer.bodies(copies, 0, false).into_iter().enumerate() {
+                    writer.store(result, place(copy as u64), false);
+                }
+            });
+        }
         let done = self.asm.label();
         self.asm.arithmetic(Arithmetic::Compare, COUNT, 0);
         self.asm.jump_if(Condition::Equal, done);
         self.tail_mask(0);
-        let result = self.body(0, true);
-        self.store(result, place, true);
+        for result in self.bodies(1, 0, true) {
+            self.store(result, place(0), true);
+        }
         self.asm.bind(done);
     }
 
-    fn body(&mut self, offset: u64, tail: bool) -> u8 {
-        let result = allocate::emit(&mut self.asm, &self.lowered.each, &mut self.frame, At { offset, tail });
-        let Some(result) = result else { unreachable!("what is computed for each vector has a result") };
-        result
+    /// How many copies of what is computed for each vector stand side by side. A short one has little that waits.
+    fn copies(&self) -> u32 {
+        let body = &self.lowered.each;
+        if body.steps.len() < LONG { 1 } else { allocate::copies(body, self.isa, MOST_COPIES) }
+    }
+
+    /// The results of so many vectors from `offset` on.
+    fn bodies(&mut self, copies: u32, offset: u64, tail: bool) -> Vec<u8> {
+        allocate::emit(&mut self.asm, &self.lowered.each, copies, &mut self.frame, At { offset, tail })
     }
 
     /// Writes a vector; of a tail, the lanes that are there.
@@ -225,11 +239,14 @@ impl Writer<'_> {
         }
     }
 
-    /// The terms from `offset` on.
-    fn terms(&mut self, offset: u64, tail: bool) -> u8 {
-        let terms = self.body(offset, tail);
+    /// The terms of so many vectors from `offset` on.
+    fn terms(&mut self, copies: u32, offset: u64, tail: bool) -> Vec<u8> {
+        let terms = self.bodies(copies, offset, tail);
         if self.keeps_terms {
-            self.store(terms, Mem::Element(TERMS, POSITION, offset as i32 * 4), tail);
+            for (copy, &terms) in (0..).zip(&terms) {
+                let offset = (offset + copy * self.isa.lanes()) as i32 * 4;
+                self.store(terms, Mem::Element(TERMS, POSITION, offset), tail);
+            }
         }
         terms
     }
@@ -246,11 +263,16 @@ impl Writer<'_> {
             let identity = self.identity(combine);
             self.vector(super::lower::BROADCAST, length, (target, 0, identity), Masking::None);
         }
+        // A divisor of the partial results, which are a power of two.
+        let copies = self.copies().min(u32::from(self.sums));
+        let copies = 1 << copies.ilog2();
         self.whole(u64::from(SPEC.lanes), |writer| {
-            for number in 0..writer.sums {
-                let term = writer.terms(u64::from(number) * lanes, false);
-                let target = writer.partial(number);
-                writer.vector(combine.opcode, length, (target, target, Operand::Reg(term)), Masking::None);
+            for first in (0..writer.sums).step_by(copies as usize) {
+                let terms = writer.terms(copies, u64::from(first) * lanes, false);
+                for (number, term) in (first..).zip(terms) {
+                    let target = writer.partial(number);
+                    writer.vector(combine.opcode, length, (target, target, Operand::Reg(term)), Masking::None);
+                }
             }
         });
         let done = self.asm.label();
@@ -259,17 +281,18 @@ impl Writer<'_> {
             self.asm.arithmetic(Arithmetic::Compare, COUNT, offset as i32);
             self.asm.jump_if(Condition::LessOrEqual, done);
             self.tail_mask(offset);
-            let term = self.terms(offset, true);
             let target = self.partial(number);
-            match self.isa {
-                Isa::Avx512 => {
-                    let masking = Masking::Merge(TAIL_MASK);
-                    self.vector(combine.opcode, length, (target, target, Operand::Reg(term)), masking);
-                }
-                // The other lanes' terms become the identity; of a sum +0.0, which changes no lane: none is -0.0.
-                Isa::Avx2 => {
-                    self.keep_lanes(term, combine);
-                    self.vector(combine.opcode, length, (target, target, Operand::Reg(term)), Masking::None);
+            for term in self.terms(1, offset, true) {
+                match self.isa {
+                    Isa::Avx512 => {
+                        let masking = Masking::Merge(TAIL_MASK);
+                        self.vector(combine.opcode, length, (target, target, Operand::Reg(term)), masking);
+                    }
+                    // The other lanes' terms become the identity; of a sum +0.0, which changes no lane: none is -0.0.
+                    Isa::Avx2 => {
+                        self.keep_lanes(term, combine);
+                        self.vector(combine.opcode, length, (target, target, Operand::Reg(term)), Masking::None);
+                    }
                 }
             }
         }

@@ -25,11 +25,23 @@ pub(super) struct Sizes {
 
 /// The shape of least cost among those of the target, the first of equals; `None` stands for an invocation alone.
 pub(super) fn choose(target: &Target, sizes: Sizes) -> Option<Tile> {
-    let Sizes { batches, rows, columns, terms, apart } = sizes;
-    if terms == 0 {
+    if sizes.terms == 0 {
         return None;
     }
-    let estimate = |shape: &ContractShape| match *shape {
+    match target.shapes.contract.iter().min_by_key(|shape| estimate(target, sizes, shape))? {
+        ContractShape::Direct { .. } => None,
+        ContractShape::Tiled { tile, .. } => Some(*tile),
+    }
+}
+
+/// The least cost, in picoseconds.
+pub(super) fn least(target: &Target, sizes: Sizes) -> u128 {
+    target.shapes.contract.iter().map(|shape| estimate(target, sizes, shape)).min().unwrap_or(0)
+}
+
+fn estimate(target: &Target, sizes: Sizes, shape: &ContractShape) -> u128 {
+    let Sizes { batches, rows, columns, terms, apart } = sizes;
+    match *shape {
         ContractShape::Direct { cost } => {
             let workgroup = u64::from(target.shapes.workgroup);
             let workgroups = (batches * rows * columns).div_ceil(workgroup);
@@ -41,10 +53,6 @@ pub(super) fn choose(target: &Target, sizes: Sizes) -> Option<Tile> {
             let terms = own_terms(tile, terms) * u64::from(tile.teams);
             turns(target, batches * down * across) * time(tile.outputs().into(), terms, cost)
         }
-    };
-    match target.shapes.contract.iter().min_by_key(|shape| estimate(shape))? {
-        ContractShape::Direct { .. } => None,
-        ContractShape::Tiled { tile, .. } => Some(*tile),
     }
 }
 

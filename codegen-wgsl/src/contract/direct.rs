@@ -14,6 +14,13 @@ const UNROLLINGS: [u64; 4] = [1, 4, 16, 64];
 
 pub(super) fn generate(module: &mut Module<'_>, matrices: &Matrices, target: &Target) -> Result<Grid, Error> {
     let grid = Grid::over_items(module, matrices.batches * matrices.rows * matrices.columns, target)?;
+    output(module, matrices, target)?;
+    module.text.close();
+    Ok(grid)
+}
+
+/// The statements for the output that the variable `flat` names.
+pub(crate) fn output(module: &mut Module<'_>, matrices: &Matrices, target: &Target) -> Result<(), Error> {
     let operands: BTreeSet<usize> = matrices.lhs.axes.union(&matrices.rhs.axes).copied().collect();
     let used = matrices.output_axes(module).union(&operands).copied().collect();
     unflatten(
@@ -39,8 +46,7 @@ pub(super) fn generate(module: &mut Module<'_>, matrices: &Matrices, target: &Ta
         module.text.line(format!("let r0 = {total};"));
     }
     module.store(&matrices.epilogue.call(), matrices.epilogue.result);
-    module.text.close();
-    Ok(grid)
+    Ok(())
 }
 
 /// The nest of loops over the reduced axes that have more than one index.

@@ -54,10 +54,10 @@ impl Units {
             .collect();
         let numbers: Vec<BufferId> =
             (0..kernel.loads.len() as u32).filter(|load| !vectors.contains(load)).map(buffer).collect();
-        let shared = |load| numbers.contains(&buffer(load)) || buffer(load) == kernel.output.buffer;
+        let shared = |module: &Module<'_>, load| numbers.contains(&buffer(load)) || module.is_shared(buffer(load));
         let mut chosen = units;
         for (units, (lambda, ..)) in chosen.iter_mut().zip(sides) {
-            if units.are_vectors() && lambda.loads().any(shared) {
+            if units.are_vectors() && lambda.loads().any(|load| shared(module, load)) {
                 *units = Units::numbers(module, lambda, axes);
             } else if units.are_vectors() {
                 module.take_vectors(lambda.loads().map(buffer));
@@ -139,13 +139,13 @@ pub(super) struct Strip<'a> {
 
 impl<'a> Strip<'a> {
     /// The strips of both operands.
-    pub fn both(module: &Module<'_>, matrices: &'a Matrices, units: [Units; 2], tile: Tile) -> [Strip<'a>; 2] {
+    pub fn both(module: &Module<'_>, matrices: &'a Matrices, tile: Tile) -> [Strip<'a>; 2] {
         let native = module.arithmetic() == Arithmetic::Native;
         let axes = &matrices.axes;
         let batch = |function: &Function| {
             axes.batch.clone().filter(|axis| function.axes.contains(axis)).collect::<Vec<usize>>()
         };
-        let [lhs, rhs] = units;
+        let [lhs, rhs] = matrices.units;
         let number = matrices.number(module);
         [
             Strip {

@@ -10,7 +10,7 @@
 //! Where there are few outputs of many terms, a workgroup has teams. In a round each team sums a chunk of its own, and
 //! then the chunks' sums are added in order. A chunk past the last sums to +0.0, which changes nothing.
 
-use super::strip::{Strip, Units};
+use super::strip::Strip;
 use super::{CHUNK, Matrices};
 use crate::error::Error;
 use crate::generate::{Grid, limit};
@@ -22,97 +22,126 @@ use crate::tile::Tile;
 pub(super) fn generate(
     module: &mut Module<'_>,
     matrices: &Matrices,
-    units: [Units; 2],
     tile: Tile,
     target: &Target,
 ) -> Result<Grid, Error> {
-    let storage = target.limits.workgroup_storage;
-    limit(module.kernel, "bytes of workgroup memory", tile.storage().into(), storage.into())?;
-    // With two buffers a chunk begins in the first.
-    assert_eq!(CHUNK % u64::from(tile.step * tile.buffers), 0, "steps divide the chunk");
-    assert_eq!(tile.step % tile.unrolled, 0, "the text repeats whole terms of a step");
-    let tiles_down = matrices.rows.div_ceil(tile.height().into());
-    let tiles_across = matrices.columns.div_ceil(tile.width().into());
-    let grid = Grid::new(module.kernel, matrices.batches * tiles_down * tiles_across, tile.invocations(), target)?;
-
-    let strips = Strip::both(module, matrices, units, tile);
-    for strip in &strips {
-        strip.define(module, matrices, tile);
-    }
-    let store = store_function(module, matrices);
-
-    if tile.teams > 1 {
-        let (dtype, sums) = (matrices.number(module), tile.teams * tile.outputs());
-        module.text.line(format!("var<workgroup> sums: array<{dtype}, {sums}>;"));
-        module.text.line("");
-    }
-
+    let tiled = Tiled::define(module, matrices, tile, target)?;
+    let workgroups = matrices.batches * tiled.down * tiled.across;
+    let grid = Grid::new(module.kernel, workgroups, tile.invocations(), target)?;
     grid.over_workgroups(module, "number");
-    let text = &mut module.text;
-    text.line(format!("let first_column = number % {tiles_across}u * {}u;", tile.width()));
-    text.line(format!("let first_row = number / {tiles_across}u % {tiles_down}u * {}u;", tile.height()));
-    text.line(format!("let batch = number / {}u;", tiles_across * tiles_down));
-    let batched = matrices.output_axes(module).into_iter();
-    let batched = batched.chain(matrices.lhs.axes.iter().copied()).chain(matrices.rhs.axes.iter().copied()).collect();
-    unflatten(&mut module.text, "batch", &module.kernel.axes, matrices.axes.batch.clone(), &batched);
-    if tile.teams > 1 {
-        module.text.line(format!("let team = local / {}u;", tile.members()));
-        module.text.line(format!("let member = local % {}u;", tile.members()));
-    } else {
-        module.text.line("let member = local;");
-    }
-    module.text.line(format!("let column = member % {}u;", tile.threads_columns));
-    module.text.line(format!("let row = member / {}u;", tile.threads_columns));
-    let sums = Sums::of(matrices, tile);
-    let zero = matrices.zero(module);
-    for total in sums.totals(tile) {
-        module.text.line(format!("var {total} = {zero};"));
-    }
-    let first = if tile.teams > 1 { format!("team * {CHUNK}u") } else { "0u".to_string() };
-    strips.iter().for_each(|strip| strip.fetch(module, tile, &first, true));
-    if tile.buffers > 1 {
-        strips.iter().for_each(|strip| strip.keep(module, tile, "0u"));
-        module.text.line("workgroupBarrier();");
-    }
-    let round = CHUNK * u64::from(tile.teams);
-    if sums != Sums::Only {
-        module.text.open(format!("for (var round = 0u; round < {}u; round += {round}u)", matrices.terms));
-    }
-    for (row, column) in outputs(tile) {
-        module.text.line(format!("var sum_{row}_{column} = {zero};"));
-    }
-    let span = match sums {
-        Sums::Only => format!("{}u", matrices.terms),
-        // No team's chunk is longer than the first one's.
-        _ => {
-            module.text.line(format!("let span = min({CHUNK}u, {}u - round);", matrices.terms));
-            "span".to_string()
-        }
-    };
-    module.text.open(format!("for (var offset = 0u; offset < {span}; offset += {}u)", tile.step));
-    step(module, matrices, tile, &strips, sums);
-    module.text.close();
-    match sums {
-        Sums::Only => {}
-        Sums::Own => {
-            for (row, column) in outputs(tile) {
-                let total = matrices.add(module, &format!("total_{row}_{column}"), &format!("sum_{row}_{column}"));
-                module.text.line(format!("total_{row}_{column} = {total};"));
-            }
-            module.text.close();
-        }
-        Sums::Teams => {
-            gather(module, matrices, tile, &strips);
-            module.text.close();
-        }
-    }
-    match sums {
-        Sums::Only => stores(module, matrices, tile, &strips, &store, "sum"),
-        Sums::Own => stores(module, matrices, tile, &strips, &store, "total"),
-        Sums::Teams => stores_of_teams(module, matrices, tile, &store),
-    }
+    tiled.compute(module);
     module.text.close();
     Ok(grid)
+}
+
+/// A tiled contraction whose functions and workgroup memory are written.
+pub(crate) struct Tiled<'a> {
+    matrices: &'a Matrices,
+    strips: [Strip<'a>; 2],
+    tile: Tile,
+    /// The beginning of a call that stores an output.
+    store: String,
+    /// Tiles from top to bottom, and side by side.
+    down: u64,
+    pub(crate) across: u64,
+}
+
+impl<'a> Tiled<'a> {
+    /// Writes them; the matrices were written for this tile.
+    pub(crate) fn define(
+        module: &mut Module<'_>,
+        matrices: &'a Matrices,
+        tile: Tile,
+        target: &Target,
+    ) -> Result<Tiled<'a>, Error> {
+        let storage = target.limits.workgroup_storage;
+        limit(module.kernel, "bytes of workgroup memory", tile.storage().into(), storage.into())?;
+        // With two buffers a chunk begins in the first.
+        assert_eq!(CHUNK % u64::from(tile.step * tile.buffers), 0, "steps divide the chunk");
+        assert_eq!(tile.step % tile.unrolled, 0, "the text repeats whole terms of a step");
+        let strips = Strip::both(module, matrices, tile);
+        for strip in &strips {
+            strip.define(module, matrices, tile);
+        }
+        let store = store_function(module, matrices);
+        if tile.teams > 1 {
+            let (dtype, sums) = (matrices.number(module), tile.teams * tile.outputs());
+            module.text.line(format!("var<workgroup> sums: array<{dtype}, {sums}>;"));
+            module.text.line("");
+        }
+        let (down, across) =
+            (matrices.rows.div_ceil(tile.height().into()), matrices.columns.div_ceil(tile.width().into()));
+        Ok(Tiled { matrices, strips, tile, store, down, across })
+    }
+
+    /// The statements for the tile that the variable `number` names, which the whole workgroup makes together.
+    pub(crate) fn compute(&self, module: &mut Module<'_>) {
+        let Tiled { matrices, ref strips, tile, ref store, down, across } = *self;
+        let text = &mut module.text;
+        text.line(format!("let first_column = number % {across}u * {}u;", tile.width()));
+        text.line(format!("let first_row = number / {across}u % {down}u * {}u;", tile.height()));
+        text.line(format!("let batch = number / {}u;", across * down));
+        let batched = matrices.output_axes(module).into_iter();
+        let batched =
+            batched.chain(matrices.lhs.axes.iter().copied()).chain(matrices.rhs.axes.iter().copied()).collect();
+        unflatten(&mut module.text, "batch", &module.kernel.axes, matrices.axes.batch.clone(), &batched);
+        if tile.teams > 1 {
+            module.text.line(format!("let team = local / {}u;", tile.members()));
+            module.text.line(format!("let member = local % {}u;", tile.members()));
+        } else {
+            module.text.line("let member = local;");
+        }
+        module.text.line(format!("let column = member % {}u;", tile.threads_columns));
+        module.text.line(format!("let row = member / {}u;", tile.threads_columns));
+        let sums = Sums::of(matrices, tile);
+        let zero = matrices.zero(module);
+        for total in sums.totals(tile) {
+            module.text.line(format!("var {total} = {zero};"));
+        }
+        let first = if tile.teams > 1 { format!("team * {CHUNK}u") } else { "0u".to_string() };
+        strips.iter().for_each(|strip| strip.fetch(module, tile, &first, true));
+        if tile.buffers > 1 {
+            strips.iter().for_each(|strip| strip.keep(module, tile, "0u"));
+            module.text.line("workgroupBarrier();");
+        }
+        let round = CHUNK * u64::from(tile.teams);
+        if sums != Sums::Only {
+            module.text.open(format!("for (var round = 0u; round < {}u; round += {round}u)", matrices.terms));
+        }
+        for (row, column) in outputs(tile) {
+            module.text.line(format!("var sum_{row}_{column} = {zero};"));
+        }
+        let span = match sums {
+            Sums::Only => format!("{}u", matrices.terms),
+            // No team's chunk is longer than the first one's.
+            _ => {
+                module.text.line(format!("let span = min({CHUNK}u, {}u - round);", matrices.terms));
+                "span".to_string()
+            }
+        };
+        module.text.open(format!("for (var offset = 0u; offset < {span}; offset += {}u)", tile.step));
+        step(module, matrices, tile, strips, sums);
+        module.text.close();
+        match sums {
+            Sums::Only => {}
+            Sums::Own => {
+                for (row, column) in outputs(tile) {
+                    let total = matrices.add(module, &format!("total_{row}_{column}"), &format!("sum_{row}_{column}"));
+                    module.text.line(format!("total_{row}_{column} = {total};"));
+                }
+                module.text.close();
+            }
+            Sums::Teams => {
+                gather(module, matrices, tile, strips);
+                module.text.close();
+            }
+        }
+        match sums {
+            Sums::Only => stores(module, matrices, tile, strips, store, "sum"),
+            Sums::Own => stores(module, matrices, tile, strips, store, "total"),
+            Sums::Teams => stores_of_teams(module, matrices, tile, store),
+        }
+    }
 }
 
 /// What becomes of a chunk's sum.

@@ -1,12 +1,14 @@
 //! One workgroup a row of at most one block, which stays in registers from stage to stage.
 //!
 //! An invocation has every so many terms of the row. What more than one function loads of them is loaded once, by all
-//! invocations together, and handed to the functions. Terms of an ordered sum go to workgroup memory, from where the
-//! 32 lanes add them in order; where the workgroup is the lanes, each has its own already.
+//! invocations together, and handed to the functions; so are the terms of a sum that the results are made of. Terms of an
+//! ordered sum go to workgroup memory, from where the 32 lanes add them in order; where the workgroup is the lanes, each has
+//! its own already.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use loom_ir::kernel::{Lambda, Reduce};
+use loom_ir::kernel::terms::of_terms;
+use loom_ir::kernel::{Arg, Lambda, Reduce};
 use loom_ir::types::DType;
 
 use super::{BLOCK, LANES, Rows, StageFunction, declare};
@@ -51,10 +53,46 @@ pub(super) fn shared_loads(reduce: &Reduce) -> BTreeSet<u32> {
     uses.into_iter().filter(|(load, uses)| *uses > 1 && !outside.contains(load)).map(|(load, _)| load).collect()
 }
 
+/// What stays in registers from stage to stage: an invocation's own of each.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// Loads, by number, with the functions that make them.
+    pub loads: Vec<(u32, Function)>,
+    /// The terms of a stage, by its number, and the number of the load that they pass for.
+    pub terms: Option<(usize, u32)>,
+}
+
+impl Kept {
+    /// The numbers of what is given to functions.
+    fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.loads.iter().map(|(load, _)| *load).chain(self.terms.map(|(_, number)| number))
+    }
+}
+
+/// The first sum whose terms the results are made of: its stage and the number that its terms get; and what then gives the
+/// results.
+pub(super) fn kept_terms(module: &mut Module<'_>, reduce: &Reduce) -> Option<((usize, u32), Lambda)> {
+    if !reduce.per_element {
+        return None;
+    }
+    let number = module.free_number();
+    let result = (&reduce.result.args[..], &reduce.result.function);
+    let found = reduce.stages.iter().enumerate().find_map(|(stage, terms)| {
+        let terms = (&terms.input.args[..], &terms.input.function);
+        let float = terms.1.result_type() == Ok(DType::F32);
+        let (args, function) = of_terms(result, terms, Arg::Load(number)).filter(|_| float)?;
+        Some(((stage, number), Lambda { args, function }))
+    });
+    if found.is_some() {
+        module.keep_value(number, DType::F32);
+    }
+    found
+}
+
 pub(super) fn generate(
     module: &mut Module<'_>,
     rows: &Rows,
-    kept: &[(u32, Function)],
+    kept: &Kept,
     size: u32,
     target: &Target,
 ) -> Result<Grid, Error> {
@@ -62,7 +100,7 @@ pub(super) fn generate(
     for dtype in &types {
         module.text.line(format!("var<workgroup> lanes_{dtype}: array<{dtype}, {size}>;"));
     }
-    let row = Row { rows, size };
+    let row = Row { rows, size, kept };
     if rows.stages.iter().any(|stage| row.is_staged(stage)) {
         let dtype = module.dtype(DType::F32);
         module.text.line(format!("var<workgroup> terms: array<{dtype}, {}>;", rows.terms));
@@ -71,18 +109,19 @@ pub(super) fn generate(
 
     let grid = Grid::new(module.kernel, rows.count(module.kernel), size, target)?;
     grid.over_workgroups(module, "row");
-    let mut used: BTreeSet<usize> = kept.iter().flat_map(|(_, function)| function.axes.iter().copied()).collect();
+    let mut used: BTreeSet<usize> = kept.loads.iter().flat_map(|(_, function)| function.axes.iter().copied()).collect();
     used.extend(rows.used_axes(module));
     unflatten(&mut module.text, "row", &module.kernel.axes, rows.row_axes.clone(), &used);
-    for (load, function) in kept {
-        let dtype = module.dtype(function.result);
+    let loads = kept.loads.iter().map(|(load, function)| (*load, function.result));
+    for (number, dtype) in loads.chain(kept.terms.map(|(_, number)| (number, DType::F32))) {
+        let dtype = module.dtype(dtype);
         for own in 0..row.own() {
-            module.text.line(format!("var l{load}_{own}: {dtype};"));
+            module.text.line(format!("var l{number}_{own}: {dtype};"));
         }
     }
-    if !kept.is_empty() {
-        row.each(module, &kept.iter().map(|(_, function)| function).collect::<Vec<_>>(), &[], |module, own| {
-            for (load, function) in kept {
+    if !kept.loads.is_empty() {
+        row.each(module, &kept.loads.iter().map(|(_, function)| function).collect::<Vec<_>>(), |module, own| {
+            for (load, function) in &kept.loads {
                 module.text.line(format!("l{load}_{own} = {};", function.call()));
             }
         });
@@ -92,7 +131,7 @@ pub(super) fn generate(
         module.text.line(format!("var r{number}: {dtype};"));
         module.text.open_scope();
         declare(module, &stage.once);
-        row.stage(module, stage, number, kept);
+        row.stage(module, stage, number);
         module.text.close();
         // All have read the result before the next stage writes there.
         if number + 1 < rows.stages.len() {
@@ -101,7 +140,7 @@ pub(super) fn generate(
     }
     if rows.per_element {
         declare(module, &rows.once);
-        row.each(module, &[&rows.result], kept, |module, _| module.store(&rows.result.call(), rows.result.result));
+        row.each(module, &[&rows.result], |module, _| module.store(&rows.result.call(), rows.result.result));
     } else {
         module.text.open("if (local == 0u)");
         rows.store(module, "0u", 1);
@@ -115,6 +154,7 @@ struct Row<'a> {
     rows: &'a Rows,
     /// Invocations of the workgroup.
     size: u32,
+    kept: &'a Kept,
 }
 
 impl Row<'_> {
@@ -130,13 +170,7 @@ impl Row<'_> {
 
     /// Writes statements for each of the invocation's terms, with the indices that functions need of it and what is
     /// kept of it.
-    fn each(
-        &self,
-        module: &mut Module<'_>,
-        functions: &[&Function],
-        kept: &[(u32, Function)],
-        mut statements: impl FnMut(&mut Module<'_>, u32),
-    ) {
+    fn each(&self, module: &mut Module<'_>, functions: &[&Function], mut statements: impl FnMut(&mut Module<'_>, u32)) {
         let terms = self.rows.terms;
         let mut used: BTreeSet<usize> = functions.iter().flat_map(|function| function.axes.iter().copied()).collect();
         used.extend(module.output_axes());
@@ -149,8 +183,8 @@ impl Row<'_> {
             }
             module.text.line(format!("let k = local + {first}u;"));
             unflatten(&mut module.text, "k", &module.kernel.axes, self.rows.reduced_axes.clone(), &used);
-            for (load, _) in kept.iter().filter(|(load, _)| functions.iter().any(|function| function.takes(*load))) {
-                module.text.line(format!("let l{load} = l{load}_{own};"));
+            for number in self.kept.numbers().filter(|&number| functions.iter().any(|f| f.takes(number))) {
+                module.text.line(format!("let l{number} = l{number}_{own};"));
             }
             statements(module, own);
             module.text.close();
@@ -158,11 +192,19 @@ impl Row<'_> {
     }
 
     /// Reduces the terms of a stage into the result `r{number}`.
-    fn stage(&self, module: &mut Module<'_>, stage: &StageFunction, number: usize, kept: &[(u32, Function)]) {
+    fn stage(&self, module: &mut Module<'_>, stage: &StageFunction, number: usize) {
         let lanes = stage.lanes(module);
+        let kept = self.kept.terms.filter(|(kept, _)| *kept == number).map(|(_, number)| number);
+        let term = |module: &mut Module<'_>, own: u32| {
+            module.text.line(format!("let term = {};", stage.input.call()));
+            if let Some(kept) = kept {
+                module.text.line(format!("l{kept}_{own} = term;"));
+            }
+        };
         if self.is_staged(stage) {
-            self.each(module, &[&stage.input], kept, |module, _| {
-                module.text.line(format!("terms[k] = {};", stage.input.call()));
+            self.each(module, &[&stage.input], |module, own| {
+                term(module, own);
+                module.text.line("terms[k] = term;");
             });
             module.text.line("workgroupBarrier();");
             module.text.open(format!("if (local < {LANES}u)"));
@@ -174,8 +216,8 @@ impl Row<'_> {
         let empty = stage.empty(module);
         let combined = stage.combine(module, "all", "term");
         module.text.line(format!("var all = {empty};"));
-        self.each(module, &[&stage.input], kept, |module, _| {
-            module.text.line(format!("let term = {};", stage.input.call()));
+        self.each(module, &[&stage.input], |module, own| {
+            term(module, own);
             module.text.line(format!("all = {combined};"));
         });
         module.text.line(format!("{lanes}[local] = all;"));

@@ -64,6 +64,25 @@ fn steps(kernel: &Kernel) -> u64 {
             .into_iter()
             .fold(0, u64::saturating_add)
         }
+        Body::Attend(attend) => {
+            let groups = attend.groups(kernel.axes.len());
+            let [batch, rows, columns, keys, inner] = groups.map(|group| count(&kernel.axes[group]));
+            let times = |counts: &[u64]| counts.iter().fold(1, |product: u64, &count| product.saturating_mul(count));
+            let (row, results) = (times(&[batch, rows, keys]), times(&[batch, rows, columns]));
+            let stages = attend.stages.iter().map(|stage| all(row, &stage.input));
+            [
+                all(times(&[batch, rows, inner]), &attend.query),
+                all(times(&[batch, keys, inner]), &attend.key),
+                all(times(&[batch, columns, keys]), &attend.value),
+                row.saturating_mul(inner.saturating_add(columns)).saturating_mul(2),
+                all(row, &attend.score),
+                all(row, &attend.weight),
+                all(results, &attend.result),
+            ]
+            .into_iter()
+            .chain(stages)
+            .fold(0, u64::saturating_add)
+        }
     }
 }
 
@@ -73,14 +92,18 @@ fn size(lambda: &Lambda) -> u64 {
 }
 
 fn operations(function: &ScalarFn) -> u64 {
-    let of = |inst: &Inst| match inst {
+    function.insts.iter().map(operations_of).sum()
+}
+
+/// Scalar operations of one instruction: of a library function those of its definition.
+pub fn operations_of(inst: &Inst) -> u64 {
+    match inst {
         Inst::Unary(op, _) => numerics::library::definition(*op).map_or(1, |program| program.insts.len() as u64),
         Inst::Binary(op, ..) => {
             numerics::library::binary_definition(*op).map_or(1, |program| program.insts.len() as u64)
         }
         _ => 1,
-    };
-    function.insts.iter().map(of).sum()
+    }
 }
 
 #[cfg(test)]

@@ -68,10 +68,17 @@ pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> 
         Body::Reduce(reduce) => (&reduce.result, kernel.axes.len() - reduce.reduced),
         Body::Contract(contract) => (&contract.epilogue, kernel.output_axes()),
         Body::Gather(gather) => return gathered(kernel, gather, &index, found, &at),
+        Body::Attend(attend) => (&attend.result, kernel.output_axes()),
     };
-    let (row, extents) = (&index[..reduced], &kernel.axes[reduced..]);
+    // Of an attention the terms are keys, each with its weight's operands: what its score is contracted of is left out.
+    let terms_end = match &kernel.body {
+        Body::Attend(attend) => reduced + attend.keys,
+        _ => kernel.axes.len(),
+    };
+    let (row, extents) = (&index[..reduced], &kernel.axes[reduced..terms_end]);
     let terms = extents.iter().fold(1u64, |product, &extent| product.saturating_mul(extent));
     let shown = terms.min(most as u64);
+    let index_of_first = vec![0; kernel.axes.len() - terms_end];
     for term in 0..shown {
         let index = [row, &unrank(term, extents)].concat();
         match &kernel.body {
@@ -84,6 +91,15 @@ pub fn operands(kernel: &Kernel, memory: &Memory, element: u64, most: usize) -> 
             Body::Contract(contract) => {
                 found.list.extend(at(Role::Left(term), &contract.lhs, &index));
                 found.list.extend(at(Role::Right(term), &contract.rhs, &index));
+            }
+            Body::Attend(attend) => {
+                let index = [&index[..], &index_of_first].concat();
+                found.list.extend(at(Role::Left(term), &attend.score, &index));
+                for (stage, part) in attend.stages.iter().enumerate() {
+                    found.list.extend(at(Role::Term { stage, term }, &part.input, &index));
+                }
+                found.list.extend(at(Role::Left(term), &attend.weight, &index));
+                found.list.extend(at(Role::Right(term), &attend.value, &index));
             }
         }
     }

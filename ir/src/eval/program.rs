@@ -90,6 +90,7 @@ pub fn scratch_bytes(kernel: &Kernel) -> Option<u64> {
             let (_, rows, columns, reduced) = contract.split(&kernel.axes);
             product(&[rows, reduced].concat())?.checked_add(product(&[columns, reduced].concat())?)
         }
+        Body::Attend(attend) => super::attend::scratch_bytes(kernel, attend),
     }
 }
 
@@ -128,18 +129,19 @@ pub fn element(program: &Program, kernel: &Kernel, memory: &Memory, index: &[u64
             let inside = kernel.axes.last().is_some_and(|&rows| row < rows);
             if inside { run.apply(&gather.result, &[index, &[row]].concat(), &[]) } else { 0 }
         }
+        Body::Attend(attend) => run.attend_element(attend, index),
     };
     (kernel.output.linear().at(&whole) as u64, bits)
 }
 
-struct KernelRun<'a> {
+pub(super) struct KernelRun<'a> {
     program: &'a Program,
-    kernel: &'a Kernel,
+    pub(super) kernel: &'a Kernel,
     memory: &'a Memory,
     /// The only index of the first axis that runs.
     slice: Option<u64>,
     /// The place in the buffer of the first element of the output in hand.
-    first: usize,
+    pub(super) first: usize,
 }
 
 impl KernelRun<'_> {
@@ -149,11 +151,12 @@ impl KernelRun<'_> {
             Body::Reduce(reduce) => self.reduce(reduce, output),
             Body::Contract(contract) => self.contract(contract, output),
             Body::Gather(gather) => self.gather(gather, output),
+            Body::Attend(attend) => self.attend(attend, output),
         }
     }
 
     /// Calls `body` for every index of the kernel's leading axes, in the slice that runs.
-    fn for_each_leading(&self, axes: &[u64], mut body: impl FnMut(&[u64])) {
+    pub(super) fn for_each_leading(&self, axes: &[u64], mut body: impl FnMut(&[u64])) {
         match self.slice {
             None => for_each_index(axes, body),
             Some(slice) => for_each_index(&axes[1..], |rest| body(&[&[slice], rest].concat())),
@@ -271,7 +274,7 @@ impl KernelRun<'_> {
     }
 
     /// A lambda at one index.
-    fn apply(&self, lambda: &Lambda, index: &[u64], reduced: &[u32]) -> u32 {
+    pub(super) fn apply(&self, lambda: &Lambda, index: &[u64], reduced: &[u32]) -> u32 {
         let args: Vec<u32> = lambda.args.iter().map(|&arg| self.argument(arg, index, reduced)).collect();
         scalar::evaluate(&lambda.function, &args, &mut Vec::new())
     }
@@ -292,7 +295,7 @@ impl KernelRun<'_> {
 }
 
 /// A lambda over many indices: arguments are collected until a block of lanes is full, then evaluated together.
-struct Lanes<'a> {
+pub(super) struct Lanes<'a> {
     lambda: &'a Lambda,
     /// `None` where the lambda gives its only argument back.
     batch: Option<Batch>,
@@ -301,13 +304,20 @@ struct Lanes<'a> {
 }
 
 impl<'a> Lanes<'a> {
-    fn new(lambda: &'a Lambda) -> Lanes<'a> {
+    pub(super) fn new(lambda: &'a Lambda) -> Lanes<'a> {
         let batch = (!lambda.function.is_identity()).then(|| Batch::new(&lambda.function));
         Lanes { lambda, batch, places: Vec::with_capacity(LANES) }
     }
 
     /// Adds an index; its result goes to `output[place]`, at the latest with [`Lanes::flush`].
-    fn push(&mut self, run: &KernelRun<'_>, index: &[u64], reduced: &[u32], place: usize, output: &mut [u32]) {
+    pub(super) fn push(
+        &mut self,
+        run: &KernelRun<'_>,
+        index: &[u64],
+        reduced: &[u32],
+        place: usize,
+        output: &mut [u32],
+    ) {
         let value = |arg: Arg| run.argument(arg, index, reduced);
         let Some(batch) = &mut self.batch else {
             output[place] = value(self.lambda.args[0]);
@@ -323,7 +333,7 @@ impl<'a> Lanes<'a> {
     }
 
     /// Evaluates what is collected.
-    fn flush(&mut self, output: &mut [u32]) {
+    pub(super) fn flush(&mut self, output: &mut [u32]) {
         if let Some(batch) = &mut self.batch {
             for (&place, &bits) in self.places.iter().zip(batch.run(self.places.len())) {
                 output[place] = bits;
@@ -334,7 +344,7 @@ impl<'a> Lanes<'a> {
 }
 
 /// One value from the terms of a row.
-fn combine(stage: &Stage, terms: &[u32]) -> u32 {
+pub(super) fn combine(stage: &Stage, terms: &[u32]) -> u32 {
     let dtype = match stage.input.function.result_type() {
         Ok(dtype) => dtype,
         Err(error) => unreachable!("verified programs are well typed: {error}"),

@@ -17,7 +17,7 @@ pub fn rows_named(program: &Program) -> BTreeMap<BufferId, u64> {
         let (lambda, rows) = match &kernel.body {
             Body::Gather(gather) => (&gather.index, kernel.axes.last().copied()),
             Body::Map(lambda) => (lambda, named.get(&kernel.output.buffer).copied()),
-            Body::Reduce(_) | Body::Contract(_) => continue,
+            Body::Reduce(_) | Body::Contract(_) | Body::Attend(_) => continue,
         };
         if let (Some(rows), true) = (rows, only_converts(lambda)) {
             for load in lambda.loads() {

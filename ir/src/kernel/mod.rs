@@ -15,11 +15,22 @@ pub mod print;
 pub mod program;
 pub mod scalar;
 pub mod states;
+pub mod terms;
 pub mod verify;
+
+use std::collections::BTreeMap;
+
+use crate::numerics::stored::Form;
 
 pub use access::{Access, Affine, Guard};
 pub use program::{
-    Arg, Body, Buffer, BufferId, BufferKind, Contract, Gather, Kernel, Lambda, MemoryPlan, Program, Reduce, ReduceOp,
-    Stage, Step,
+    Arg, Attend, Body, Buffer, BufferId, BufferKind, Contract, Gather, Kernel, Lambda, MemoryPlan, Program, Reduce,
+    ReduceOp, Stage, Step,
 };
 pub use verify::{Verified, verify};
+
+/// The weights that a device keeps as they are stored, each with its form. All other buffers hold words of 32 bits.
+///
+/// This is no part of a program, whose weights are `f32`s. Code that is made for some forms reads those weights' stored
+/// bytes and has the same bits.
+pub type Forms = BTreeMap<BufferId, Form>;

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use super::program::{Arg, Body, Kernel, Lambda, Program, ReduceOp};
+use super::program::{Arg, Body, Kernel, Lambda, Program, ReduceOp, Stage};
 use crate::numerics::reduction::Products;
 
 impl Display for Program {
@@ -66,6 +66,12 @@ impl Display for Kernel {
                 group(f, "columns", rows..columns)?;
                 group(f, "over", columns..axes)?;
             }
+            Body::Attend(attend) => {
+                let names = ["batch", "rows", "columns", "keys", "over"];
+                for (name, range) in names.into_iter().zip(attend.groups(axes)) {
+                    group(f, name, range)?;
+                }
+            }
         }
         writeln!(f, " {{")?;
         for (index, load) in self.loads.iter().enumerate() {
@@ -74,14 +80,7 @@ impl Display for Kernel {
         match &self.body {
             Body::Map(lambda) => writeln!(f, "  result {}", Applied(lambda))?,
             Body::Reduce(reduce) => {
-                for (index, stage) in reduce.stages.iter().enumerate() {
-                    let op = match stage.op {
-                        ReduceOp::Sum(spec) => format!("sum<block {}, lanes {}>", spec.block, spec.lanes),
-                        ReduceOp::Max => "max".to_string(),
-                        ReduceOp::Min => "min".to_string(),
-                    };
-                    writeln!(f, "  r{index} = {op} {}", Applied(&stage.input))?;
-                }
+                stages(f, &reduce.stages, 0)?;
                 let name = if reduce.per_element { "each" } else { "result" };
                 writeln!(f, "  {name} {}", Applied(&reduce.result))?;
             }
@@ -98,10 +97,35 @@ impl Display for Kernel {
                 }
                 writeln!(f, "  result {}", Applied(&contract.epilogue))?;
             }
+            Body::Attend(attend) => {
+                let chunk = attend.spec.chunk;
+                writeln!(f, "  query {}", Applied(&attend.query))?;
+                writeln!(f, "  key {}", Applied(&attend.key))?;
+                writeln!(f, "  r0 = sum<chunk {chunk}, split> query * key")?;
+                writeln!(f, "  r0 = score {}", Applied(&attend.score))?;
+                stages(f, &attend.stages, 1)?;
+                writeln!(f, "  weight {}", Applied(&attend.weight))?;
+                writeln!(f, "  value {}", Applied(&attend.value))?;
+                writeln!(f, "  r0 = sum<chunk {chunk}, split> weight * value")?;
+                writeln!(f, "  result {}", Applied(&attend.result))?;
+            }
         }
         writeln!(f, "  {} := result", self.output)?;
         f.write_char('}')
     }
+}
+
+/// Reductions, whose results are numbered from `first` on.
+fn stages(f: &mut fmt::Formatter<'_>, stages: &[Stage], first: usize) -> fmt::Result {
+    for (index, stage) in stages.iter().enumerate() {
+        let op = match stage.op {
+            ReduceOp::Sum(spec) => format!("sum<block {}, lanes {}>", spec.block, spec.lanes),
+            ReduceOp::Max => "max".to_string(),
+            ReduceOp::Min => "min".to_string(),
+        };
+        writeln!(f, "  r{} = {op} {}", first + index, Applied(&stage.input))?;
+    }
+    Ok(())
 }
 
 /// A lambda with its arguments: `(l0, r0) (v0: f32, v1: f32) { … }`, or the bare argument where it only passes it on.

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use super::access::Access;
 use super::scalar::{BinaryOp, Inst, ScalarFn, ScalarFnBuilder, Value};
 use crate::numerics::quantise::CodeFormat;
-use crate::numerics::reduction::{IntegerSpec, Products, SumSpec};
+use crate::numerics::reduction::{ContractSpec, IntegerSpec, Products, SumSpec};
 use crate::types::{DType, Shape};
 
 /// A buffer of a [`Program`].
@@ -178,6 +179,8 @@ pub enum Body {
     Contract(Contract),
     /// Elements of rows, by their numbers.
     Gather(Gather),
+    /// Sums weighted by what a row of products becomes.
+    Attend(Box<Attend>),
 }
 
 impl Body {
@@ -188,6 +191,7 @@ impl Body {
             Body::Reduce(_) => "reduce",
             Body::Contract(_) => "contract",
             Body::Gather(_) => "gather",
+            Body::Attend(_) => "attend",
         }
     }
 }
@@ -265,6 +269,45 @@ pub struct Gather {
     pub result: Lambda,
 }
 
+/// Attention, and whatever has its form: a contraction, reductions of its rows, and a contraction with what these leave.
+///
+/// For each batch and row there is a row of scores, one a key: `score(Σ_i query[row, i] · key[key, i])`. Stages reduce it, as
+/// those of a [`Reduce`] do. Then `result(Σ_k weight(k) · value[column, k])` for each column: both sums in the order of the
+/// spec, the stages' in theirs. Scores and weights exist nowhere but on the way, so that no device needs memory for a row of
+/// them times all rows.
+///
+/// The kernel's axes are the batch axes, the row axes, the column axes, the keys' axes and, last, those that queries and keys
+/// are contracted over, all in row-major order. Each function depends on nothing but the axes of its indices above; the
+/// result on no key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attend {
+    /// How many axes are batch axes.
+    pub batch: usize,
+    /// How many follow as row axes.
+    pub rows: usize,
+    /// How many follow as column axes.
+    pub columns: usize,
+    /// How many follow as the keys' axes.
+    pub keys: usize,
+    /// The left operand of a score (`f32`).
+    pub query: Lambda,
+    /// The right operand of a score (`f32`).
+    pub key: Lambda,
+    /// The score (`f32`), of their product [`Arg::Reduced`]`(0)`.
+    pub score: Lambda,
+    /// Reductions of the row of scores. [`Arg::Reduced`]`(0)` is the score, those after it are the results of the earlier
+    /// stages.
+    pub stages: Vec<Stage>,
+    /// The weight of a key (`f32`), with the arguments that a further stage would have.
+    pub weight: Lambda,
+    /// What is weighted (`f32`).
+    pub value: Lambda,
+    /// The order of both contractions.
+    pub spec: ContractSpec,
+    /// What happens to a weighted sum, [`Arg::Reduced`]`(0)`. Those after it are the results of the stages.
+    pub result: Lambda,
+}
+
 /// A scalar function and where its arguments come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lambda {
@@ -309,11 +352,16 @@ impl Kernel {
             Body::Reduce(reduce) => reduce.stages.iter().map(|stage| &stage.input).chain([&reduce.result]).collect(),
             Body::Contract(contract) => vec![&contract.lhs, &contract.rhs, &contract.epilogue],
             Body::Gather(gather) => vec![&gather.index, &gather.result],
+            Body::Attend(attend) => {
+                let stages = attend.stages.iter().map(|stage| &stage.input);
+                let before = [&attend.query, &attend.key, &attend.score].into_iter();
+                before.chain(stages).chain([&attend.weight, &attend.value, &attend.result]).collect()
+            }
         }
     }
 
     /// How many leading axes index the output: all of them for a map or a per-element reduction, else those that are
-    /// neither reduced nor gathered from.
+    /// neither reduced nor gathered from, nor keys.
     pub fn output_axes(&self) -> usize {
         match &self.body {
             Body::Map(_) => self.axes.len(),
@@ -321,6 +369,7 @@ impl Kernel {
             Body::Reduce(reduce) => self.axes.len() - reduce.reduced,
             Body::Contract(contract) => contract.batch + contract.rows + contract.columns,
             Body::Gather(_) => self.axes.len().saturating_sub(1),
+            Body::Attend(attend) => attend.batch + attend.rows + attend.columns,
         }
     }
 
@@ -364,6 +413,19 @@ fn low_bits(operand: &Lambda, spec: IntegerSpec) -> Lambda {
     let high = b.binary(BinaryOp::Shl, value, unused);
     let result = b.binary(BinaryOp::Shr, high, unused);
     Lambda { args: operand.args.clone(), function: b.finish(result) }
+}
+
+impl Attend {
+    /// The kernel's axes: batch, row, column, key and contracted ones.
+    pub fn groups(&self, axes: usize) -> [Range<usize>; 5] {
+        let mut end = 0;
+        let mut next = |count: usize| {
+            end += count;
+            end - count..end
+        };
+        let [batch, rows, columns, keys] = [self.batch, self.rows, self.columns, self.keys].map(&mut next);
+        [batch, rows, columns, keys.clone(), keys.end..axes]
+    }
 }
 
 impl Program {

@@ -16,14 +16,14 @@
 //! do not compute the same, or that a result is used.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use super::access::{Access, AccessError};
 use super::memory::{ARENA_ALIGNMENT, live_ranges};
-use super::program::{Arg, Body, BufferId, BufferKind, Kernel, Lambda, Program, ReduceOp, Step};
+use super::program::{Arg, Attend, Body, BufferId, BufferKind, Kernel, Lambda, Program, ReduceOp, Stage, Step};
 use super::scalar::ScalarFnError;
 use crate::limits;
-use crate::numerics::reduction::{IntegerSpec, Products, SumSpec};
+use crate::numerics::reduction::{ContractSpec, IntegerSpec, Products, SumSpec};
 use crate::types::{DType, ShapeLimit};
 
 mod loops;
@@ -280,23 +280,14 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
     let output = program.buffer(kernel.output.buffer).dtype;
     let axes = kernel.axes.len();
     match &kernel.body {
-        Body::Map(lambda) => check_lambda(program, kernel, lambda, &[], axes..axes, output),
+        Body::Map(lambda) => check_lambda(program, kernel, lambda, &[], &NONE, output),
         Body::Reduce(reduce) => {
             if reduce.stages.is_empty() {
                 return Err(VerifyErrorKind::NoStage);
             }
-            let (count, limit) = (reduce.stages.len(), limits::MAX_STAGES);
-            if count > limit {
-                return Err(VerifyErrorKind::TooMany { what: "stages of one reduction", count, limit });
-            }
             let mut reduced = Vec::new();
-            for stage in &reduce.stages {
-                let dtype = stage.input.function.result_type()?;
-                check_lambda(program, kernel, &stage.input, &reduced, axes..axes, dtype)?;
-                check_reduce_op(stage.op, dtype)?;
-                reduced.push(dtype);
-            }
-            check_lambda(program, kernel, &reduce.result, &reduced, kernel.output_axes()..axes, output)
+            check_stages(program, kernel, &reduce.stages, &mut reduced, &NONE)?;
+            check_lambda(program, kernel, &reduce.result, &reduced, &only(kernel.output_axes()..axes), output)
         }
         Body::Contract(contract) => {
             let dtype = contract.products.dtype();
@@ -305,27 +296,76 @@ fn check_kernel(program: &Program, kernel: &Kernel) -> Result<(), VerifyErrorKin
             }
             let rows = contract.batch..contract.batch + contract.rows;
             let columns = rows.end..rows.end + contract.columns;
-            check_lambda(program, kernel, &contract.lhs, &[], columns.clone(), dtype)?;
-            check_lambda(program, kernel, &contract.rhs, &[], rows, dtype)?;
-            check_lambda(program, kernel, &contract.epilogue, &[dtype], columns.end..axes, output)
+            check_lambda(program, kernel, &contract.lhs, &[], &only(columns.clone()), dtype)?;
+            check_lambda(program, kernel, &contract.rhs, &[], &only(rows), dtype)?;
+            check_lambda(program, kernel, &contract.epilogue, &[dtype], &only(columns.end..axes), output)
         }
         Body::Gather(gather) => {
-            check_lambda(program, kernel, &gather.index, &[], kernel.output_axes()..axes, DType::U32)?;
-            check_lambda(program, kernel, &gather.result, &[], axes..axes, output)
+            check_lambda(program, kernel, &gather.index, &[], &only(kernel.output_axes()..axes), DType::U32)?;
+            check_lambda(program, kernel, &gather.result, &[], &NONE, output)
         }
+        Body::Attend(attend) => check_attend(program, kernel, attend, output),
     }
+}
+
+/// Axes on which a function must not depend: two groups, which may be empty.
+type Axes = [Range<usize>; 2];
+const NONE: Axes = [0..0, 0..0];
+
+fn only(axes: Range<usize>) -> Axes {
+    [axes, 0..0]
+}
+
+/// The stages of a row, whose results join those before them.
+fn check_stages(
+    program: &Program,
+    kernel: &Kernel,
+    stages: &[Stage],
+    reduced: &mut Vec<DType>,
+    forbidden: &Axes,
+) -> Result<(), VerifyErrorKind> {
+    let (count, limit) = (stages.len(), limits::MAX_STAGES);
+    if count > limit {
+        return Err(VerifyErrorKind::TooMany { what: "stages of one reduction", count, limit });
+    }
+    for stage in stages {
+        let dtype = stage.input.function.result_type()?;
+        check_lambda(program, kernel, &stage.input, reduced, forbidden, dtype)?;
+        check_reduce_op(stage.op, dtype)?;
+        reduced.push(dtype);
+    }
+    Ok(())
+}
+
+fn check_attend(program: &Program, kernel: &Kernel, attend: &Attend, output: DType) -> Result<(), VerifyErrorKind> {
+    if attend.spec != ContractSpec::default() {
+        return Err(VerifyErrorKind::Spec);
+    }
+    let [_, rows, columns, keys, inner] = attend.groups(kernel.axes.len());
+    let check = |lambda: &Lambda, reduced: &[DType], forbidden: &Axes, dtype: DType| {
+        check_lambda(program, kernel, lambda, reduced, forbidden, dtype)
+    };
+    check(&attend.query, &[], &[columns.clone(), keys.clone()], DType::F32)?;
+    check(&attend.key, &[], &[rows.clone(), columns.clone()], DType::F32)?;
+    let of_row = [columns, inner.clone()];
+    check(&attend.score, &[DType::F32], &of_row, DType::F32)?;
+    let mut reduced = vec![DType::F32];
+    check_stages(program, kernel, &attend.stages, &mut reduced, &of_row)?;
+    check(&attend.weight, &reduced, &of_row, DType::F32)?;
+    check(&attend.value, &[], &[rows, inner.clone()], DType::F32)?;
+    check(&attend.result, &reduced, &[keys, inner], output)
 }
 
 /// Groups of axes, and products small enough for 32-bit indices.
 fn check_axes(kernel: &Kernel) -> Result<(), VerifyErrorKind> {
+    let sum =
+        |counts: &[usize]| counts.iter().try_fold(0usize, |sum, &count| sum.checked_add(count)).unwrap_or(usize::MAX);
     let needed = match &kernel.body {
         Body::Map(_) => 0,
         Body::Reduce(reduce) => reduce.reduced,
         Body::Gather(_) => 1,
-        Body::Contract(contract) => [contract.batch, contract.rows, contract.columns]
-            .into_iter()
-            .try_fold(0usize, usize::checked_add)
-            .unwrap_or(usize::MAX),
+        Body::Contract(contract) => sum(&[contract.batch, contract.rows, contract.columns]),
+        Body::Attend(attend) => sum(&[attend.batch, attend.rows, attend.columns, attend.keys]),
     };
     if needed > kernel.axes.len() {
         return Err(VerifyErrorKind::AxisGroups { needed, found: kernel.axes.len() });
@@ -342,7 +382,16 @@ fn check_axes(kernel: &Kernel) -> Result<(), VerifyErrorKind> {
     };
     let (output, reduced) = kernel.axes.split_at(parallel);
     let each = kernel.axes.iter().all(|&extent| extent < limits::MAX_ELEMENTS);
-    if each && small(output) && small(reduced) { Ok(()) } else { Err(VerifyErrorKind::Axes(kernel.axes.clone())) }
+    // A row of an attention's scores stands beside its columns.
+    let reduced_groups = match &kernel.body {
+        Body::Attend(attend) => vec![&reduced[..attend.keys], &reduced[attend.keys..]],
+        _ => vec![reduced],
+    };
+    if each && small(output) && reduced_groups.into_iter().all(small) {
+        Ok(())
+    } else {
+        Err(VerifyErrorKind::Axes(kernel.axes.clone()))
+    }
 }
 
 /// The output writes each element of its buffer exactly once: sorted by stride, the axes must count through it.
@@ -396,7 +445,7 @@ fn check_lambda(
     kernel: &Kernel,
     lambda: &Lambda,
     reduced: &[DType],
-    forbidden: std::ops::Range<usize>,
+    forbidden: &Axes,
     expected: DType,
 ) -> Result<(), VerifyErrorKind> {
     let function = &lambda.function;
@@ -417,13 +466,13 @@ fn check_lambda(
         let found = match arg {
             Arg::Load(load) => {
                 let access = kernel.loads.get(load as usize).ok_or_else(missing)?;
-                if let Some(axis) = forbidden.clone().find(|&axis| access.depends_on(axis)) {
+                if let Some(axis) = forbidden.iter().cloned().flatten().find(|&axis| access.depends_on(axis)) {
                     return Err(VerifyErrorKind::AxisDependence { arg, axis });
                 }
                 // The function runs however often the axes that it must not depend on do, even never: an epilogue where
                 // nothing is reduced, a left operand where there is no column.
                 let mut axes = kernel.axes.clone();
-                axes[forbidden.clone()].fill(1);
+                forbidden.iter().for_each(|range| axes[range.clone()].fill(1));
                 access.check(&axes, program.buffer(access.buffer).shape.elements())?;
                 if access.fill > 1 && program.buffer(access.buffer).dtype == DType::Bool {
                     return Err(missing());
@@ -434,7 +483,7 @@ fn check_lambda(
                 if axis as usize >= kernel.axes.len() {
                     return Err(missing());
                 }
-                if forbidden.contains(&(axis as usize)) {
+                if forbidden.iter().any(|range| range.contains(&(axis as usize))) {
                     return Err(VerifyErrorKind::AxisDependence { arg, axis: axis as usize });
                 }
                 DType::U32

@@ -9,6 +9,7 @@
 //!   in the place of operations a device isn't trusted with;
 //! - [`soft`]: every operation on floats as a program of integers, for devices whose floats aren't trusted at all;
 //! - [`formats`]: how numbers are stored, and what it means to widen and to narrow them;
+//! - [`quantise`], [`groups`], [`stored`], [`widen`]: numbers of few bits with scales, and tensors of them as they lie in files;
 //! - [`order`]: integer keys for maxima and minima, and the one NaN.
 //!
 //! # What a scalar instruction may mean
@@ -20,6 +21,7 @@
 mod emit;
 pub mod expand;
 pub mod formats;
+pub mod groups;
 pub mod library;
 pub mod order;
 pub mod philox;
@@ -27,3 +29,5 @@ pub mod quantise;
 pub mod reduction;
 pub mod rotary;
 pub mod soft;
+pub mod stored;
+pub mod widen;

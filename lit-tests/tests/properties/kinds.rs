@@ -30,10 +30,12 @@ pub enum Kind {
     Products,
     /// A product with windows, which the same weights meet in groups.
     Convolution,
+    /// Products, a softmax of their rows, and products with that, of three inputs for each sample.
+    Attention,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Map,
         Kind::Sum,
         Kind::SumAcross,
@@ -43,6 +45,7 @@ impl Kind {
         Kind::Dense,
         Kind::Products,
         Kind::Convolution,
+        Kind::Attention,
     ];
 
     /// The kernel that the program must have, or it doesn't test what it says.
@@ -51,6 +54,7 @@ impl Kind {
             Kind::Map => "map",
             Kind::Sum | Kind::SumAcross | Kind::Pooling | Kind::Softmax | Kind::Norm => "reduce",
             Kind::Dense | Kind::Products | Kind::Convolution => "contract",
+            Kind::Attention => "attend",
         }
     }
 
@@ -61,7 +65,8 @@ impl Kind {
     /// Whether the number of terms is that of a sum, and of nothing else.
     pub fn sums(self) -> bool {
         // A mean's divisor is the number of terms; windows of more elements meet other elements.
-        !matches!(self, Kind::Map | Kind::Norm | Kind::Pooling)
+        // The score of a key that is zero is no less than others.
+        !matches!(self, Kind::Map | Kind::Norm | Kind::Pooling | Kind::Attention)
     }
 
     pub fn program(self, samples: u64, terms: u64) -> Arc<Verified> {
@@ -125,6 +130,25 @@ impl Kind {
                      output "y" %5"#,
                 high = terms - 1
             )),
+            Kind::Attention => {
+                // Scores of few terms and of more than a chunk; columns of an invocation, and of several workgroups.
+                let (inner, columns) = if terms < 40 { (9 * terms + 1, 140) } else { (terms % 67, 37) };
+                graph(&format!(
+                    r#"  %0 = input "q" : f32[{samples}, 9, {inner}]
+                         %1 = input "k" : f32[{samples}, {terms}, {inner}]
+                         %2 = input "v" : f32[{samples}, {terms}, {columns}]
+                         %3 = contract %0 %1 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[2] : f32[{samples}, 9, {terms}]
+                         %4 = reduce %3 op=max axes=[2] : f32[{samples}, 9]
+                         %5 = broadcast %4 shape=[{samples}, 9, {terms}] axes=[0, 1] : f32[{samples}, 9, {terms}]
+                         %6 = sub %3 %5 : f32[{samples}, 9, {terms}]
+                         %7 = exp %6 : f32[{samples}, 9, {terms}]
+                         %8 = reduce %7 op=sum axes=[2] : f32[{samples}, 9]
+                         %9 = contract %7 %2 lhs_batch=[0] rhs_batch=[0] lhs_reduced=[2] rhs_reduced=[1] : f32[{samples}, 9, {columns}]
+                         %10 = broadcast %8 shape=[{samples}, 9, {columns}] axes=[0, 1] : f32[{samples}, 9, {columns}]
+                         %11 = div %9 %10 : f32[{samples}, 9, {columns}]
+                         output "y" %11"#
+                ))
+            }
         };
         assert!(program.kernels.iter().any(|kernel| kernel.body.name() == self.body()), "{self:?}\n{}", *program);
         Arc::new(program)

@@ -35,7 +35,7 @@ impl fmt::Display for Runner {
 pub fn cpu_runners() -> Vec<Runner> {
     let runner = |name: &str, threads: usize, codegen: Options| Runner::Cpu {
         name: format!("cpu, {name}, {threads} threads"),
-        options: CpuOptions { threads: Some(threads), worth_threads: 0, codegen },
+        options: CpuOptions { threads: Some(threads), worth_threads: 0, codegen, ..CpuOptions::default() },
     };
     let levels = Level::ALL.into_iter().filter_map(|level| Some((level.name(), Options::at(level)?)));
     let mut runners: Vec<Runner> = levels.map(|(name, options)| runner(name, 1, options)).collect();

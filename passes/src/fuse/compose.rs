@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use loom_ir::kernel::scalar::{Inst, ScalarFn, ScalarFnBuilder, Value};
-use loom_ir::kernel::{Access, Arg, Body, Kernel, Lambda};
+use loom_ir::kernel::{Access, Arg, Attend, Body, Kernel, Lambda};
 
 /// `consumer` with some arguments computed by `producer`: those for which `taken` holds. Other arguments of the consumer
 /// are renamed by `rename`.
@@ -135,6 +135,15 @@ pub fn map_lambdas(body: &mut Body, map: impl Fn(&Lambda) -> Lambda) {
         Body::Gather(gather) => {
             gather.index = map(&gather.index);
             gather.result = map(&gather.result);
+        }
+        Body::Attend(attend) => {
+            for stage in &mut attend.stages {
+                stage.input = map(&stage.input);
+            }
+            let Attend { query, key, score, weight, value, result, .. } = &mut **attend;
+            for lambda in [query, key, score, weight, value, result] {
+                *lambda = map(lambda);
+            }
         }
     }
 }

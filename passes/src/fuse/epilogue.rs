@@ -15,18 +15,18 @@ pub fn fuse(program: &Program, readers: &Readers, consumer: usize) -> Option<Ker
         let together = producer.in_loop == kernel.in_loop;
         let grows = matches!(producer.body, Body::Reduce(_) | Body::Contract(_)) && together;
         let whole = grows && plain_output(producer);
-        // The nest that both share has axes of its own: an index of the old ones would mean another thing.
-        let indexed = |kernel: &Kernel| {
-            kernel.lambdas().iter().any(|lambda| lambda.args.iter().any(|arg| matches!(arg, Arg::Index(_))))
-        };
-        if indexed(producer) || indexed(kernel) {
-            return None;
-        }
         // One load, so that one result is all that the map needs.
         if !whole || !readers.loads(buffer).eq([(consumer, load)]) {
             return None;
         }
+        let indexed = |kernel: &Kernel| {
+            kernel.lambdas().iter().any(|lambda| lambda.args.iter().any(|arg| matches!(arg, Arg::Index(_))))
+        };
         let nest = SharedNest::find(producer, kernel, &kernel.loads[load])?;
+        // Where axes were split, an index of the old ones is none of the new ones.
+        if nest.is_split() && (indexed(producer) || indexed(kernel)) {
+            return None;
+        }
         Some(joined(producer, kernel, lambda, load, &nest))
     })
 }
@@ -103,6 +103,11 @@ impl SharedNest {
         Some(SharedNest { pieces, producer: producer_axes, consumer: consumer_axes })
     }
 
+    /// Whether an axis of either kernel is not one of the new ones.
+    fn is_split(&self) -> bool {
+        self.producer.iter().chain(&self.consumer).any(|axis| axis.as_axis().is_none())
+    }
+
     /// How many new axes stand for a run of the producer's.
     fn count(&self, axes: std::ops::Range<usize>) -> usize {
         self.pieces[axes].iter().map(Vec::len).sum()
@@ -176,10 +181,22 @@ fn joined(producer: &Kernel, consumer: &Kernel, lambda: &Lambda, load: usize, ne
     kernel.loads.extend(consumer.loads.iter().map(|access| access.substitute(&nest.consumer, count)));
     kernel.output = consumer.output.substitute(&nest.consumer, count);
     let outer = shift_loads(lambda, first);
+    // Axes that were not split are the same ones in another order.
+    let outer = compose(
+        &outer,
+        &outer,
+        |_| false,
+        |arg| match arg {
+            Arg::Index(axis) => Arg::Index(nest.consumer[axis as usize].as_axis().unwrap_or_default() as u32),
+            other => other,
+        },
+    );
     let taken = Arg::Load((first + load) as u32);
     let compose_with = |inner: &Lambda| compose(&outer, inner, |arg| arg == taken, |arg| arg);
     match &mut kernel.body {
-        Body::Map(_) | Body::Gather(_) => unreachable!("maps are inlined, and a gather's zero comes after its result"),
+        Body::Map(_) | Body::Gather(_) | Body::Attend(_) => {
+            unreachable!("maps are inlined, a gather's zero comes after its result, and the attend rule is the last")
+        }
         Body::Reduce(reduce) => {
             let rows = producer.axes.len() - reduce.reduced;
             reduce.reduced = nest.count(rows..producer.axes.len());

@@ -78,6 +78,8 @@ fn read_once(program: &Program, consumer: &Kernel, load: usize) -> bool {
         // An element may be named any number of times.
         Body::Gather(gather) if uses(&gather.result) => u64::MAX,
         Body::Gather(_) => outputs,
+        // Made after all else.
+        Body::Attend(_) => u64::MAX,
     };
     times <= elements
 }

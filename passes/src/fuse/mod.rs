@@ -8,10 +8,18 @@
 //! - **inline**: a map whose elements are each read once, or that is cheap, is computed where it is read.
 //!   Before: `d = x - m; s = sum(d · d)`. After: `s = sum((x - m) · (x - m))`.
 //! - **rows**: a reduction whose result is only used along the very rows that it reduced becomes a stage of its user.
-//!   Before: `s = sum(e); y = e / s`. After: one kernel, row by row.
+//!   Before: `s = sum(e); y = e / s`. After: one kernel, row by row. So does a reduction that has a result for each element
+//!   of its rows, if these are cheap enough to be computed wherever they are used.
+//!   Before: `m = max(x), e = exp(x - m); s = sum(e), y = e / s`. After: one kernel.
 //!
-//! Every decision follows from the program alone, never from a device.
+//! When none applies any more, a last one takes what they left of attention:
+//!
+//! - **attend**: a contraction, reductions of its rows and a contraction with what these leave.
+//!   Before: `s = contract(q, k); e = exp(s - max(s)); y = contract(e, v) / sum(e)`. After: one kernel without the matrices.
+//!
+//! Axes of extent 1 are dropped first. Every decision follows from the program alone, never from a device.
 
+mod attend;
 mod compose;
 pub(crate) use compose::map_lambdas;
 mod epilogue;
@@ -23,8 +31,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use loom_ir::kernel::{Access, Affine, Body, BufferId, BufferKind, Kernel, Program};
 use loom_ir::limits;
 
+use crate::collapse::drop_units;
+
 /// Applies the rules until none does. The program must be verified and not yet planned.
 pub fn fuse(mut program: Program) -> Program {
+    program.kernels.iter_mut().for_each(drop_units);
     let mut readers = Readers::of(&program);
     loop {
         let mut changed = run_rule(&mut program, &mut readers, epilogue::fuse);
@@ -34,6 +45,7 @@ pub fn fuse(mut program: Program) -> Program {
             break;
         }
     }
+    run_rule(&mut program, &mut readers, attend::fuse);
     let mut numbers = 0..;
     program.kernels.retain(|_| numbers.next().is_some_and(|number| !readers.dead[number]));
     remove_unread(&mut program);
@@ -68,6 +80,7 @@ const LONGEST_FUNCTION: usize = 256;
 fn fits(kernel: &Kernel) -> bool {
     let stages = match &kernel.body {
         Body::Reduce(reduce) => reduce.stages.len(),
+        Body::Attend(attend) => attend.stages.len(),
         Body::Map(_) | Body::Contract(_) | Body::Gather(_) => 0,
     };
     kernel.buffers().len() <= limits::MAX_KERNEL_BUFFERS
@@ -114,16 +127,19 @@ impl Readers {
     }
 
     /// Puts a fused kernel in a kernel's place. Producers that the kernel read before and that nobody reads now are
-    /// dead: they'd count as readers of their own operands.
+    /// dead, and then those that only they read: they'd count as readers of their own operands.
     fn replace(&mut self, program: &mut Program, index: usize, fused: Kernel) {
         let before = std::mem::replace(&mut program.kernels[index], fused);
         self.remove(index, &before);
         self.add(index, &program.kernels[index]);
         self.writers.insert(program.kernels[index].output.buffer, index);
-        for load in &before.loads {
-            let Some(producer) = self.producer(program, load.buffer) else { continue };
-            if self.loads(load.buffer).next().is_none() && !std::mem::replace(&mut self.dead[producer], true) {
-                self.remove(producer, &program.kernels[producer]);
+        let mut left: Vec<BufferId> = before.loads.iter().map(|load| load.buffer).collect();
+        while let Some(buffer) = left.pop() {
+            let Some(producer) = self.producer(program, buffer) else { continue };
+            if self.loads(buffer).next().is_none() && !std::mem::replace(&mut self.dead[producer], true) {
+                let kernel = &program.kernels[producer];
+                self.remove(producer, kernel);
+                left.extend(kernel.loads.iter().map(|load| load.buffer));
             }
         }
     }

@@ -1,5 +1,7 @@
-//! The rows rule: a reduction becomes a stage of the kernel that uses its result along the same rows.
+//! The rows rule: a reduction becomes a stage of the kernel that uses its result along the same rows. If it has a result
+//! for each element, that is computed again wherever the kernel uses it.
 
+use loom_ir::eval::cost;
 use loom_ir::kernel::{Access, Affine, Arg, Body, Kernel, Lambda, Program, Reduce, Stage};
 
 use super::compose::{compose, shift_loads, tidied};
@@ -8,6 +10,11 @@ use super::{Readers, bare_axes, joined_name, plain_output};
 /// A row longer than this is written by a kernel of its own: one worker a row would leave the others idle.
 const LONGEST_ROW: u64 = 1 << 16;
 
+/// Operations on an element that may be done again to save writing it and reading it back, for all uses but the first
+/// together. An exponential is some thirty, which take about as long as the element's eight bytes on their way to memory and
+/// back; backends keep a sum's terms for the results that are made of them, and do not compute them again at all.
+const MOST_AGAIN: u64 = 64;
+
 /// Joins the consumer with the reduction behind one of its loads, if that is possible.
 pub fn fuse(program: &Program, readers: &Readers, consumer: usize) -> Option<Kernel> {
     let kernel = &program.kernels[consumer];
@@ -15,13 +22,45 @@ pub fn fuse(program: &Program, readers: &Readers, consumer: usize) -> Option<Ker
         let producer = &program.kernels[readers.producer(program, access.buffer)?];
         let Body::Reduce(reduce) = &producer.body else { return None };
         let together = producer.in_loop == kernel.in_loop;
-        let usable = !reduce.per_element && plain_output(producer) && readers.only(access.buffer, consumer) && together;
+        let usable = plain_output(producer) && readers.only(access.buffer, consumer) && together;
         if !usable {
             return None;
         }
-        let kernel = with_rows_first(kernel, producer, reduce)?;
-        joined(producer, reduce, &kernel)
+        if !reduce.per_element {
+            let kernel = with_rows_first(kernel, producer, reduce)?;
+            return joined(producer, reduce, &kernel);
+        }
+        let worth = reads_the_elements(kernel, producer, reduce) && again(kernel, access, &reduce.result) <= MOST_AGAIN;
+        if worth { joined(producer, reduce, kernel) } else { None }
     })
+}
+
+/// Whether the consumer reduces the same rows, and reads each of the producer's elements at its own index.
+fn reads_the_elements(consumer: &Kernel, producer: &Kernel, reduce: &Reduce) -> bool {
+    let same_rows = match &consumer.body {
+        Body::Reduce(own) => own.reduced == reduce.reduced && consumer.axes == producer.axes,
+        Body::Map(_) | Body::Contract(_) | Body::Gather(_) | Body::Attend(_) => false,
+    };
+    let in_order = |access: &Access| {
+        let axes = bare_axes(access, &consumer.axes);
+        access.guards.is_empty() && axes.is_some_and(|axes| axes.into_iter().eq(0..consumer.axes.len()))
+    };
+    same_rows && consumer.loads.iter().filter(|access| access.buffer == producer.output.buffer).all(in_order)
+}
+
+/// How many operations on an element are done again if each function that reads it computes it. What is the same for a row
+/// is not counted: it is computed once.
+fn again(consumer: &Kernel, access: &Access, element: &Lambda) -> u64 {
+    let reads = |lambda: &&Lambda| lambda.loads().any(|load| consumer.loads[load as usize].buffer == access.buffer);
+    let uses = consumer.lambdas().into_iter().filter(reads).count() as u64;
+    let mut varies: Vec<bool> = element.args.iter().map(|arg| !matches!(arg, Arg::Reduced(_))).collect();
+    let mut operations = 0;
+    for inst in &element.function.insts {
+        let own = inst.operands().any(|operand| varies[operand.index()]);
+        varies.push(own);
+        operations += if own { cost::operations_of(inst) } else { 0 };
+    }
+    uses.saturating_sub(1).saturating_mul(operations)
 }
 
 /// The consumer with the producer's rows as its leading axes and the producer's reduced axes after them, provided that
@@ -97,7 +136,7 @@ fn joined(producer: &Kernel, reduce: &Reduce, consumer: &Kernel) -> Option<Kerne
             all.extend(own.stages.iter().map(|stage| Stage { input: take(&stage.input), op: stage.op }));
             (take(&own.result), own.per_element)
         }
-        Body::Contract(_) | Body::Gather(_) => return None,
+        Body::Contract(_) | Body::Gather(_) | Body::Attend(_) => return None,
     };
     let mut kernel = consumer.clone();
     kernel.name = joined_name(&producer.name, &consumer.name);

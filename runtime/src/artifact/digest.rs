@@ -13,10 +13,15 @@ use super::key;
 use crate::digest::hex;
 use crate::tensors::{FileDType, Part, TensorFile};
 
+/// Bytes of a file that lie in memory at a time while they are added up.
+const PIECE: usize = 4 << 20;
+
 pub(super) fn of_file(file: &TensorFile) -> String {
     let mut hash = Hash::begin(file.metadata());
     for (name, info) in BTreeMap::from_iter(file.tensors()) {
-        hash.tensor(name, info.dtype, &info.shape, file.data(name).unwrap_or_default());
+        let bytes = file.data(name).map_or(0, <[u8]>::len);
+        hash.tensor(name, info.dtype, &info.shape, bytes);
+        file.pass_over(name, PIECE, &mut |bytes| hash.0.update(bytes));
     }
     hash.finish()
 }
@@ -25,7 +30,9 @@ pub(super) fn of_file(file: &TensorFile) -> String {
 pub(super) fn of_parts(metadata: &BTreeMap<String, String>, parts: &[Part<'_>]) -> String {
     let mut hash = Hash::begin(metadata);
     for (name, part) in BTreeMap::from_iter(parts.iter().map(|part| (part.name, part))) {
-        hash.tensor(name, FileDType::of(part.dtype), part.shape, &part.bytes());
+        let bytes = part.bytes();
+        hash.tensor(name, FileDType::of(part.dtype), part.shape, bytes.len());
+        hash.0.update(&bytes);
     }
     hash.finish()
 }
@@ -44,14 +51,15 @@ impl Hash {
         hash
     }
 
-    fn tensor(&mut self, name: &str, dtype: FileDType, shape: &Shape, data: &[u8]) {
+    /// What goes before a tensor's bytes.
+    fn tensor(&mut self, name: &str, dtype: FileDType, shape: &Shape, bytes: usize) {
         self.bytes(name.as_bytes());
         self.bytes(dtype.name().as_bytes());
         self.number(shape.rank() as u64);
         for &extent in shape.dims() {
             self.number(extent);
         }
-        self.bytes(data);
+        self.number(bytes as u64);
     }
 
     fn number(&mut self, number: u64) {

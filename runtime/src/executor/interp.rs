@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom_ir::eval::program::{Memory, run, run_step, scratch_bytes};
 use loom_ir::kernel::{BufferId, BufferKind, Program, Verified};
 
-use super::{ExecuteError, Executor, WeightBits};
+use super::{ExecuteError, Executor, WeightBits, weight_bits};
 use crate::fp_env::FpEnv;
 
 /// Most bytes of terms that one kernel may ask for: programs are untrusted, and one of a few bytes can name rows of 2^31
@@ -43,7 +43,10 @@ impl InterpExecutor {
             match &buffer.kind {
                 BufferKind::Constant(constant) => bits.extend_from_slice(constant),
                 BufferKind::Weight | BufferKind::Codes(_) => {
-                    bits.extend_from_slice(weights.bits(weight));
+                    match weights.stored(weight) {
+                        Some((view, _)) => FpEnv::run(|| bits.extend((0..count).map(|index| view.bits(index)))),
+                        None => bits.extend_from_slice(weight_bits(weights, weight, buffer)?),
+                    }
                     weight += 1;
                 }
                 BufferKind::Input | BufferKind::Output | BufferKind::Temp => bits.resize(count, 0),

@@ -1,9 +1,11 @@
 //! What a device does with a program: one implementation a device.
 
 use std::ops::ControlFlow;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use loom_ir::kernel::{Program, Step};
+use loom_ir::kernel::{Buffer, Forms, Program, Step};
+use loom_ir::numerics::stored::{Form, View};
 
 use self::tier::Tier;
 
@@ -34,7 +36,21 @@ pub trait Executor: Send {
     /// Runs every kernel. `inputs` and `outputs` have the program's lengths.
     fn run(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError>;
 
-    /// Runs so many rounds and gives how long each step took by the device's own clock; `None` where it has none.
+    /// Hands a run to the device and does not wait for its end; `None` where it is this thread that computes, and
+    /// [`run`](Self::run) is the way.
+    fn submit(&mut self, inputs: &[&[u32]]) -> Result<Option<Box<dyn Submitted + '_>>, ExecuteError> {
+        let _ = inputs;
+        Ok(None)
+    }
+
+    /// Whether NaNs of outputs are all [`CANONICAL_NAN`](loom_ir::numerics::order::CANONICAL_NAN) when a run has ended; else
+    /// they may have any payload, and the caller makes them that.
+    fn shows_one_nan(&self) -> bool {
+        false
+    }
+
+    /// Runs so many rounds and gives how long each step took by the device's own clock, or by this machine's if it is its
+    /// processor; `None` where there is none.
     fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
         let _ = (inputs, rounds);
         Ok(None)
@@ -49,6 +65,16 @@ pub trait Executor: Send {
     ) -> Result<(), ExecuteError>;
 }
 
+/// A run that a device has been given. If it is dropped before its end the device still makes it, and nobody reads what it
+/// gave.
+pub trait Submitted: Send {
+    /// Whether the run has ended. If it has not, the waker is woken when it has, or has failed: the last one given.
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<(), ExecuteError>>;
+
+    /// Reads the outputs of a run that has ended. They have the program's lengths.
+    fn read(&mut self, outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError>;
+}
+
 /// How long the steps of a run took on a device: of several rounds the medians.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
@@ -61,8 +87,39 @@ pub struct Profile {
 
 /// The elements of a program's weights, in the program's order. Behind it lies a mapped file or memory.
 pub trait WeightBits: Send + Sync {
-    /// The bits of weight number `index`.
+    /// The bits of weight number `index`; none if it is stored in fewer bits and there's no memory for these.
     fn bits(&self, index: usize) -> &[u32];
+
+    /// Weight number `index` won't be read soon: memory that only keeps its file's bytes at hand may be had back.
+    fn release(&self, index: usize) {
+        let _ = index;
+    }
+
+    /// What is stored of a weight that is kept in fewer bits than these, and its form. A device that can do with that does not
+    /// ask for its bits.
+    fn stored(&self, index: usize) -> Option<(View<'_>, Form)> {
+        let _ = index;
+        None
+    }
+}
+
+/// The forms of the weights that are kept as they are stored.
+fn stored_forms(program: &Program, weights: &dyn WeightBits) -> Forms {
+    let form = |(number, (id, _))| weights.stored(number).map(|(_, form)| (id, form));
+    program.weights().enumerate().filter_map(form).collect()
+}
+
+/// The bits of the weight number `index`, which is `buffer` to the program: as many as that has elements.
+fn weight_bits<'a>(weights: &'a dyn WeightBits, index: usize, buffer: &Buffer) -> Result<&'a [u32], ExecuteError> {
+    let bits = weights.bits(index);
+    let (name, found) = (&buffer.name, bits.len());
+    if found as u64 == buffer.shape.elements() {
+        return Ok(bits);
+    }
+    if found == 0 && weights.stored(index).is_some() {
+        return Err(ExecuteError::Memory { what: format!("weight `{name}`"), bytes: buffer.bytes() });
+    }
+    Err(ExecuteError::Internal(format!("the weight `{name}` came with {found} elements")))
 }
 
 impl WeightBits for Vec<Vec<u32>> {
@@ -87,7 +144,7 @@ pub enum ExecuteError {
         /// Bytes allowed.
         limit: u64,
     },
-    /// This machine has less memory than the program needs.
+    /// This machine, or its device, has less memory left than the program needs.
     #[error("no memory for {what}: {bytes} bytes")]
     Memory {
         /// What needs it.

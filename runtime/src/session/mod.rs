@@ -8,8 +8,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use loom_ir::kernel::ids::rows_named;
 use loom_ir::kernel::states::States;
@@ -98,8 +100,12 @@ impl FromStr for Device {
 pub struct SessionOptions {
     /// On which device.
     pub device: Device,
-    /// CPU: how many threads; left out, one a processor. No number changes a bit.
+    /// CPU: how many threads; left out, one a processor. No number changes a bit. Sessions of the same number share their
+    /// threads, and a network too small for threads has none.
     pub threads: Option<usize>,
+    /// CPU: the threads themselves, in place of a number: see [`Pool`](crate::executor::cpu::Pool).
+    #[cfg(feature = "cpu")]
+    pub pool: Option<crate::executor::cpu::Pool>,
     /// GPU: which adapter, by a part of its name; left out, the one that the environment variable `LOOM_ADAPTER` names,
     /// or else the fastest.
     pub adapter: Option<String>,
@@ -213,9 +219,39 @@ impl Session {
         inputs: &[Tensor],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<Tensor>, RunError> {
+        complete(self.run_all(inputs, Waiting::Here, progress))
+    }
+
+    /// Like [`run_tensors`](Self::run_tensors), but waits for a GPU as a future does: whoever polls it is woken when there
+    /// is something to do, by a thread that the device has for this. It needs no executor of any kind. On the devices `cpu`
+    /// and `interp` it is the thread that polls which computes, and it is done at the first time.
+    ///
+    /// Nothing happens before it is first polled. If it is dropped, what the device was given is still done, and nobody
+    /// reads it; the session can run again, and what was carried is as it was. Sessions that share a device have their runs
+    /// made one after another, and any number of them may be under way.
+    pub async fn run_async(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        self.run_all(inputs, Waiting::Woken, |_, _| {}).await
+    }
+
+    /// Runs once on zeros and forgets what comes out: what a device does at its first run is done then.
+    pub fn warm_up(&mut self) -> Result<(), RunError> {
+        let zeros = |buffer: &loom_ir::kernel::Buffer| vec![0u32; buffer.shape.elements() as usize];
+        let inputs: Vec<Vec<u32>> = self.program.inputs().map(|(_, buffer)| zeros(buffer)).collect();
+        let mut outputs: Vec<Vec<u32>> = self.program.outputs().map(|(_, buffer)| zeros(buffer)).collect();
+        let inputs: Vec<&[u32]> = inputs.iter().map(Vec::as_slice).collect();
+        let mut outputs: Vec<&mut [u32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        Ok(self.executor.run(&inputs, &mut outputs)?)
+    }
+
+    async fn run_all(
+        &mut self,
+        inputs: &[Tensor],
+        waiting: Waiting,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Vec<Tensor>, RunError> {
         let slices = self.slices(inputs)?;
         let mut state = if slices.carries() { Some(self.start()?) } else { None };
-        self.run_slices(&slices, state.as_mut(), progress)
+        self.run_slices(&slices, state.as_mut(), waiting, progress).await
     }
 
     /// The same for one batch of sequences, of which there may be fewer than the program takes, from a state on. Where a
@@ -230,14 +266,15 @@ impl Session {
         if !slices.carries() || slices.first(slices.count() - 1) > 0 {
             return Err(RunError::OtherState);
         }
-        self.run_slices(&slices, Some(state), progress)
+        complete(self.run_slices(&slices, Some(state), Waiting::Here, progress))
     }
 
-    fn run_slices(
+    async fn run_slices(
         &mut self,
         slices: &Slices,
         mut state: Option<&mut State>,
-        progress: &mut dyn FnMut(usize, usize),
+        waiting: Waiting,
+        mut progress: impl FnMut(usize, usize),
     ) -> Result<Vec<Tensor>, RunError> {
         let mut outputs = slices.outputs(&self.program)?;
         let mut scratch = slices.scratch();
@@ -258,8 +295,8 @@ impl Session {
                 None => apart.iter_mut().map(Vec::as_mut_slice).collect(),
             };
             match &mut state {
-                Some(state) => self.step(state, &inputs, &mut views)?,
-                None => self.run_into(&inputs, &mut views)?,
+                Some(state) => self.step_as(state, &inputs, &mut views, waiting).await?,
+                None => self.run_as(&inputs, &mut views, waiting).await?,
             }
             if ranges.is_none() {
                 outputs.iter_mut().zip(&apart).for_each(|(all, computed)| slices.put(index, computed, all));
@@ -275,12 +312,34 @@ impl Session {
     /// Runs exactly one batch without allocating: bits in and out, in the order and with the lengths of the program's
     /// inputs and outputs.
     pub fn run_into(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), RunError> {
+        complete(self.run_as(inputs, outputs, Waiting::Here))
+    }
+
+    async fn run_as(
+        &mut self,
+        inputs: &[&[u32]],
+        outputs: &mut [&mut [u32]],
+        waiting: Waiting,
+    ) -> Result<(), RunError> {
         self.check(inputs, Some(outputs))?;
-        self.executor.run(inputs, outputs)?;
-        for ((_, buffer), bits) in self.program.outputs().zip(outputs) {
-            canonicalise(buffer.dtype, bits);
+        let submitted = waiting == Waiting::Woken && self.run_submitted(inputs, outputs).await?;
+        if !submitted {
+            self.executor.run(inputs, outputs)?;
+        }
+        if !self.executor.shows_one_nan() {
+            for ((_, buffer), bits) in self.program.outputs().zip(outputs) {
+                canonicalise(buffer.dtype, bits);
+            }
         }
         Ok(())
+    }
+
+    /// Has the device run a batch and waits to be woken; false where the device is the thread that polls.
+    async fn run_submitted(&mut self, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<bool, RunError> {
+        let Some(mut run) = self.executor.submit(inputs)? else { return Ok(false) };
+        std::future::poll_fn(|context| run.poll(context.waker())).await?;
+        run.read(outputs)?;
+        Ok(true)
     }
 
     /// Runs exactly one batch kernel by kernel and shows what each wrote: its number and the bits, as on the device
@@ -344,6 +403,25 @@ impl Session {
         match pairs.find(|((_, buffer), bits)| bits.len() as u64 != buffer.shape.elements()) {
             Some(((_, buffer), bits)) => Err(wrong(buffer, bits.len())),
             None => Ok(()),
+        }
+    }
+}
+
+/// How a run waits for the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// The thread waits.
+    Here,
+    /// Whoever polls is woken.
+    Woken,
+}
+
+/// The result of a future in which nothing is woken, only [`Waiting::Here`]: it has one at the first time.
+fn complete<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return result;
         }
     }
 }

@@ -29,8 +29,10 @@ fn interp(artifact: &Artifact) -> Opened {
 
 #[cfg(feature = "cpu")]
 fn cpu(artifact: &Artifact, options: &SessionOptions) -> Opened {
-    use crate::executor::cpu::CpuExecutor;
-    let executor = CpuExecutor::new(Arc::clone(artifact.program()), artifact.weights().clone(), options.threads)?;
+    use crate::executor::cpu::{CpuExecutor, CpuOptions};
+    let (threads, pool) = (options.threads, options.pool.clone());
+    let cpu_options = CpuOptions { threads, pool, ..CpuOptions::from_environment()? };
+    let executor = CpuExecutor::with_options(Arc::clone(artifact.program()), artifact.weights().clone(), &cpu_options)?;
     Ok(Box::new(executor))
 }
 

@@ -4,7 +4,7 @@ use loom_ir::kernel::states::States;
 use loom_ir::kernel::{BufferId, Program};
 
 use super::slices::space;
-use super::{RunError, Session};
+use super::{RunError, Session, Waiting, complete};
 use crate::tensors::Tensor;
 
 /// The keys and values of a batch of sequences, and how many positions of each there are: what the next run of
@@ -97,6 +97,16 @@ impl Session {
     /// Runs one step of a batch of sequences: like [`run_into`](Self::run_into), but without the inputs and outputs that
     /// are carried, which the state holds. It moves on only where the run succeeds.
     pub fn step(&mut self, state: &mut State, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), RunError> {
+        complete(self.step_as(state, inputs, outputs, Waiting::Here))
+    }
+
+    pub(super) async fn step_as(
+        &mut self,
+        state: &mut State,
+        inputs: &[&[u32]],
+        outputs: &mut [&mut [u32]],
+        waiting: Waiting,
+    ) -> Result<(), RunError> {
         let states = self.states_of(state)?;
         let all_inputs = merged(
             self.program.inputs().map(|(id, _)| states.pairs.iter().position(|&(input, _)| input == id)),
@@ -119,7 +129,7 @@ impl Session {
             expected: self.program.outputs().count() - states.pairs.len(),
             found: given,
         })?;
-        self.run_into(&all_inputs, &mut all_outputs)?;
+        self.run_as(&all_inputs, &mut all_outputs, waiting).await?;
         std::mem::swap(&mut state.now, &mut state.next);
         Ok(())
     }

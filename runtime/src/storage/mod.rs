@@ -13,12 +13,11 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod convert;
-mod groups;
 mod read;
 
 pub(crate) use convert::parameters;
 pub use convert::{Conversion, ConvertError, Converted, Granularity, convert, convert_in_memory, name_fits};
-pub use groups::Groups;
+pub use loom_ir::numerics::groups::Groups;
 pub use read::{StorageError, Stored, StoredFile};
 
 /// The key of the metadata that describes packed tensors.

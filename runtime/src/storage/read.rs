@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use loom_ir::limits;
 use loom_ir::numerics::formats::{Number, Storage};
-use loom_ir::numerics::quantise::Parameters;
-use loom_ir::types::{Shape, ShapeLimit};
+use loom_ir::numerics::stored::{Scales, View};
+use loom_ir::types::{DType, Shape, ShapeLimit};
 use serde::Deserialize;
 
 use super::{Groups, PACKED, SCALE, ZERO_POINT};
-use crate::fp_env::FpEnv;
-use crate::tensors::{FileDType, Tensor, TensorFile};
+use crate::tensors::{FileDType, StoredBits, StoredScales, Tensor, TensorFile, widen};
 
 /// A file's tensors with their companions found.
 #[derive(Debug)]
@@ -30,15 +30,7 @@ pub struct Stored<'a> {
     /// The extents.
     pub shape: Shape,
     data: &'a [u8],
-    scales: Option<Scales<'a>>,
-}
-
-#[derive(Debug, Clone)]
-struct Scales<'a> {
-    groups: Groups,
-    shape: Shape,
-    scale: &'a [u8],
-    zero_point: Option<(Storage, &'a [u8])>,
+    scales: Option<(Shape, Scales<'a>)>,
 }
 
 /// What can be wrong with the companions of tensors.
@@ -181,14 +173,30 @@ impl<'a> StoredFile<'a> {
         self.tensors.get(name)
     }
 
-    /// A tensor as `f32`, where its numbers are exact or defined as such: [`Stored::is_f32`]. Data that is `F32` stays where
-    /// it lies.
+    /// A tensor as `f32`, where its numbers are exact or defined as such: [`Stored::is_f32`]. Its data stays where it lies, in
+    /// the bits in which it is stored, but for what devices can't widen themselves ([`View::form`]).
     pub fn tensor_f32(&self, name: &str) -> Option<Tensor> {
         let stored = self.get(name).filter(|stored| stored.is_f32())?;
         if stored.storage == Some(Storage::F32) {
             return self.file.tensor(name).ok();
         }
-        Tensor::new(name, loom_ir::types::DType::F32, stored.shape.clone(), stored.to_f32()?)
+        let Some(form) = stored.view()?.form() else {
+            return Tensor::new(name, DType::F32, stored.shape.clone(), stored.to_f32()?);
+        };
+        let scales = match &stored.scales {
+            None => None,
+            Some((_, scales)) => Some(StoredScales {
+                groups: scales.groups,
+                scale: self.file.span(&format!("{name}{SCALE}"))?,
+                zero_point: match scales.zero_point {
+                    Some((storage, _)) => Some((storage, self.file.span(&format!("{name}{ZERO_POINT}"))?)),
+                    None => None,
+                },
+            }),
+        };
+        let (data, count) = (self.file.span(name)?, stored.shape.elements() as usize);
+        let bits = StoredBits { form, count, data, scales, widened: OnceLock::new() };
+        Tensor::from_stored(name, stored.shape.clone(), bits)
     }
 }
 
@@ -227,7 +235,7 @@ fn scales<'a>(
     (owner, tensor): (&str, &Stored<'a>),
     (companion, scale): (&str, &Stored<'a>),
     zero_point: Option<(&str, &Stored<'a>)>,
-) -> Result<Scales<'a>, StorageError> {
+) -> Result<(Shape, Scales<'a>), StorageError> {
     let wrong = |name: &str, stored: &Stored<'_>, rule| StorageError::Companion {
         path: file.path().to_path_buf(),
         tensor: owner.to_string(),
@@ -259,10 +267,10 @@ fn scales<'a>(
         }
         None => None,
     };
-    Ok(Scales { groups, shape: scale.shape.clone(), scale: scale.data, zero_point })
+    Ok((scale.shape.clone(), Scales { groups, scale: scale.data, zero_point }))
 }
 
-impl Stored<'_> {
+impl<'a> Stored<'a> {
     /// Whether it has scales.
     pub fn is_quantised(&self) -> bool {
         self.scales.is_some()
@@ -270,12 +278,12 @@ impl Stored<'_> {
 
     /// The shape of its scales.
     pub fn scale_shape(&self) -> Option<&Shape> {
-        self.scales.as_ref().map(|scales| &scales.shape)
+        self.scales.as_ref().map(|(shape, _)| shape)
     }
 
     /// The scale of an element's group, where codes have no zero point.
     pub fn symmetric_scale(&self, index: usize) -> Option<f32> {
-        let scales = self.scales.as_ref().filter(|scales| scales.zero_point.is_none())?;
+        let (_, scales) = self.scales.as_ref().filter(|(_, scales)| scales.zero_point.is_none())?;
         Some(f32::from_bits(Storage::F32.read(scales.scale, scales.groups.of_element(index)) as u32))
     }
 
@@ -291,20 +299,23 @@ impl Stored<'_> {
 
     /// Its companions: the end of the name, type, shape, bytes.
     pub(super) fn companions(&self) -> impl Iterator<Item = (&'static str, FileDType, &Shape, &[u8])> {
-        self.scales.iter().flat_map(|scales| {
+        self.scales.iter().flat_map(|(shape, scales)| {
             let typed = |storage| FileDType::of_storage(storage).unwrap_or(FileDType::BYTES);
-            let scale = (SCALE, typed(Storage::F32), &scales.shape, scales.scale);
-            let points = scales.zero_point.map(|(storage, data)| (ZERO_POINT, typed(storage), &scales.shape, data));
+            let scale = (SCALE, typed(Storage::F32), shape, scales.scale);
+            let points = scales.zero_point.map(|(storage, data)| (ZERO_POINT, typed(storage), shape, data));
             [Some(scale), points].into_iter().flatten()
         })
     }
 
+    /// What it stores, if that is numbers.
+    pub(super) fn view(&self) -> Option<View<'a>> {
+        let scales = self.scales.as_ref().map(|(_, scales)| *scales);
+        self.storage.map(|storage| View { storage, data: self.data, scales })
+    }
+
     /// Bytes that it takes in the file, companions included.
     pub fn bytes(&self) -> u64 {
-        let scales = self.scales.as_ref();
-        let companions =
-            scales.map_or(0, |scales| scales.scale.len() + scales.zero_point.map_or(0, |(_, data)| data.len()));
-        (self.data.len() + companions) as u64
+        self.view().map_or(self.data.len() as u64, |view| view.bytes())
     }
 
     /// Whether its numbers are `f32`s: floats of at most 32 bits, exactly, or codes with a scale, as defined.
@@ -314,19 +325,12 @@ impl Stored<'_> {
 
     /// The bits of an element as they lie in the file.
     pub fn code(&self, index: usize) -> u64 {
-        self.storage.map_or(0, |storage| storage.read(self.data, index))
+        self.view().map_or(0, |view| view.code(index))
     }
 
     /// The number that an element stands for; of a tensor that holds no numbers 0.
     pub fn number(&self, index: usize) -> Number {
-        let Some(storage) = self.storage else { return Number::Float(0.0) };
-        match &self.scales {
-            Some(scales) => {
-                let value = scales.parameters(index).dequantise(storage, storage.read(self.data, index));
-                Storage::F32.widen(value.to_bits().into())
-            }
-            None => storage.widen(storage.read(self.data, index)),
-        }
+        self.view().map_or(Number::Float(0.0), |view| view.number(index))
     }
 
     /// The bits of all elements as `f32`, if they are such numbers.
@@ -334,22 +338,6 @@ impl Stored<'_> {
         if !self.is_f32() || self.shape.elements() > limits::MAX_ELEMENTS {
             return None;
         }
-        let count = self.shape.elements() as usize;
-        let mut bits = Vec::new();
-        bits.try_reserve_exact(count).ok()?;
-        FpEnv::run(|| bits.extend((0..count).map(|index| Storage::F32.narrow(self.number(index)) as u32)));
-        Some(bits)
-    }
-}
-
-impl Scales<'_> {
-    fn parameters(&self, element: usize) -> Parameters {
-        let group = self.groups.of_element(element);
-        let scale = f32::from_bits(Storage::F32.read(self.scale, group) as u32);
-        let zero_point = self.zero_point.map_or(0, |(storage, data)| match storage.widen(storage.read(data, group)) {
-            Number::Integer(code) => code,
-            Number::Float(_) => 0,
-        });
-        Parameters { scale, zero_point }
+        widen(&self.view()?, self.shape.elements() as usize)
     }
 }

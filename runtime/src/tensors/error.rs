@@ -175,6 +175,44 @@ pub enum TensorError {
         /// Bytes asked for.
         bytes: u64,
     },
+    /// An index that is no such thing.
+    #[error("{}: not an index of safetensors files: {reason}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// An index that names a file outside of its folder.
+    #[error("{}: `{tensor}` would be in `{file}`: the files of an index lie in its folder", path.display())]
+    ShardPath {
+        /// The index.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The file's path.
+        file: String,
+    },
+    /// An index that says of a tensor that it is in a file which doesn't hold it.
+    #[error("{}: `{tensor}` is not in `{file}`", path.display())]
+    NotInShard {
+        /// The index.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        file: String,
+    },
+    /// A tensor that the index doesn't say to be in the file that holds it.
+    #[error("{}: `{file}` holds `{tensor}`, which the index does not say", path.display())]
+    NotInIndex {
+        /// The index.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        file: String,
+    },
     /// The file can't be written. What was there before is untouched.
     #[error("{}: can't be written: {source}", path.display())]
     Write {

@@ -9,22 +9,75 @@ use loom_ir::types::DType;
 use super::Tensor;
 use super::error::TensorError;
 use super::header::{self, FileDType, TensorInfo};
+use super::index;
 use super::mmap::FileBytes;
+use super::stored::Span;
 
-/// A safetensors file with a checked header. Tensors taken from it share its mapped bytes.
+/// A safetensors file with a checked header, or several that an index names. Tensors taken from it share its mapped bytes.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    bytes: Arc<FileBytes>,
+    files: Vec<Arc<FileBytes>>,
     metadata: BTreeMap<String, String>,
-    tensors: Vec<(String, TensorInfo)>,
+    /// Each with the number of its file.
+    tensors: Vec<(String, TensorInfo, usize)>,
     by_name: BTreeMap<String, usize>,
 }
 
 impl TensorFile {
-    /// Maps a file and checks its header.
+    /// Maps a file and checks its header; of an index (`NAME.index.json`) all files that it names.
     pub fn open(path: &Path) -> Result<TensorFile, TensorError> {
+        if index::is_index(path) {
+            return TensorFile::open_index(path);
+        }
         TensorFile::from_file_bytes(path, FileBytes::map(path)?)
+    }
+
+    fn open_index(path: &Path) -> Result<TensorFile, TensorError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut whole = TensorFile {
+            path: path.to_path_buf(),
+            files: Vec::new(),
+            metadata: BTreeMap::new(),
+            tensors: Vec::new(),
+            by_name: BTreeMap::new(),
+        };
+        for (file, listed) in index::read(path)? {
+            let shard = folder.join(&file);
+            let shard = TensorFile::from_file_bytes(&shard, FileBytes::map(&shard)?)?;
+            let index = || path.to_path_buf();
+            if let Some(tensor) = listed.iter().find(|tensor| shard.info(tensor).is_none()) {
+                return Err(TensorError::NotInShard { path: index(), tensor: tensor.clone(), file });
+            }
+            // The names come in order.
+            if let Some((tensor, ..)) = shard.tensors.iter().find(|(name, ..)| listed.binary_search(name).is_err()) {
+                return Err(TensorError::NotInIndex { path: index(), tensor: tensor.clone(), file });
+            }
+            let number = whole.files.len();
+            whole.files.extend(shard.files);
+            whole.tensors.extend(shard.tensors.into_iter().map(|(name, info, _)| (name, info, number)));
+            whole.take_metadata(shard.metadata);
+        }
+        let names = whole.tensors.iter().enumerate().map(|(index, (name, ..))| (name.clone(), index));
+        whole.by_name = names.collect();
+        Ok(whole)
+    }
+
+    /// Takes the metadata of one more file. Where two say different things under a key, objects (such as what says of tensors
+    /// how they are packed) are joined, and of all else the first stays.
+    fn take_metadata(&mut self, more: BTreeMap<String, String>) {
+        type Object = serde_json::Map<String, serde_json::Value>;
+        for (key, value) in more {
+            let Some(known) = self.metadata.get_mut(&key) else {
+                self.metadata.insert(key, value);
+                continue;
+            };
+            let objects = (serde_json::from_str::<Object>(known), serde_json::from_str::<Object>(&value));
+            if let (Ok(mut one), Ok(other)) = objects {
+                one.extend(other);
+                *known = serde_json::Value::Object(one).to_string();
+            }
+        }
     }
 
     /// The same for bytes in memory; `path` is what errors call them.
@@ -37,9 +90,9 @@ impl TensorFile {
         let by_name = header.tensors.iter().enumerate().map(|(index, (name, _))| (name.clone(), index)).collect();
         Ok(TensorFile {
             path: path.to_path_buf(),
-            bytes: Arc::new(bytes),
+            files: vec![Arc::new(bytes)],
             metadata: header.metadata,
-            tensors: header.tensors,
+            tensors: header.tensors.into_iter().map(|(name, info)| (name, info, 0)).collect(),
             by_name,
         })
     }
@@ -49,9 +102,9 @@ impl TensorFile {
         &self.path
     }
 
-    /// The size of the file in bytes.
+    /// The size of the file, or of all files, in bytes.
     pub fn size(&self) -> u64 {
-        self.bytes.len() as u64
+        self.files.iter().map(|file| file.len() as u64).sum()
     }
 
     /// The strings about the file.
@@ -59,14 +112,14 @@ impl TensorFile {
         &self.metadata
     }
 
-    /// All tensors, in the order in which their data lies.
+    /// All tensors, in the order in which their data lies, file by file.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&str, &TensorInfo)> {
-        self.tensors.iter().map(|(name, info)| (name.as_str(), info))
+        self.tensors.iter().map(|(name, info, _)| (name.as_str(), info))
     }
 
     /// What the file says of a tensor.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.tensors.get(*self.by_name.get(name)?).map(|(_, info)| info)
+        self.tensors.get(*self.by_name.get(name)?).map(|(_, info, _)| info)
     }
 
     /// A tensor of a type that programs compute with.
@@ -74,7 +127,9 @@ impl TensorFile {
         let info = self.info(name).ok_or_else(|| self.no_tensor(name))?;
         match info.dtype.dtype() {
             Some(DType::Bool) => self.bools(name, info),
-            Some(dtype) => Tensor::from_map(name, dtype, info.shape.clone(), &self.bytes, info.range.clone())
+            Some(dtype) => self
+                .span(name)
+                .and_then(|span| Tensor::from_map(name, dtype, info.shape.clone(), &span.file, span.range))
                 .ok_or_else(|| self.no_tensor(name)),
             None => Err(self.wrong_dtype(name, info.dtype, DType::ALL.to_vec())),
         }
@@ -82,7 +137,27 @@ impl TensorFile {
 
     /// The bytes of a tensor as they lie in the file.
     pub fn data(&self, name: &str) -> Option<&[u8]> {
-        self.bytes.get(self.info(name)?.range.clone())
+        let (_, info, file) = self.tensors.get(*self.by_name.get(name)?)?;
+        self.files.get(*file)?.get(info.range.clone())
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn span(&self, name: &str) -> Option<Span> {
+        let (_, info, file) = self.tensors.get(*self.by_name.get(name)?)?;
+        Some(Span { file: Arc::clone(self.files.get(*file)?), range: info.range.clone() })
+    }
+
+    /// The bytes of a tensor in pieces of at most so many, each taken out of memory again when the next one is asked for:
+    /// for one pass over a file that may be larger than memory.
+    pub(crate) fn pass_over(&self, name: &str, piece: usize, each: &mut dyn FnMut(&[u8])) {
+        let Some(Span { file, range }) = self.span(name) else { return };
+        let mut begin = range.start;
+        while begin < range.end {
+            let end = range.end.min(begin.saturating_add(piece.max(1)));
+            each(file.get(begin..end).unwrap_or_default());
+            file.release(begin..end);
+            begin = end;
+        }
     }
 
     /// Whole numbers of any width, as labels come: i64, i32, u32, u8 or i8.
@@ -112,7 +187,7 @@ impl TensorFile {
     }
 
     fn no_tensor(&self, name: &str) -> TensorError {
-        let found = self.tensors.iter().map(|(name, _)| name.clone()).collect();
+        let found = self.tensors.iter().map(|(name, ..)| name.clone()).collect();
         TensorError::NoTensor { path: self.path.clone(), tensor: name.to_string(), found }
     }
 

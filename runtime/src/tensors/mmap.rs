@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 use super::error::TensorError;
@@ -41,6 +41,24 @@ impl FileBytes {
         // loaders check what they rely on in what they have copied out (the header), never in the map itself.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(open)?;
         Ok(FileBytes::Mapped(map))
+    }
+
+    /// Takes a range, and what shares its first and last pages, out of this process's memory until it's read again. The
+    /// system may keep the file's pages in its cache.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let FileBytes::Mapped(map) = self
+            && range.start < range.end
+            && range.end <= map.len()
+        {
+            // SAFETY: pages of a read-only map of a file, which come back from the file with the same bytes: what `map`
+            // relies on anyway. A failure means only that memory is not given back.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.end - range.start)
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 }
 

@@ -1,8 +1,8 @@
 //! Tensors and the safetensors files that they come from and go to.
 //!
 //! Files are untrusted: every size is checked, with checked arithmetic, before it is used, and no content of a file makes
-//! this module panic. Data is mapped, not read; it is copied only where it does not lie at a multiple of 4 bytes or is
-//! stored in another width than programs use.
+//! this module panic. Data is mapped, not read; it is copied only where it does not lie at a multiple of 4 bytes, or where somebody
+//! asks for the `f32`s of what is stored in fewer bits.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -11,18 +11,23 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use loom_ir::numerics::stored::{Form, View};
 use loom_ir::types::{DType, Shape};
 
 mod error;
 mod file;
 mod header;
+mod index;
 mod mmap;
+mod stored;
 mod write;
 
 pub use error::TensorError;
 pub use file::TensorFile;
 pub use header::{FileDType, TensorInfo};
+pub use index::is_index;
 pub use mmap::FileBytes;
+pub(crate) use stored::{StoredBits, StoredScales, widen};
 pub use write::{Entry, Part, container, remove_partial_files, stream, write_atomically, write_tensors};
 
 #[cfg(target_endian = "big")]
@@ -42,6 +47,8 @@ enum Bits {
     Owned(Arc<Vec<u32>>),
     /// Checked when made: in bounds, aligned, and a multiple of 4 bytes long.
     Mapped(Arc<FileBytes>, Range<usize>),
+    /// In their file, in fewer bits.
+    Stored(Arc<StoredBits>),
 }
 
 impl Tensor {
@@ -55,6 +62,12 @@ impl Tensor {
     pub fn from_f32(name: impl Into<String>, shape: Shape, values: &[f32]) -> Option<Tensor> {
         let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
         Tensor::new(name, DType::F32, shape, bits)
+    }
+
+    /// A tensor of `f32` that stays as it is stored. `None` unless there are as many elements as the shape has.
+    pub(crate) fn from_stored(name: &str, shape: Shape, bits: StoredBits) -> Option<Tensor> {
+        let fits = shape.checked_elements() == Some(bits.count as u64);
+        fits.then(|| Tensor { name: name.to_string(), dtype: DType::F32, shape, bits: Bits::Stored(Arc::new(bits)) })
     }
 
     /// The name.
@@ -72,7 +85,8 @@ impl Tensor {
         &self.shape
     }
 
-    /// The bits of the elements.
+    /// The bits of the elements. Of a tensor that is [stored](Tensor::stored) in fewer bits they are made, and kept, by the
+    /// first call; where there's no memory for them there are none.
     pub fn bits(&self) -> &[u32] {
         match &self.bits {
             Bits::Owned(bits) => bits,
@@ -80,6 +94,15 @@ impl Tensor {
             Bits::Mapped(map, range) => {
                 map.get(range.clone()).and_then(|bytes| bytemuck::try_cast_slice(bytes).ok()).unwrap_or(&[])
             }
+            Bits::Stored(stored) => stored.bits(),
+        }
+    }
+
+    /// What is stored of a tensor that lies in its file in fewer bits, and its form.
+    pub fn stored(&self) -> Option<(View<'_>, Form)> {
+        match &self.bits {
+            Bits::Stored(stored) => Some((stored.view(), stored.form)),
+            Bits::Owned(_) | Bits::Mapped(..) => None,
         }
     }
 
@@ -97,7 +120,16 @@ impl Tensor {
 
     /// Whether the elements still lie in their file.
     pub fn is_mapped(&self) -> bool {
-        matches!(self.bits, Bits::Mapped(..))
+        matches!(self.bits, Bits::Mapped(..) | Bits::Stored(_))
+    }
+
+    /// The elements won't be read soon: of a mapped tensor, memory is given back.
+    pub(crate) fn release(&self) {
+        match &self.bits {
+            Bits::Owned(_) => {}
+            Bits::Mapped(map, range) => map.release(range.clone()),
+            Bits::Stored(stored) => stored.data.file.release(stored.data.range.clone()),
+        }
     }
 
     /// Elements of 4 bytes where they lie, or copied if they lie askew. `None` if the range isn't `shape`'s bytes.

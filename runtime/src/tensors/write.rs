@@ -57,6 +57,11 @@ pub fn write_tensors<'a>(path: &Path, tensors: impl IntoIterator<Item = &'a Tens
 /// Writes a safetensors container: the metadata in the order of its keys, the tensors in the order given, but bools, a
 /// byte each, behind those of 4 bytes.
 pub fn container(out: &mut dyn Write, metadata: &BTreeMap<String, String>, parts: &[Part<'_>]) -> io::Result<()> {
+    // A tensor that is stored in fewer bits has none where there's no memory for them.
+    if let Some(part) = parts.iter().find(|part| part.bits.len() as u64 != part.shape.elements()) {
+        let reason = format!("`{}` {}: {} elements are there", part.name, part.shape, part.bits.len());
+        return Err(io::Error::new(io::ErrorKind::OutOfMemory, reason));
+    }
     let (bools, words): (Vec<Part<'_>>, Vec<Part<'_>>) =
         parts.iter().copied().partition(|part| part.dtype == DType::Bool);
     let ordered = [words, bools].concat();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use loom_ir::diagnostics::nearest;
 use loom_ir::kernel::{Buffer, Program};
+use loom_ir::numerics::stored::{Form, View};
 use loom_ir::types::{DType, Shape};
 
 use crate::executor::WeightBits;
@@ -29,9 +30,9 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Takes a program's weights from a safetensors file. What is `F32` stays in the file; narrower floats are widened, which
-    /// is exact, and quantised weights become the numbers that they stand for ([`crate::storage`]). A weight that the network
-    /// multiplies as integers is taken as the codes that it is, or quantised as `loomc convert` does it.
+    /// Takes a program's weights from a safetensors file. They stay in the file, narrower floats and quantised ones too: what
+    /// these stand for ([`crate::storage`]) is up to the devices, and to those who ask for a tensor's bits. A weight that the
+    /// network multiplies as integers is taken as the codes that it is, or quantised as `loomc convert` does it.
     ///
     /// The file has to hold the program's weights and nothing else; everything that is wrong is told at once.
     pub fn from_file(path: &Path, program: &Program) -> Result<Weights, WeightsError> {
@@ -107,13 +108,23 @@ impl Weights {
 
     /// How many numbers they hold.
     pub fn parameters(&self) -> u64 {
-        self.tensors.iter().map(|tensor| tensor.bits().len() as u64).sum()
+        self.tensors.iter().map(|tensor| tensor.shape().elements()).sum()
     }
 }
 
 impl WeightBits for Weights {
     fn bits(&self, index: usize) -> &[u32] {
         self.tensors.get(index).map_or(&[], Tensor::bits)
+    }
+
+    fn release(&self, index: usize) {
+        if let Some(tensor) = self.tensors.get(index) {
+            tensor.release();
+        }
+    }
+
+    fn stored(&self, index: usize) -> Option<(View<'_>, Form)> {
+        self.tensors.get(index)?.stored()
     }
 }
 

@@ -10,6 +10,7 @@ use loom_ir::kernel::{
     Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Guard, Kernel, Lambda, Program, Verified, verify,
 };
 use loom_ir::types::{DType, Shape};
+use loom_runtime::digest::canonical;
 use loom_runtime::executor::Executor;
 use loom_runtime::executor::cpu::{CpuExecutor, CpuOptions};
 
@@ -179,7 +180,7 @@ pub fn check_program(program: &Arc<Verified>, values: Values) {
     let levels = Level::ALL.into_iter().filter_map(Options::at).map(|codegen| (1, codegen));
     for (threads, codegen) in levels.chain([(1, Options::default()), (2, Options::native())]) {
         // Every kernel is worth threads here.
-        let options = CpuOptions { threads: Some(threads), worth_threads: 0, codegen };
+        let options = CpuOptions { threads: Some(threads), worth_threads: 0, codegen, ..CpuOptions::default() };
         let mut executor = match CpuExecutor::with_options(program.clone(), weights.clone(), &options) {
             Ok(executor) => executor,
             Err(error) => panic!("{error}\n{}", ***program),
@@ -201,6 +202,11 @@ pub fn check_program(program: &Arc<Verified>, values: Values) {
             assert!(result.is_ok(), "{result:?}");
         }
         for ((id, buffer), bits) in program.outputs().zip(&outputs) {
+            assert!(executor.shows_one_nan());
+            if buffer.dtype == DType::F32 {
+                let other = bits[1..].iter().find(|&&bits| canonical(bits) != bits);
+                assert_eq!(other, None, "a NaN of its own in {}", buffer.name);
+            }
             compare(
                 &format!("{threads} threads, {}", buffer.name),
                 buffer.dtype,
@@ -212,10 +218,7 @@ pub fn check_program(program: &Arc<Verified>, values: Values) {
 }
 
 fn compare(what: &str, dtype: DType, found: &[u32], expected: &[u32]) {
-    let canonical = |bits: u32| {
-        let is_nan = dtype == DType::F32 && bits & 0x7fff_ffff > 0x7f80_0000;
-        if is_nan { 0x7fc0_0000 } else { bits }
-    };
+    let canonical = |bits: u32| if dtype == DType::F32 { canonical(bits) } else { bits };
     assert_eq!(found.len(), expected.len(), "{what}");
     let differs = (0..found.len()).find(|&index| canonical(found[index]) != canonical(expected[index]));
     if let Some(index) = differs {

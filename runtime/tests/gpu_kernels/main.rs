@@ -4,12 +4,15 @@
 //! copied to another machine and run there.
 
 mod build;
+#[path = "../common/mod.rs"]
+mod common;
 mod contracts;
 mod gathers;
 mod maps;
 mod memory;
 mod random;
 mod reductions;
+mod sessions;
 mod tiers;
 
 use std::sync::{Arc, OnceLock};

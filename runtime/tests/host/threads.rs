@@ -5,8 +5,10 @@ use std::thread;
 
 use loom_runtime::artifact::Artifact;
 use loom_runtime::digest::digest;
+use loom_runtime::executor::Executor;
+use loom_runtime::executor::cpu::{CpuExecutor, CpuOptions, Pool};
 use loom_runtime::executor::gpu::{GpuDevice, GpuOptions};
-use loom_runtime::session::Session;
+use loom_runtime::session::{Device, Session};
 use loom_runtime::tensors::Tensor;
 use rayon::prelude::*;
 
@@ -93,4 +95,28 @@ fn a_session_moves_between_threads() {
             });
         }
     }
+}
+
+/// Sessions on a host's own threads, some from within these.
+#[test]
+fn sessions_on_a_pool_of_the_hosts() {
+    let shared = Shared::new();
+    let rayon = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap());
+    let pool = Pool::of(Arc::clone(&rayon));
+    let check = || {
+        // Every kernel is worth threads here.
+        let options = CpuOptions { pool: Some(pool.clone()), worth_threads: 0, ..CpuOptions::default() };
+        let artifact = &shared.artifact;
+        let executor =
+            CpuExecutor::with_options(Arc::clone(artifact.program()), artifact.weights().clone(), &options).unwrap();
+        assert!(executor.description().ends_with("3 threads"), "{}", executor.description());
+        shared.check(&mut Session::with_executor(artifact, Device::Cpu, Box::new(executor)));
+    };
+    check();
+    rayon.install(|| (0..6).into_par_iter().for_each(|_| check()));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(check);
+        }
+    });
 }

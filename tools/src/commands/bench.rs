@@ -2,6 +2,7 @@
 
 mod kernels;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use loom_runtime::artifact::Artifact;
@@ -16,7 +17,7 @@ use crate::cli::{Bench, DeviceArgs};
 use crate::failure::Failure;
 use crate::model::{self, Model, Seconds};
 use crate::progress::Progress;
-use crate::{flops, format, stdout};
+use crate::{flops, format, stdout, stored};
 
 /// Without --runs, at least this many runs …
 const LEAST_RUNS: usize = 10;
@@ -40,6 +41,8 @@ struct Report<'a> {
     samples_per_second: f64,
     /// Float operations over the median.
     flops_per_second: f64,
+    /// Bytes of the weights by the format in which they are kept.
+    weights: BTreeMap<&'static str, u64>,
     /// Of a device with a clock: what a submission of nothing takes, by this machine's clock.
     empty_seconds: Option<f64>,
     /// Of a device with a clock: the kernels of one batch, in their order.
@@ -85,6 +88,7 @@ pub fn bench(args: &Bench) -> Result<(), Failure> {
         min_seconds: min.as_secs_f64(),
         samples_per_second: samples as f64 / median.as_secs_f64(),
         flops_per_second: flops / median.as_secs_f64(),
+        weights: stored::by_format(model.artifact.weights()),
         empty_seconds: empty.as_ref().map(Duration::as_secs_f64),
         kernels,
         checked,
@@ -106,6 +110,7 @@ pub fn bench(args: &Bench) -> Result<(), Failure> {
             format::rate(report.flops_per_second),
             format::time(model.times.codegen),
         );
+        text.push_str(&format!("weights: {}\n", stored::describe(&report.weights)));
         if let Some(kernels) = &report.kernels {
             text.push_str(&kernels::table(kernels));
         }

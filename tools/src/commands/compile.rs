@@ -15,12 +15,21 @@ use crate::pipeline::Hooks;
 use crate::source::Source;
 use crate::{codegen, stdout};
 
+mod object;
+
 pub fn compile(args: &Compile) -> Result<(), Failure> {
     if args.gpu_tier != Tier::Strict && args.emit != Emit::Wgsl {
         return Err(Failure::User("`--gpu-tier` chooses what `--emit wgsl` prints".to_string()));
     }
+    let object = &args.object;
+    let of_object =
+        object.level.is_some() || object.triple.is_some() || object.prefix.is_some() || object.embed_weights;
+    if of_object && args.emit != Emit::Object {
+        let options = "`--level`, `--triple`, `--prefix` and `--embed-weights`";
+        return Err(Failure::User(format!("{options} say what `--emit object` makes")));
+    }
     let path = &args.network;
-    if let Some(output) = output(args) {
+    for output in outputs(args) {
         keep_sources(&output, &[Some(path), args.weights.as_deref()])?;
     }
     let source = Source::open(path, args.weights.as_deref(), &args.dialect)?;
@@ -33,7 +42,7 @@ pub fn compile(args: &Compile) -> Result<(), Failure> {
         return Err(Failure::Internal("the passes gave no program".to_string()));
     };
     // Text holds no weights, but those that are given must be right all the same.
-    if args.emit != Emit::Artifact && args.weights.is_some() {
+    if !matches!(args.emit, Emit::Artifact | Emit::Object) && args.weights.is_some() {
         source.weights(&program)?;
     }
     match args.emit {
@@ -43,6 +52,7 @@ pub fn compile(args: &Compile) -> Result<(), Failure> {
         Emit::Spirv => write_text(args.output.as_deref(), &codegen::spirv(&program)?),
         Emit::Clif => write_text(args.output.as_deref(), &codegen::clif(&program)?),
         Emit::Asm => write_text(args.output.as_deref(), &codegen::asm(&program)?),
+        Emit::Object => object::write(&object_path(args), object, &program, &source.weights(&program)?),
         Emit::Artifact => artifact(args, program, &source),
     }
 }
@@ -58,10 +68,18 @@ fn artifact_path(args: &Compile) -> PathBuf {
     args.output.clone().unwrap_or_else(|| args.network.with_extension("loom"))
 }
 
-/// The file that is written, if any.
-fn output(args: &Compile) -> Option<PathBuf> {
-    let artifact = args.emit == Emit::Artifact && args.stop_after.is_none();
-    if artifact { Some(artifact_path(args)) } else { args.output.clone() }
+fn object_path(args: &Compile) -> PathBuf {
+    args.output.clone().unwrap_or_else(|| args.network.with_extension("o"))
+}
+
+/// The files that are written.
+fn outputs(args: &Compile) -> Vec<PathBuf> {
+    match args.emit {
+        _ if args.stop_after.is_some() => args.output.iter().cloned().collect(),
+        Emit::Artifact => vec![artifact_path(args)],
+        Emit::Object => object::files(&object_path(args)).into(),
+        _ => args.output.iter().cloned().collect(),
+    }
 }
 
 fn write_text(path: Option<&Path>, text: &str) -> Result<(), Failure> {

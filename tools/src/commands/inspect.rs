@@ -1,5 +1,6 @@
 //! `loomc inspect`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use crate::cli::Inspect;
 use crate::failure::{Failure, printable};
 use crate::model::{FileKind, Model, file_kind, no_dialect};
 use crate::source::Source;
-use crate::{flops, format, stdout};
+use crate::{flops, format, stdout, stored};
 
 mod tensors;
 
@@ -75,7 +76,10 @@ struct KernelReport<'a> {
 /// Bytes.
 #[derive(Serialize)]
 struct MemoryReport {
+    /// As they are kept: fewer than in the program where --weights are stored in fewer bits.
     weights: u64,
+    /// The same by format.
+    stored: BTreeMap<&'static str, u64>,
     constants: u64,
     /// Temporary buffers, which share one arena.
     arena: u64,
@@ -92,11 +96,14 @@ struct MemoryReport {
 pub fn inspect(args: &Inspect) -> Result<(), Failure> {
     match file_kind(&args.file)? {
         FileKind::Config => {
-            let model = Model::compile(&Source::open(&args.file, None, &args.dialect)?)?;
+            let model = Model::compile(&Source::open(&args.file, args.weights.as_deref(), &args.dialect)?)?;
             network(args, &model.artifact, model.shaped.as_ref(), None)
         }
         FileKind::Container => {
             no_dialect(&args.file, &args.dialect)?;
+            if args.weights.is_some() {
+                return Err(Failure::User(format!("{}: --weights goes with a config", args.file.display())));
+            }
             let file = TensorFile::open(&args.file)?;
             match Artifact::from_tensors(&file) {
                 Ok(artifact) => network(args, &artifact, None, Some(file.size())),
@@ -133,7 +140,7 @@ fn network(
         weights: program.weights().map(|(_, buffer)| of_buffer(buffer)).collect(),
         kernels: kernels(program),
         parameters: artifact.weights().parameters(),
-        memory: memory(program),
+        memory: memory(artifact),
         flops: flops::of_program(program),
     };
     if args.json { stdout::json("inspect", &report) } else { stdout::print(&describe(&report)) }
@@ -171,7 +178,9 @@ fn kernels(program: &Program) -> Vec<KernelReport<'_>> {
     kernels.collect()
 }
 
-fn memory(program: &Program) -> MemoryReport {
+fn memory(artifact: &Artifact) -> MemoryReport {
+    let program: &Program = artifact.program();
+    let stored = stored::by_format(artifact.weights());
     let bytes = |keep: fn(&BufferKind) -> bool| program.buffers_where(keep).map(|(_, buffer)| buffer.bytes()).sum();
     let side_by_side = || {
         let temporary = program.buffers_where(|kind| matches!(kind, BufferKind::Temp));
@@ -182,7 +191,8 @@ fn memory(program: &Program) -> MemoryReport {
     let outputs: u64 = bytes(|kind| matches!(kind, BufferKind::Output));
     let (peak, least) = (arena + inputs + outputs, largest_live_set(program) + inputs + outputs);
     MemoryReport {
-        weights: bytes(BufferKind::is_weight),
+        weights: stored.values().sum(),
+        stored,
         constants: bytes(|kind| matches!(kind, BufferKind::Constant(_))),
         arena,
         inputs,
@@ -225,12 +235,13 @@ fn describe(report: &NetworkReport<'_>) -> String {
     let memory = &report.memory;
     let _ = writeln!(
         text,
-        "\n{} in {}, {}flop a batch\nmemory: weights {}, constants {}, arena {}, input {}, output {}\n\
+        "\n{} in {}, {}flop a batch\nmemory: weights {} ({}), constants {}, arena {}, input {}, output {}\n\
          peak beside weights and constants: {}, {:.2} times the largest live set, {}",
         format::counted(report.parameters, "parameter"),
         format::counted(report.weights.len() as u64, "tensor"),
         format::rate(report.flops as f64),
         format::bytes(memory.weights),
+        stored::describe(&memory.stored),
         format::bytes(memory.constants),
         format::bytes(memory.arena),
         format::bytes(memory.inputs),

@@ -99,9 +99,15 @@ fn check_axis(kernel: &Kernel, count: u64) -> Result<(), &'static str> {
         Body::Map(_) => kernel.axes.len(),
         Body::Reduce(reduce) => kernel.axes.len() - reduce.reduced,
         Body::Contract(contract) => contract.batch,
+        // Nothing makes one of a recurrence's kernels.
+        Body::Attend(_) => 0,
         Body::Gather(_) => kernel.output_axes(),
     };
-    if leading == 0 { Err("the first axis is reduced, or a row or column of a contraction") } else { Ok(()) }
+    if leading == 0 {
+        Err("the first axis is reduced, or a row or column of a contraction, or an attention's")
+    } else {
+        Ok(())
+    }
 }
 
 /// The `d` of an access whose first coordinate is `t + d`, and whose others do not depend on `t`.

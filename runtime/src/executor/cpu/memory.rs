@@ -34,6 +34,12 @@ impl Block {
     pub(super) fn address(&self) -> *mut u8 {
         self.start.as_ptr()
     }
+
+    /// All of it.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as many bytes were allocated, and zeroed; nobody else has the block.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
+    }
 }
 
 impl Drop for Block {

@@ -6,19 +6,24 @@
 
 mod memory;
 mod parallel;
+mod pool;
+mod profile;
 
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::ptr;
 use std::sync::Arc;
 
 pub use loom_codegen_cpu::Level;
-use loom_codegen_cpu::abi::PackTime;
-use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile};
+use loom_codegen_cpu::abi::{KernelLayout, PackTime, PanelsLayout};
+use loom_codegen_cpu::{JitProgram, Options, UnknownLevel, compile_stored};
 use loom_ir::kernel::memory::ARENA_ALIGNMENT;
-use loom_ir::kernel::{Buffer, BufferKind, Program, Step, Verified};
-use rayon::ThreadPool;
+use loom_ir::kernel::{Buffer, BufferId, BufferKind, Program, Step, Verified};
+pub use pool::Pool;
+pub use rayon;
+use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSliceMut};
 
-use super::{ExecuteError, Executor, WeightBits};
+use super::{ExecuteError, Executor, Profile, WeightBits, stored_forms, weight_bits};
 use crate::fp_env::FpEnv;
 use memory::Block;
 use parallel::{Job, Target};
@@ -28,11 +33,21 @@ use parallel::{Job, Target};
 pub struct CpuOptions {
     /// Number of threads; as many as the machine has where there's none given.
     pub threads: Option<usize>,
-    /// A kernel of fewer scalar operations (`KernelLayout::cost`) stays on one thread.
+    /// The threads themselves, in place of a number: a host's own.
+    pub pool: Option<Pool>,
+    /// A kernel that takes less time (`KernelLayout::cost`) stays on one thread.
     pub worth_threads: u64,
     /// For the code generator.
     pub codegen: Options,
 }
+
+/// Bytes of panels that are packed before the weight's memory is let go, and how often that happens for one weight at
+/// most: where its elements lie in another order than the panels', each piece reads all of its pages again.
+const PIECE: u64 = 256 << 10;
+const MOST_PIECES: u64 = 8;
+
+/// About how many bytes of panels are packed in a nanosecond.
+const BYTES_A_NANOSECOND: u64 = 4;
 
 /// The environment variable that [`CpuOptions::from_environment`] reads.
 const LEVEL_VARIABLE: &str = "LOOM_CPU";
@@ -56,9 +71,10 @@ impl CpuOptions {
 }
 
 impl Default for CpuOptions {
-    /// The threshold is about 20 microseconds of work: below it, waking other threads costs more than they save.
+    /// The threshold is 20 microseconds: to split a kernel over threads and to wait for them takes about 5 (measured), which
+    /// two threads must save first.
     fn default() -> CpuOptions {
-        CpuOptions { threads: None, worth_threads: 1 << 17, codegen: Options::native() }
+        CpuOptions { threads: None, pool: None, worth_threads: 20_000, codegen: Options::native() }
     }
 }
 
@@ -75,7 +91,10 @@ pub struct CpuExecutor {
     panels: Vec<Option<Block>>,
     /// One a thread.
     scratch: Vec<Block>,
-    pool: Option<ThreadPool>,
+    /// Only if a kernel is worth threads.
+    pool: Option<Pool>,
+    /// How many threads were asked for.
+    threads: usize,
     worth_threads: u64,
     addresses: Addresses,
 }
@@ -115,7 +134,14 @@ impl CpuExecutor {
         weights: Arc<dyn WeightBits>,
         options: &CpuOptions,
     ) -> Result<CpuExecutor, ExecuteError> {
-        let code = compile(&program, &options.codegen).map_err(|error| match error {
+        let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let given = options.pool.as_ref().map(Pool::threads);
+        let threads = given.or(options.threads).unwrap_or_else(machine).max(1);
+        let mut codegen = options.codegen.clone();
+        // A host that gives its own threads wants no others.
+        codegen.threads = if given.is_some() { 1 } else { threads };
+        let forms = stored_forms(&program, &*weights);
+        let code = compile_stored(&program, &forms, &codegen).map_err(|error| match error {
             loom_codegen_cpu::Error::Target(why) => ExecuteError::NoDevice(why),
             loom_codegen_cpu::Error::Memory { kernel, what, bytes } => {
                 ExecuteError::Memory { what: format!("{what} of kernel `{kernel}`"), bytes }
@@ -123,19 +149,16 @@ impl CpuExecutor {
             other => ExecuteError::Internal(other.to_string()),
         })?;
         let (offsets, arena_bytes) = place_buffers(&program);
-        let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = options.threads.unwrap_or_else(machine).max(1);
-        let pool = match threads {
-            1 => None,
-            _ => {
-                let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-                let named = builder.thread_name(|index| format!("loom-{index}"));
-                Some(named.build().map_err(|error| ExecuteError::Device(error.to_string()))?)
-            }
+        let layouts = || layouts_of(&code);
+        let worth = |layout: &KernelLayout| worth_threads(layout, options.worth_threads);
+        let pool = match &options.pool {
+            _ if threads == 1 || !layouts().any(worth) => None,
+            Some(pool) => Some(pool.clone()),
+            None => Some(Pool::shared(threads)?),
         };
-        let layouts = || code.kernels().iter().map(|kernel| &kernel.layout);
+        let working = if pool.is_some() { threads } else { 1 };
         let scratch_bytes = layouts().map(|layout| layout.scratch_bytes).max().unwrap_or(0);
-        let scratch: Result<_, _> = (0..threads).map(|_| Block::new(scratch_bytes, "scratch memory")).collect();
+        let scratch: Result<_, _> = (0..working).map(|_| Block::new(scratch_bytes, "scratch memory")).collect();
         let panels: Result<_, _> = layouts()
             .map(|layout| layout.panels.map(|panels| Block::new(panels.bytes(), "packed operands")).transpose())
             .collect();
@@ -156,13 +179,25 @@ impl CpuExecutor {
             code,
             offsets,
             pool,
+            threads,
             worth_threads: options.worth_threads,
         };
         executor.bind(None)?;
+        executor.pack_stored();
+        let mut done_with = only_packed(&executor.program, layouts_of(&executor.code));
         FpEnv::run(|| {
             for kernel in 0..executor.program.kernels.len() {
-                // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
-                unsafe { executor.pack(kernel, PackTime::Load, 0) };
+                // Runs read the panels: a mapped weight shall not lie in memory twice.
+                let done_with = done_with.remove(&kernel).unwrap_or_default();
+                let release = || done_with.iter().for_each(|&weight| executor.weights.release(weight));
+                for panels in executor.pieces(kernel) {
+                    // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
+                    unsafe { executor.pack_panels(kernel, panels) };
+                    release();
+                }
+                if executor.code.kernels()[kernel].stored.is_some() {
+                    release();
+                }
             }
         });
         Ok(executor)
@@ -176,9 +211,15 @@ impl CpuExecutor {
             let (address, found) = match &buffer.kind {
                 BufferKind::Constant(bits) => (bits.as_ptr().cast_mut(), Some(bits.len())),
                 BufferKind::Weight | BufferKind::Codes(_) => {
-                    let bits = self.weights.bits(weight);
+                    let id = BufferId(index as u32);
+                    let only_stored = self.weights.stored(weight).is_some() && !self.code.reads_widened(id);
+                    let address = match only_stored {
+                        // Its panels are all that code reads.
+                        true => ptr::null_mut(),
+                        false => weight_bits(&*self.weights, weight, buffer)?.as_ptr().cast_mut(),
+                    };
                     weight += 1;
-                    (bits.as_ptr().cast_mut(), Some(bits.len()))
+                    (address, None)
                 }
                 BufferKind::Input => {
                     let bits = tensors.as_ref().map(|(inputs, _)| inputs.get(input).copied().unwrap_or_default());
@@ -225,29 +266,61 @@ impl CpuExecutor {
         Ok(())
     }
 
-    /// Packs a kernel's panels, if it has any that are packed at this time; of a kernel in a loop those for this index.
+    /// Writes the panels of weights that are kept as they are stored.
+    fn pack_stored(&mut self) {
+        let number_of = |weight: BufferId| self.program.weights().position(|(id, _)| id == weight);
+        for (kernel, block) in self.code.kernels().iter().zip(&mut self.panels) {
+            let (Some(pack), Some(block)) = (&kernel.stored, block) else { continue };
+            let Some((view, _)) = number_of(pack.weight()).and_then(|number| self.weights.stored(number)) else {
+                continue;
+            };
+            let bytes = (pack.panels() * pack.panel_bytes()) as usize;
+            let out = &mut block.bytes_mut()[..bytes];
+            match &self.pool {
+                None => pack.write(&view, 0..pack.panels(), out),
+                Some(pool) => pool.rayon().install(|| {
+                    let share = pack.panels().div_ceil(self.scratch.len() as u64).max(1);
+                    let chunks = out.par_chunks_mut((share * pack.panel_bytes()).max(1) as usize);
+                    chunks.enumerate().for_each(|(number, out)| {
+                        let first = number as u64 * share;
+                        pack.write(&view, first..pack.panels().min(first + share), out);
+                    });
+                }),
+            }
+        }
+    }
+
+    /// The panels of a kernel that are packed once, in pieces, after each of which the weight's memory can be let go.
+    fn pieces(&self, kernel: usize) -> impl Iterator<Item = Range<u64>> + use<> {
+        let code = &self.code.kernels()[kernel];
+        let generated = |panels: &PanelsLayout| panels.when == PackTime::Load && code.stored.is_none();
+        let panels = code.layout.panels.filter(generated);
+        let count = panels.map_or(0, |panels| panels.panels);
+        let pieces = panels.map_or(0, |panels| panels.bytes() / PIECE).clamp(1, MOST_PIECES);
+        let size = count.div_ceil(pieces).max(1);
+        (0..count).step_by(size as usize).map(move |begin| begin..count.min(begin + size))
+    }
+
+    /// Packs these of a kernel's panels.
     ///
     /// # Safety
     /// The kernel's table is filled in with all that the pack function reads, for memory that nobody writes to.
-    unsafe fn pack(&self, kernel: usize, time: PackTime, index: u64) {
+    unsafe fn pack_panels(&self, kernel: usize, items: Range<u64>) {
         let code = &self.code.kernels()[kernel];
         let (Some(panels), Some(pack), Some(block)) = (code.layout.panels, code.pack, &self.panels[kernel]) else {
             return;
         };
-        if panels.when != time {
-            return;
-        }
         let job = Job {
             code: pack,
             table: self.addresses.tables[kernel].as_ptr(),
-            items: slice(panels.panels, panels.slices, index),
-            cost: panels.bytes() / panels.slices.max(1),
+            cost: (items.end - items.start) * panels.panel_bytes / BYTES_A_NANOSECOND,
+            items,
             target: Target::Panels { start: block.address(), bytes: panels.panel_bytes },
             scratch: &self.scratch,
             worth_threads: self.worth_threads,
         };
         // SAFETY: the caller's promise; the panels are this executor's own and large enough.
-        unsafe { job.run(self.pool.as_ref()) };
+        unsafe { job.run(self.pool.as_ref().map(Pool::rayon)) };
     }
 
     /// Runs one step of the program.
@@ -276,9 +349,11 @@ impl CpuExecutor {
     /// # Safety
     /// All addresses are filled in, for memory that nobody else writes to, or reads if the kernel writes it.
     unsafe fn run_kernel(&self, kernel: usize, index: u64) {
-        // SAFETY: the caller's promise.
-        unsafe { self.pack(kernel, PackTime::Run, index) };
         let code = &self.code.kernels()[kernel];
+        if let Some(panels) = code.layout.panels.filter(|panels| panels.when == PackTime::Run) {
+            // SAFETY: the caller's promise.
+            unsafe { self.pack_panels(kernel, slice(panels.panels, panels.slices, index)) };
+        }
         let job = Job {
             code: code.entry,
             table: self.addresses.tables[kernel].as_ptr(),
@@ -289,7 +364,7 @@ impl CpuExecutor {
             worth_threads: self.worth_threads,
         };
         // SAFETY: the caller's promise; each thread's scratch memory is large enough for every kernel.
-        unsafe { job.run(self.pool.as_ref()) };
+        unsafe { job.run(self.pool.as_ref().map(Pool::rayon)) };
     }
 }
 
@@ -299,7 +374,7 @@ impl Executor for CpuExecutor {
     }
 
     fn description(&self) -> String {
-        let threads = self.scratch.len();
+        let threads = self.threads;
         format!("{}, {threads} thread{}", std::env::consts::ARCH, if threads == 1 { "" } else { "s" })
     }
 
@@ -315,6 +390,14 @@ impl Executor for CpuExecutor {
             }
         });
         Ok(())
+    }
+
+    fn shows_one_nan(&self) -> bool {
+        true
+    }
+
+    fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
+        self.profile_steps(inputs, rounds).map(Some)
     }
 
     fn trace(
@@ -343,6 +426,42 @@ impl Executor for CpuExecutor {
         }
         Ok(())
     }
+}
+
+fn layouts_of(code: &JitProgram) -> impl Iterator<Item = &KernelLayout> {
+    code.kernels().iter().map(|kernel| &kernel.layout)
+}
+
+/// The weights that no run reads, by the last kernel that packs them.
+fn only_packed<'a>(program: &Program, layouts: impl Iterator<Item = &'a KernelLayout>) -> BTreeMap<usize, Vec<usize>> {
+    let mut last: Vec<Option<usize>> = vec![None; program.buffers.len()];
+    let mut is_read = vec![false; program.buffers.len()];
+    for (number, (kernel, layout)) in program.kernels.iter().zip(layouts).enumerate() {
+        for (place, buffer) in kernel.buffers().into_iter().enumerate() {
+            is_read[buffer.index()] |= !layout.only_packs(place);
+            last[buffer.index()] = Some(number);
+        }
+    }
+    let mut found: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (weight, (id, _)) in program.weights().enumerate() {
+        if let (Some(kernel), false) = (last[id.index()], is_read[id.index()]) {
+            found.entry(kernel).or_default().push(weight);
+        }
+    }
+    found
+}
+
+/// Whether a kernel's items, or those of its pack function, may be worth threads.
+fn worth_threads(layout: &KernelLayout, worth: u64) -> bool {
+    let kernel = layout.items / layout.slices.max(1) > 1 && layout.cost / layout.slices.max(1) >= worth;
+    let pack =
+        layout.panels.is_some_and(|panels| panels.panels / panels.slices.max(1) > 1 && pack_cost(&panels) >= worth);
+    kernel || pack
+}
+
+/// What packing the panels of one index takes.
+fn pack_cost(panels: &PanelsLayout) -> u64 {
+    panels.bytes() / panels.slices.max(1) / BYTES_A_NANOSECOND
 }
 
 /// The items of one index, of `slices` equal runs.

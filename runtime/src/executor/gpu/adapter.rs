@@ -2,7 +2,7 @@
 
 use loom_codegen_wgsl::Class;
 
-use super::float_controls;
+use super::vulkan;
 use crate::fp_env::FpEnv;
 
 /// An adapter, as `loomc devices` lists it.
@@ -69,7 +69,7 @@ pub(super) fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
     if !adapter.features().contains(wgpu::Features::PASSTHROUGH_SHADERS) {
         lacks.push("passthrough shaders");
     }
-    match float_controls::of(adapter) {
+    match vulkan::float_controls(adapter) {
         Err(missing) => lacks.push(missing),
         Ok(controls) => {
             if !controls.rounding_mode_rte {

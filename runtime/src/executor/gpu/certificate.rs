@@ -43,7 +43,7 @@ pub(super) struct Certificate<'a> {
     pub tier: &'static str,
     /// The SPIR-V float controls that shaders ask for.
     pub controls: Vec<&'static str>,
-    /// The digest of the shaders and of what they ran on.
+    /// The digest of the shaders, or of their text and what translates it, and of what they ran on.
     pub shaders: &'a str,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Certificate<'a> {
     /// The certificate of an adapter for shaders of a digest.
     pub fn new(adapter: &'a AdapterInfo, tier: Tier, form: Form, shaders: &'a str) -> Certificate<'a> {
         Certificate {
-            format: "Loom certificate 1",
+            format: "Loom certificate 2",
             loom: env!("CARGO_PKG_VERSION"),
             adapter: &adapter.name,
             vendor: adapter.vendor,

@@ -14,6 +14,8 @@ use sha2::{Digest, Sha256};
 use super::adapter::AdapterInfo;
 use super::ladder::Form;
 use super::pipelines::Pipelines;
+use super::submitted::Watcher;
+use super::vulkan;
 use crate::digest::hex;
 use crate::executor::ExecuteError;
 
@@ -28,8 +30,12 @@ pub(super) struct Context {
     controls: Controls,
     /// What the driver keeps of pipelines.
     pipelines: Option<Pipelines>,
+    /// Bytes of the device's own memory, where that is known.
+    pub memory: Option<u64>,
     /// The first fault that no error scope saw: the device is lost, or wgpu failed between two calls.
     fault: Arc<Mutex<Option<String>>>,
+    /// Who waits for the runs that nobody waits for on their own thread.
+    pub watcher: Watcher,
 }
 
 /// A pipeline and the layout of its bindings.
@@ -39,6 +45,33 @@ pub(super) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
     /// Of a kernel in a loop: the layout of its second group, the loop's index.
     pub turn: Option<wgpu::BindGroupLayout>,
+}
+
+/// Waits for a device.
+pub(super) struct Waiter {
+    device: wgpu::Device,
+    fault: Arc<Mutex<Option<String>>>,
+}
+
+impl Waiter {
+    pub fn wait(&self, until: wgpu::PollType) -> Result<(), ExecuteError> {
+        // wgpu panics in `poll` where the device is lost.
+        match catch_unwind(AssertUnwindSafe(|| self.device.poll(until))) {
+            Ok(Ok(_)) => check(&self.fault),
+            Ok(Err(error)) => Err(ExecuteError::Device(error.to_string())),
+            Err(_) => {
+                let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+                Err(ExecuteError::Device(fault.get_or_insert("the device is lost".to_string()).clone()))
+            }
+        }
+    }
+}
+
+fn check(fault: &Mutex<Option<String>>) -> Result<(), ExecuteError> {
+    match &*fault.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(fault) => Err(ExecuteError::Device(fault.clone())),
+        None => Ok(()),
+    }
 }
 
 impl Context {
@@ -84,7 +117,9 @@ impl Context {
             },
         );
         let pipelines = Pipelines::open(&device, info, cache);
-        Ok(Context { device, queue, target, limits, controls: Controls::ALL, pipelines, fault })
+        let memory = vulkan::memory(adapter);
+        let (controls, watcher) = (Controls::ALL, Watcher::default());
+        Ok(Context { device, queue, target, limits, controls, pipelines, memory, fault, watcher })
     }
 
     /// Keeps what the driver has of pipelines for other processes.
@@ -102,44 +137,39 @@ impl Context {
 
     /// Calls wgpu and collects what it reports.
     pub fn scoped<T>(&self, call: impl FnOnce() -> T) -> Result<T, ExecuteError> {
+        match self.reported(call) {
+            (value, None) => self.check().map(|()| value),
+            (_, Some(wgpu::Error::OutOfMemory { .. })) => Err(ExecuteError::Device("out of memory".to_string())),
+            (_, Some(wgpu::Error::Internal { description, .. })) => Err(ExecuteError::Device(description)),
+            (_, Some(wgpu::Error::Validation { description, .. })) => Err(ExecuteError::Internal(description)),
+        }
+    }
+
+    /// Calls wgpu and gives the first error that it reports.
+    fn reported<T>(&self, call: impl FnOnce() -> T) -> (T, Option<wgpu::Error>) {
         let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
         let value = call();
-        let mut first = None;
         // Innermost first, as they must be popped.
-        for scope in scopes.into_iter().rev() {
-            if let Some(error) = pollster::block_on(scope.pop()) {
-                first.get_or_insert(error);
-            }
-        }
-        match first {
-            None => self.check().map(|()| value),
-            Some(wgpu::Error::OutOfMemory { .. }) => Err(ExecuteError::Device("out of memory".to_string())),
-            Some(wgpu::Error::Internal { description, .. }) => Err(ExecuteError::Device(description)),
-            Some(wgpu::Error::Validation { description, .. }) => Err(ExecuteError::Internal(description)),
-        }
+        let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
+        // All of them are.
+        let errors: Vec<Option<wgpu::Error>> = errors.collect();
+        (value, errors.into_iter().flatten().next())
     }
 
     /// Fails if the device has failed.
     pub fn check(&self) -> Result<(), ExecuteError> {
-        match &*self.fault.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(fault) => Err(ExecuteError::Device(fault.clone())),
-            None => Ok(()),
-        }
+        check(&self.fault)
     }
 
     /// Waits until all that was submitted is done.
     pub fn wait(&self) -> Result<(), ExecuteError> {
-        // wgpu panics in `poll` where the device is lost.
-        let done = catch_unwind(AssertUnwindSafe(|| self.device.poll(wgpu::PollType::wait_indefinitely())));
-        match done {
-            Ok(Ok(_)) => self.check(),
-            Ok(Err(error)) => Err(ExecuteError::Device(error.to_string())),
-            Err(_) => {
-                let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-                Err(ExecuteError::Device(fault.get_or_insert("the device is lost".to_string()).clone()))
-            }
-        }
+        self.waiter().wait(wgpu::PollType::wait_indefinitely())
+    }
+
+    /// What waits for the device, for another thread to have.
+    pub fn waiter(&self) -> Waiter {
+        Waiter { device: self.device.clone(), fault: Arc::clone(&self.fault) }
     }
 
     /// A buffer of at least one element.
@@ -151,14 +181,14 @@ impl Context {
         mapped: bool,
     ) -> Result<wgpu::Buffer, ExecuteError> {
         let size = bytes.max(4);
-        self.scoped(|| {
-            self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(label),
-                size,
-                usage,
-                mapped_at_creation: mapped,
-            })
-        })
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: mapped };
+        self.scoped(|| match self.reported(|| self.device.create_buffer(&descriptor)) {
+            (_, Some(wgpu::Error::OutOfMemory { .. })) => {
+                Err(ExecuteError::Memory { what: format!("`{label}` on the device"), bytes: size })
+            }
+            (_, Some(error)) => Err(ExecuteError::Internal(error.to_string())),
+            (buffer, None) => Ok(buffer),
+        })?
     }
 
     /// Refuses a buffer that is larger than the device can bind.

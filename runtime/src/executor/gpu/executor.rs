@@ -6,16 +6,17 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use loom_codegen_wgsl::{Arithmetic, Binding, Target, WgslKernel, generate};
+use loom_codegen_wgsl::{Arithmetic, Binding, Target, WgslKernel, generate_stored, generate_turns};
 use loom_ir::kernel::{BufferKind, Program, Step, Verified};
 
 use super::device::{Context, Pipeline, Shader, check_limit, codegen_error};
 use super::memory::{Memory, Place};
 use super::open::GpuDevice;
 use super::parallel;
+use super::submitted::Run;
 use super::trial::Trials;
 use crate::executor::tier::Tier;
-use crate::executor::{ExecuteError, Executor, Profile, WeightBits};
+use crate::executor::{ExecuteError, Executor, Profile, Submitted, WeightBits, stored_forms};
 use crate::fp_env::FpEnv;
 
 /// A program made ready on a GPU: pipelines, weights, memory and staging buffers are made once.
@@ -76,6 +77,11 @@ impl Executor for GpuExecutor {
         FpEnv::run(|| self.ready.run(&self.device.context, inputs, outputs))
     }
 
+    fn submit(&mut self, inputs: &[&[u32]]) -> Result<Option<Box<dyn Submitted + '_>>, ExecuteError> {
+        let run = FpEnv::run(|| Run::new(&self.device.context, &mut self.ready, inputs))?;
+        Ok(Some(Box::new(run)))
+    }
+
     fn profile(&mut self, inputs: &[&[u32]], rounds: usize) -> Result<Option<Profile>, ExecuteError> {
         FpEnv::run(|| self.ready.profile(&self.device.context, inputs, rounds))
     }
@@ -94,6 +100,10 @@ pub(super) struct Ready {
     program: Arc<Verified>,
     memory: Memory,
     dispatches: Vec<Dispatch>,
+    /// Which dispatch a kernel is. A loop of which a dispatch makes many steps has one, that of its first kernel.
+    numbers: BTreeMap<usize, usize>,
+    /// How many steps a dispatch makes of the loop that begins with a kernel, where there are many.
+    turns: BTreeMap<usize, u64>,
     /// Of each input with elements: the buffer that the host writes, and where it goes.
     uploads: Vec<Staging>,
     /// Of each output with elements: the buffer that the host reads, and where it comes from.
@@ -131,12 +141,23 @@ impl Ready {
         target: &Target,
         trials: Option<Trials<'_>>,
     ) -> Result<Ready, ExecuteError> {
-        let kernels = generate(&program, target).map_err(codegen_error)?;
-        let memory = Memory::new(context, &program)?;
+        let forms = stored_forms(&program, weights);
+        let mut kernels: BTreeMap<usize, WgslKernel> =
+            generate_stored(&program, &forms, target).map_err(codegen_error)?.into_iter().enumerate().collect();
+        let mut turns = BTreeMap::new();
+        for many in generate_turns(&program, &forms, target).map_err(codegen_error)? {
+            let first = many.kernels.start;
+            many.kernels.for_each(|number| drop(kernels.remove(&number)));
+            kernels.insert(first, many.kernel);
+            turns.insert(first, many.steps);
+        }
+        let numbers = kernels.keys().copied().zip(0..).collect();
+        let kernels: Vec<WgslKernel> = kernels.into_values().collect();
+        let memory = Memory::new(context, &program, &forms)?;
         let dispatches = make_dispatches(context, &program, &memory, &kernels, target.arithmetic)?;
         context.keep_pipelines();
         if let Some(trials) = trials {
-            trials.run(context, &program, &memory, &dispatches)?;
+            trials.run(context, (&program, &forms), &memory, &dispatches)?;
         }
         memory.upload_weights(context, &program, weights)?;
         let stage = |ids: Vec<_>, usage: wgpu::BufferUsages, mapped: bool| -> Result<Vec<Staging>, ExecuteError> {
@@ -154,7 +175,7 @@ impl Ready {
         let outputs = program.outputs().map(|(id, _)| id).collect();
         let uploads = stage(inputs, wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC, true)?;
         let downloads = stage(outputs, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST, false)?;
-        Ok(Ready { program, memory, dispatches, uploads, downloads, writable: true })
+        Ok(Ready { program, memory, dispatches, numbers, turns, uploads, downloads, writable: true })
     }
 
     pub fn run(
@@ -163,8 +184,15 @@ impl Ready {
         inputs: &[&[u32]],
         outputs: &mut [&mut [u32]],
     ) -> Result<(), ExecuteError> {
-        let lengths = outputs.iter().map(|output| output.len());
-        check_lengths("output", lengths, self.program.outputs().map(|(_, buffer)| buffer.shape.elements()))?;
+        self.check_outputs(outputs)?;
+        self.submit(context, inputs)?;
+        map(context, self.mappings())?;
+        self.take_back();
+        self.read(outputs)
+    }
+
+    /// Hands a run to the device.
+    pub fn submit(&mut self, context: &Context, inputs: &[&[u32]]) -> Result<wgpu::SubmissionIndex, ExecuteError> {
         self.write_inputs(context, inputs)?;
         context.scoped(|| {
             let mut encoder = encoder(context);
@@ -174,16 +202,39 @@ impl Ready {
                 let Staging { buffer, place, .. } = download;
                 encoder.copy_buffer_to_buffer(&place.buffer, place.offset, buffer, 0, place.bytes);
             }
-            context.queue.submit([encoder.finish()]);
-        })?;
+            context.queue.submit([encoder.finish()])
+        })
+    }
+
+    /// What is to be mapped after a run: outputs to be read, and inputs for the next one.
+    pub fn mappings(&self) -> impl Iterator<Item = (&wgpu::Buffer, wgpu::MapMode)> {
         let reads = self.downloads.iter().map(|download| (&download.buffer, wgpu::MapMode::Read));
-        let writes = self.uploads.iter().map(|upload| (&upload.buffer, wgpu::MapMode::Write));
-        map(context, reads.chain(writes))?;
+        reads.chain(self.uploads.iter().map(|upload| (&upload.buffer, wgpu::MapMode::Write)))
+    }
+
+    /// All of that is mapped.
+    pub fn take_back(&mut self) {
         self.writable = true;
+    }
+
+    /// Reads the outputs of a run, which are mapped.
+    pub fn read(&self, outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
+        self.check_outputs(outputs)?;
         for download in &self.downloads {
             read(&download.buffer, outputs[download.index])?;
         }
         Ok(())
+    }
+
+    /// Unmaps the outputs of a run that nobody reads, and where it has not ended, all else that will be mapped.
+    pub fn unmap(&self, ended: bool) {
+        let uploads = self.uploads.iter().filter(|_| !ended);
+        self.downloads.iter().chain(uploads).for_each(|staging| staging.buffer.unmap());
+    }
+
+    fn check_outputs(&self, outputs: &[&mut [u32]]) -> Result<(), ExecuteError> {
+        let lengths = outputs.iter().map(|output| output.len());
+        check_lengths("output", lengths, self.program.outputs().map(|(_, buffer)| buffer.shape.elements()))
     }
 
     pub fn trace(
@@ -245,15 +296,20 @@ impl Ready {
 
     /// Encodes dispatches into a pass; wgpu puts the barriers between them.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, steps: impl IntoIterator<Item = Step>) {
-        let mut dispatch = |kernel: usize, index: u64| self.dispatches[kernel].encode(pass, index);
+        let mut dispatch = |kernel: usize, index: u64| self.dispatches[self.numbers[&kernel]].encode(pass, index);
         for step in steps {
             match step {
                 Step::Kernel(kernel) => dispatch(kernel, 0),
-                Step::Loop { kernels, count } => {
-                    for index in 0..count {
-                        kernels.clone().for_each(|kernel| dispatch(kernel, index));
+                Step::Loop { kernels, count } => match self.turns.get(&kernels.start) {
+                    Some(&steps) => {
+                        (0..count).step_by(steps as usize).for_each(|first| dispatch(kernels.start, first));
                     }
-                }
+                    None => {
+                        for index in 0..count {
+                            kernels.clone().for_each(|kernel| dispatch(kernel, index));
+                        }
+                    }
+                },
             }
         }
     }

@@ -4,10 +4,13 @@
 //! plan: ranges of one wgpu buffer, or of several where the arena is larger than a buffer may be. Without a plan each
 //! has its own.
 
-use loom_ir::kernel::{BufferId, BufferKind, Program};
+use std::borrow::Cow;
+
+use loom_codegen_wgsl::{stored_bytes, stored_words};
+use loom_ir::kernel::{Buffer, BufferId, BufferKind, Forms, Program};
 
 use super::device::{Context, check_limit};
-use crate::executor::{ExecuteError, WeightBits};
+use crate::executor::{ExecuteError, WeightBits, weight_bits};
 
 /// Bytes of weights on their way before the device is given time to take them: wgpu keeps a copy until then.
 const UPLOAD_STEP: u64 = 256 << 20;
@@ -46,11 +49,19 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Checks every size against the device's limits, then allocates, and uploads constants.
-    pub fn new(context: &Context, program: &Program) -> Result<Memory, ExecuteError> {
-        for buffer in &program.buffers {
-            context.check_binding(|| format!("buffer `{}`", buffer.name), buffer.bytes())?;
+    /// Weights of these forms have buffers of the bits in which they are stored.
+    pub fn new(context: &Context, program: &Program, forms: &Forms) -> Result<Memory, ExecuteError> {
+        let bytes_of = |index: usize, buffer: &Buffer| match forms.get(&BufferId(index as u32)) {
+            Some(form) => stored_bytes(form, buffer.shape.elements()),
+            None => buffer.bytes(),
+        };
+        for (index, buffer) in program.buffers.iter().enumerate() {
+            context.check_binding(|| format!("buffer `{}`", buffer.name), bytes_of(index, buffer))?;
         }
         let segments = Segment::plan(program, context.limits.max_buffer_size)?;
+        if let Some(memory) = context.memory {
+            check_limit(|| "the network".to_string(), total(program, &segments), memory)?;
+        }
 
         let storage = wgpu::BufferUsages::STORAGE;
         let read = storage | wgpu::BufferUsages::COPY_DST;
@@ -67,7 +78,7 @@ impl Memory {
 
         let mut places = Vec::with_capacity(program.buffers.len());
         for (index, buffer) in program.buffers.iter().enumerate() {
-            let bytes = buffer.bytes();
+            let bytes = bytes_of(index, buffer);
             let offset = program.plan.as_ref().and_then(|plan| plan.offsets[index]);
             let own = |usage| context.buffer(&buffer.name, bytes, usage, false);
             places.push(match (&buffer.kind, offset) {
@@ -88,7 +99,7 @@ impl Memory {
         }
         let memory = Memory { places };
         let constants = program.buffers.iter().enumerate().filter_map(|(index, buffer)| match &buffer.kind {
-            BufferKind::Constant(bits) => Some((BufferId(index as u32), bits.as_slice())),
+            BufferKind::Constant(bits) => Some(Ok((BufferId(index as u32), Cow::Borrowed(bits.as_slice())))),
             _ => None,
         });
         memory.upload(context, program, constants)?;
@@ -102,7 +113,10 @@ impl Memory {
         program: &Program,
         weights: &dyn WeightBits,
     ) -> Result<(), ExecuteError> {
-        let weights = program.weights().enumerate().map(|(number, (id, _))| (id, weights.bits(number)));
+        let weights = program.weights().enumerate().map(|(number, (id, buffer))| match weights.stored(number) {
+            Some((view, form)) => Ok((id, Cow::Owned(stored_words(&view, &form, buffer.shape.elements())))),
+            None => Ok((id, Cow::Borrowed(weight_bits(weights, number, buffer)?))),
+        });
         self.upload(context, program, weights)
     }
 
@@ -110,16 +124,17 @@ impl Memory {
         &self,
         context: &Context,
         program: &Program,
-        list: impl Iterator<Item = (BufferId, &'a [u32])>,
+        list: impl Iterator<Item = Result<(BufferId, Cow<'a, [u32]>), ExecuteError>>,
     ) -> Result<(), ExecuteError> {
         let mut on_the_way = 0;
-        for (id, bits) in list {
+        for item in list {
+            let (id, bits) = item?;
             let (name, place) = (&program.buffer(id).name, self.place(id));
             if bits.len() as u64 * 4 != place.bytes {
                 let found = bits.len();
-                return Err(ExecuteError::Internal(format!("buffer `{name}` is given {found} elements")));
+                return Err(ExecuteError::Internal(format!("buffer `{name}` is given {found} words")));
             }
-            place.write(context, bits)?;
+            place.write(context, &bits)?;
             on_the_way += place.bytes;
             if on_the_way >= UPLOAD_STEP {
                 flush(context)?;
@@ -132,6 +147,14 @@ impl Memory {
     pub fn place(&self, id: BufferId) -> &Place {
         &self.places[id.index()]
     }
+}
+
+/// Bytes of all buffers of a program, whose temporary ones are in segments or have no place planned.
+fn total(program: &Program, segments: &[Segment]) -> u64 {
+    let planned = |index: usize| program.plan.as_ref().is_some_and(|plan| plan.offsets[index].is_some());
+    let own =
+        program.buffers.iter().enumerate().filter(|&(index, _)| !planned(index)).map(|(_, buffer)| buffer.bytes());
+    own.chain(segments.iter().map(|segment| segment.end - segment.start)).fold(0, u64::saturating_add)
 }
 
 /// Waits until the uploads so far are done.
@@ -180,7 +203,7 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
-    use loom_ir::kernel::{Buffer, MemoryPlan};
+    use loom_ir::kernel::MemoryPlan;
     use loom_ir::types::{DType, Shape};
 
     use super::*;
@@ -209,6 +232,8 @@ mod tests {
         assert_eq!(Segment::plan(&program, 4096).ok().as_deref(), Some(&whole[..]));
         let cut = [Segment { start: 0, end: 1024 }, Segment { start: 2048, end: 2304 }];
         assert_eq!(Segment::plan(&program, 1024).ok().as_deref(), Some(&cut[..]));
+        let bytes = |most| total(&program, &Segment::plan(&program, most).unwrap_or_default());
+        assert_eq!((bytes(4096), bytes(1024)), (2304, 1024 + 256), "what lies between two segments is nobody's");
         let error = Segment::plan(&program, 512);
         assert!(matches!(error, Err(ExecuteError::Limit { need: 768, limit: 512, .. })), "{error:?}");
     }

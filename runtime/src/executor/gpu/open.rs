@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use loom_codegen_wgsl::{Target, generate};
+use loom_codegen_wgsl::{Arithmetic, Target, generate, translation};
 use loom_ir::kernel::Verified;
 use sha2::{Digest, Sha256};
 
@@ -12,7 +12,6 @@ use super::certificate::{Certificates, default_cache};
 use super::device::{Context, codegen_error};
 use super::executor::Ready;
 use super::ladder::{Ask, Climber, Form, TierReport, climb, stand};
-use super::parallel;
 use super::probe::{Machine, Table};
 use crate::digest::hex;
 use crate::executor::ExecuteError;
@@ -243,15 +242,18 @@ impl Climber for Opened {
         self.context.take(form);
     }
 
+    /// The shaders are named by their text and what translates it: a run that finds a certificate makes none of them.
     fn digest(&self, table: &Table) -> Result<String, ExecuteError> {
         let target = &self.context.target;
         let mut hash = Sha256::new();
-        let kernels = generate(table.program(), target).map_err(codegen_error)?;
-        for digest in parallel::each(&kernels, |kernel| Ok(self.context.shader(kernel, target.arithmetic)?.digest()))? {
-            hash.update(digest);
+        if target.arithmetic == Arithmetic::Native {
+            hash.update(Sha256::digest(translation()));
+        }
+        for kernel in generate(table.program(), target).map_err(codegen_error)? {
+            hash.update(Sha256::digest(kernel.source));
         }
         for input in table.inputs() {
-            hash.update(bytemuck::cast_slice::<u32, u8>(input));
+            hash.update(Sha256::digest(bytemuck::cast_slice::<u32, u8>(input)));
         }
         Ok(format!("sha256:{}", hex(&hash.finalize())))
     }

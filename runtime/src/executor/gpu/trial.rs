@@ -7,15 +7,18 @@
 
 use std::collections::BTreeSet;
 
+use loom_codegen_wgsl::stored_words;
 use loom_ir::eval::program::{Memory as HostMemory, element};
-use loom_ir::kernel::{Body, BufferId, BufferKind, Kernel, Program};
+use loom_ir::kernel::{Body, BufferId, BufferKind, Forms, Kernel, Program};
+use loom_ir::numerics::formats::Storage;
+use loom_ir::numerics::stored::{Form, Scales, View};
 use loom_ir::types::DType;
 
 use super::adapter::AdapterInfo;
 use super::certificate::{Certificate, Certificates};
 use super::device::Context;
 use super::executor::{Dispatch, run_alone};
-use super::ladder::Form;
+use super::ladder::Form as TierForm;
 use super::memory::Memory;
 use super::probe::inputs::{EXTREME, RARE, Random};
 use crate::digest::canonical;
@@ -52,7 +55,7 @@ impl Trials<'_> {
     pub fn run(
         &self,
         context: &Context,
-        program: &Program,
+        (program, forms): (&Program, &Forms),
         memory: &Memory,
         dispatches: &[Dispatch],
     ) -> Result<(), ExecuteError> {
@@ -62,10 +65,10 @@ impl Trials<'_> {
             if nothing || passed.contains(&dispatch.digest) {
                 continue;
             }
-            let certificate = Certificate::new(self.adapter, Tier::Guarded, Form::GUARDED, &dispatch.digest);
+            let certificate = Certificate::new(self.adapter, Tier::Guarded, TierForm::GUARDED, &dispatch.digest);
             if !self.certificates.hold(&certificate) {
                 for round in [Round::Plain, Round::Small, Round::Special] {
-                    try_kernel(context, program, kernel, memory, dispatch, round)?;
+                    try_kernel(context, (program, forms), kernel, memory, dispatch, round)?;
                 }
                 self.certificates.add(&certificate);
             }
@@ -78,7 +81,7 @@ impl Trials<'_> {
 /// One round of one kernel.
 fn try_kernel(
     context: &Context,
-    program: &Program,
+    (program, forms): (&Program, &Forms),
     kernel: &Kernel,
     memory: &Memory,
     dispatch: &Dispatch,
@@ -94,8 +97,17 @@ fn try_kernel(
             BufferKind::Constant(bits) => bits.clone(),
             _ => {
                 let bits = pinned(buffer.dtype, buffer.shape.elements(), id.0, round, terms);
-                memory.place(id).write(context, &bits)?;
-                bits
+                match forms.get(&id) {
+                    None => {
+                        memory.place(id).write(context, &bits)?;
+                        bits
+                    }
+                    Some(form) => {
+                        let stored = Pinned::new(form, &bits);
+                        memory.place(id).write(context, &stored_words(&stored.view(), form, bits.len() as u64))?;
+                        (0..bits.len()).map(|index| stored.view().bits(index)).collect()
+                    }
+                }
             }
         };
     }
@@ -127,6 +139,12 @@ fn terms(kernel: &Kernel) -> u64 {
         Body::Reduce(reduce) => inner(reduce.reduced) * reduce.stages.len() as u64,
         Body::Gather(_) => 1,
         Body::Contract(_) => inner(kernel.axes.len() - kernel.output_axes()),
+        // A row of scores, each a sum, and their weighted sum.
+        Body::Attend(attend) => {
+            let [_, _, _, keys, inner] = attend.groups(kernel.axes.len());
+            let terms = |group: std::ops::Range<usize>| kernel.axes[group].iter().product::<u64>().max(1);
+            terms(keys) * (terms(inner) + attend.stages.len() as u64 + 1)
+        }
     }
 }
 
@@ -169,6 +187,44 @@ fn pinned(dtype: DType, count: u64, seed: u32, round: Round, terms: u64) -> Vec<
         DType::F32 => (0..count).map(|_| float()).collect(),
         DType::Bool => (0..count).map(|_| random.word() >> 31).collect(),
         DType::I32 | DType::U32 => (0..count).map(|_| random.word()).collect(),
+    }
+}
+
+/// The pinned elements of a weight that is kept as it is stored.
+struct Pinned {
+    form: Form,
+    data: Vec<u8>,
+    scale: Vec<u8>,
+    zero_point: Vec<u8>,
+}
+
+impl Pinned {
+    /// Floats are narrowed; the low bits of all others are codes already. Scales are numbers near 1, and round products.
+    fn new(form: &Form, bits: &[u32]) -> Pinned {
+        let float = form.storage.float().is_some();
+        let code = |&bits: &u32| match float {
+            true => form.storage.narrow(Storage::F32.widen(bits.into())),
+            false => bits.into(),
+        };
+        let mut pinned = Pinned { form: *form, data: Vec::new(), scale: Vec::new(), zero_point: Vec::new() };
+        form.storage.pack(bits.iter().map(code), &mut pinned.data);
+        let groups = form.groups.filter(|_| !bits.is_empty()).map_or(0, |groups| groups.of_element(bits.len() - 1) + 1);
+        let mut random = Random::new(groups as u32);
+        for _ in 0..groups {
+            let word = random.word();
+            pinned.scale.extend((word & 0x007f_ffff | 125 << 23).to_le_bytes());
+            pinned.zero_point.push(random.word() as u8);
+        }
+        pinned
+    }
+
+    fn view(&self) -> View<'_> {
+        let scales = self.form.groups.map(|groups| Scales {
+            groups,
+            scale: &self.scale,
+            zero_point: self.form.zero_points.then_some((Storage::I8, &self.zero_point[..])),
+        });
+        View { storage: self.form.storage, data: &self.data, scales }
     }
 }
 
@@ -224,12 +280,13 @@ mod tests {
         // Which arithmetic does not matter here; this one is exact on every device.
         let target = device.target().clone().with_arithmetic(Arithmetic::Soft);
         let right = sum(true);
-        let memory = Memory::new(context, &right).unwrap();
+        let forms = Forms::new();
+        let memory = Memory::new(context, &right, &forms).unwrap();
         let kernels = generate(&right, &target).unwrap();
         let dispatches = make_dispatches(context, &right, &memory, &kernels, target.arithmetic).unwrap();
-        trials.run(context, &right, &memory, &dispatches).unwrap();
+        trials.run(context, (&right, &forms), &memory, &dispatches).unwrap();
         // What the device runs now regroups, as it were, what the program says.
-        let error = trials.run(context, &sum(false), &memory, &dispatches).unwrap_err();
+        let error = trials.run(context, (&sum(false), &forms), &memory, &dispatches).unwrap_err();
         let ExecuteError::Inexact { kernel, expected, found, .. } = error else { panic!("{error}") };
         assert_eq!(kernel, "three");
         assert_ne!(expected, found);

@@ -1,4 +1,4 @@
-//! What Vulkan says about a device's float arithmetic: the one question that wgpu does not ask.
+//! What Vulkan says about a device and wgpu does not ask: its float arithmetic, and how much memory it has.
 
 /// What a device's shaders can be told, or the first thing that is missing altogether.
 pub(super) type Answer = Result<FloatControls, &'static str>;
@@ -14,9 +14,9 @@ pub(super) struct FloatControls {
     pub signed_zero_inf_nan_preserve: bool,
 }
 
-/// Asks the adapter.
+/// Asks the adapter for its float controls.
 #[cfg(any(windows, target_os = "linux", target_os = "android"))]
-pub(super) fn of(adapter: &wgpu::Adapter) -> Answer {
+pub(super) fn float_controls(adapter: &wgpu::Adapter) -> Answer {
     use ash::vk;
 
     // SAFETY: the handle is only read below, while `adapter` is alive, and nothing of it is destroyed.
@@ -43,6 +43,27 @@ pub(super) fn of(adapter: &wgpu::Adapter) -> Answer {
 
 /// Without Vulkan there is no strict tier.
 #[cfg(not(any(windows, target_os = "linux", target_os = "android")))]
-pub(super) fn of(_adapter: &wgpu::Adapter) -> Answer {
+pub(super) fn float_controls(_adapter: &wgpu::Adapter) -> Answer {
     Err("Vulkan")
+}
+
+/// Bytes of the largest memory that is the device's own.
+#[cfg(any(windows, target_os = "linux", target_os = "android"))]
+pub(super) fn memory(adapter: &wgpu::Adapter) -> Option<u64> {
+    use ash::vk;
+
+    // SAFETY: the handle is only read below, while `adapter` is alive, and nothing of it is destroyed.
+    let hal = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
+    // SAFETY: the physical device belongs to this instance, and the call is part of every version of Vulkan.
+    let properties = unsafe {
+        hal.shared_instance().raw_instance().get_physical_device_memory_properties(hal.raw_physical_device())
+    };
+    let heaps = properties.memory_heaps_as_slice().iter();
+    heaps.filter(|heap| heap.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL)).map(|heap| heap.size).max()
+}
+
+/// Nobody says.
+#[cfg(not(any(windows, target_os = "linux", target_os = "android")))]
+pub(super) fn memory(_adapter: &wgpu::Adapter) -> Option<u64> {
+    None
 }

@@ -1,8 +1,9 @@
 //! The groups of elements that share a scale.
 
-use loom_ir::types::Shape;
+use crate::types::Shape;
 
-/// How the elements of a tensor, in row-major order, fall into groups.
+/// How the elements of a tensor, in row-major order, fall into groups: element `i` is in group `i / channel · per_channel +
+/// i mod channel / group`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Groups {
     /// Elements of a channel: of one index of the first axis, or all.
@@ -86,6 +87,26 @@ impl Groups {
         (group / per_channel) * self.channel + (group % per_channel) * self.group
     }
 
+    /// Whether all elements are one group.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Elements of a channel: of one index of the first axis, or all.
+    pub fn channel(&self) -> usize {
+        self.channel
+    }
+
+    /// Elements of a group, but for a channel's last one.
+    pub fn group(&self) -> usize {
+        self.group
+    }
+
+    /// Groups of a channel.
+    pub fn per_channel(&self) -> usize {
+        self.per_channel
+    }
+
     /// The group of an element.
     pub fn of_element(&self, index: usize) -> usize {
         let (channel, within) = match self.channel {
@@ -97,7 +118,6 @@ impl Groups {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used)]
 mod tests {
     use super::*;
 

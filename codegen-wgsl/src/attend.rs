@@ -1,0 +1,583 @@
+//! Attention: one workgroup a tile of rows, which goes through the keys several times.
+//!
+//! An invocation has a few neighbouring rows and, of each 32 keys, one: its number among them is its lane, so that what it
+//! adds up of a row's terms is that lane of LN1's sum. Scores are computed anew each time: once for each stage that others
+//! need first (a softmax's maximum), and once for the weights, with the stages that nobody waits for (the weights' sum). Of
+//! the weights 32 keys' at a time stand in workgroup memory, where the invocations that have their rows take them for the
+//! columns: every 32nd is an invocation's own. No matrix of scores exists anywhere, and what an invocation keeps does not grow
+//! with the number of keys.
+
+use std::collections::BTreeSet;
+
+use loom_ir::kernel::{Arg, Attend, Lambda};
+use loom_ir::types::DType;
+
+use crate::contract::CHUNK;
+use crate::error::Error;
+use crate::generate::{Grid, limit, product};
+use crate::index::unflatten;
+use crate::lambda::{Function, Module};
+use crate::reduce::{BLOCK, LANES, Once, StageFunction, once_a_row};
+use crate::target::{Arithmetic, Class, Target};
+
+/// Keys at a time.
+const KEYS: u64 = LANES as u64;
+/// Columns of an invocation, at most.
+const COLUMNS: u64 = 4;
+/// Terms of a product in one round of the text.
+const UNROLLED: u64 = 4;
+
+/// How a workgroup divides its tile.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    /// Rows of an invocation.
+    own: u32,
+    /// Invocations side by side in rows.
+    groups: u32,
+    /// Terms of the scores' products at a time.
+    step: u32,
+}
+
+impl Shape {
+    fn rows(self) -> u32 {
+        self.own * self.groups
+    }
+
+    fn invocations(self) -> u32 {
+        self.groups * LANES
+    }
+
+    /// Bytes of workgroup memory, with lanes of so many types.
+    fn storage(self, types: u32) -> u32 {
+        let (rows, step) = (self.rows() + 1, self.step);
+        4 * (step * rows + LANES * (step + 1) + LANES * rows + types * self.invocations())
+    }
+
+    /// The largest shape that the device has room for. Rows side by side share the keys that are brought to workgroup
+    /// memory; a step that has all of a product brings the queries there once.
+    fn choose(rows: u64, inner: u64, types: u32, target: &Target) -> Shape {
+        let own = if target.arithmetic == Arithmetic::Soft { 1 } else { 4 };
+        // Of a CPU that plays a GPU few invocations wait for each other.
+        let most = match target.class {
+            Class::Software => 1,
+            Class::Integrated => 4,
+            Class::Discrete => 8,
+        };
+        let groups = rows.div_ceil(own.into()).next_power_of_two().min(most) as u32;
+        let step = inner.next_power_of_two().clamp(UNROLLED, 64) as u32;
+        let mut shape = Shape { own, groups, step };
+        let fits = |shape: Shape| {
+            let invocations = shape.invocations() <= target.limits.invocations_per_workgroup;
+            shape.storage(types) <= target.limits.workgroup_storage && invocations
+        };
+        while !fits(shape) && (shape.groups > 1 || shape.step > UNROLLED as u32) {
+            let halve_step = u64::from(shape.step) > 2 * UNROLLED && shape.groups <= 4 || shape.groups == 1;
+            if halve_step {
+                shape.step /= 2;
+            } else {
+                shape.groups /= 2;
+            }
+        }
+        shape
+    }
+}
+
+/// An attention with its functions written.
+struct Rows {
+    query: Function,
+    key: Function,
+    score: Function,
+    stages: Vec<StageFunction>,
+    /// What the weights need once a row.
+    once: Vec<Once>,
+    weight: Function,
+    value: Function,
+    result: Function,
+    /// The number of the score, and of the weighted sum, among what functions are given.
+    given: u32,
+    /// The stages that each going through the keys computes; the weights are computed with the last.
+    passes: Vec<Vec<usize>>,
+    axes: [std::ops::Range<usize>; 5],
+    rows: u64,
+    columns: u64,
+    keys: u64,
+    inner: u64,
+    shape: Shape,
+}
+
+pub(crate) fn generate(module: &mut Module<'_>, attend: &Attend, target: &Target) -> Result<Grid, Error> {
+    let axes = attend.groups(module.kernel.axes.len());
+    let [batches, rows, columns, keys, inner] = axes.clone().map(|range| product(&module.kernel.axes[range]));
+    // Sums of blocks are lanes of the one block above them.
+    limit(module.kernel, "keys of an attention", keys, BLOCK * u64::from(LANES))?;
+
+    let query = module.function("query", &attend.query, &[])?;
+    let key = module.function("key", &attend.key, &[])?;
+    let value = module.function("value", &attend.value, &[])?;
+    let given = module.free_number();
+    module.keep_value(given, DType::F32);
+    // The score is no stage's result: those are the same for a row.
+    let of_row = |lambda: &Lambda| {
+        let args = lambda.args.iter().map(|&arg| match arg {
+            Arg::Reduced(0) => Arg::Load(given),
+            Arg::Reduced(stage) => Arg::Reduced(stage - 1),
+            other => other,
+        });
+        Lambda { args: args.collect(), function: lambda.function.clone() }
+    };
+    let score = module.function("score", &of_row(&attend.score), &[])?;
+    let mut types = Vec::new();
+    for stage in &attend.stages {
+        types.push(stage.input.function.result_type().map_err(|error| Error::Invalid(error.to_string()))?);
+    }
+    let mut stages = Vec::new();
+    for (number, stage) in attend.stages.iter().enumerate() {
+        let (once, rest) = once_a_row(module, &of_row(&stage.input), &mut types)?;
+        let input = module.function(&format!("term{number}"), &rest, &types)?;
+        stages.push(StageFunction { once, input, op: stage.op });
+    }
+    let (once, rest) = once_a_row(module, &of_row(&attend.weight), &mut types)?;
+    let weight = module.function("weight", &rest, &types)?;
+    let result = module.function("result", &of_row(&attend.result), &types)?;
+
+    let lane_types: BTreeSet<DType> = stages.iter().map(|stage| module.dtype(stage.input.result)).collect();
+    let shape = Shape::choose(rows, inner, lane_types.len() as u32, target);
+    let storage = shape.storage(lane_types.len() as u32);
+    limit(module.kernel, "bytes of workgroup memory", storage.into(), target.limits.workgroup_storage.into())?;
+    let rows = Rows {
+        query,
+        key,
+        score,
+        stages,
+        once,
+        weight,
+        value,
+        result,
+        given,
+        passes: passes(attend),
+        axes,
+        rows,
+        columns,
+        keys,
+        inner,
+        shape,
+    };
+    limit(module.kernel, "loop iterations", rows.iterations(), target.quirks.loop_iterations)?;
+    let float = module.dtype(DType::F32);
+    for dtype in lane_types {
+        module.text.line(format!("var<workgroup> lanes_{dtype}: array<{dtype}, {}>;", shape.invocations()));
+    }
+    let (step, width) = (shape.step, shape.rows() + 1);
+    module.text.line(format!("var<workgroup> queries: array<{float}, {}>;", step * width));
+    module.text.line(format!("var<workgroup> keys: array<{float}, {}>;", LANES * (step + 1)));
+    module.text.line(format!("var<workgroup> weights: array<{float}, {}>;", LANES * width));
+    module.text.line("");
+
+    let (down, across) = (rows.rows.div_ceil(shape.rows().into()), columns.div_ceil(KEYS * COLUMNS));
+    let grid = Grid::new(module.kernel, batches * down * across, shape.invocations(), target)?;
+    grid.over_workgroups(module, "number");
+    rows.main(module, down, across);
+    module.text.close();
+    Ok(grid)
+}
+
+/// Groups of stages that one going through the keys can compute, since none needs another: those before the weights', and
+/// what is left for the weights' own.
+fn passes(attend: &Attend) -> Vec<Vec<usize>> {
+    let needs = |lambda: &Lambda, group: &[usize]| {
+        let stage = |arg: &Arg| match *arg {
+            Arg::Reduced(number) => (number as usize).checked_sub(1),
+            _ => None,
+        };
+        lambda.args.iter().filter_map(stage).any(|stage| group.contains(&stage))
+    };
+    let mut passes: Vec<Vec<usize>> = vec![Vec::new()];
+    for (number, lambda) in attend.stages.iter().map(|stage| &stage.input).chain([&attend.weight]).enumerate() {
+        let last = passes.len() - 1;
+        if needs(lambda, &passes[last]) {
+            passes.push(Vec::new());
+        }
+        if number < attend.stages.len() {
+            let last = passes.len() - 1;
+            passes[last].push(number);
+        }
+    }
+    passes
+}
+
+impl Rows {
+    /// A bound on an invocation's loop iterations.
+    fn iterations(&self) -> u64 {
+        let (step, invocations) = (u64::from(self.shape.step), u64::from(self.shape.invocations()));
+        let brought = (step * u64::from(self.shape.rows())).div_ceil(invocations) + (step * KEYS).div_ceil(invocations);
+        let scores = self.inner.div_ceil(step) * (1 + brought + step / UNROLLED);
+        let folds = self.stages.len() as u64 * u64::from(self.shape.own * LANES.ilog2());
+        let blocks = self.keys.div_ceil(KEYS);
+        let all = self.passes.len() as u64 * blocks * (1 + scores) + blocks * KEYS / UNROLLED + KEYS;
+        all + folds * (self.keys.div_ceil(BLOCK) + 1)
+    }
+
+    /// Whether all queries of the tile stand in workgroup memory from the beginning.
+    fn keeps_queries(&self) -> bool {
+        self.inner <= self.shape.step.into()
+    }
+
+    fn own_columns(&self) -> u64 {
+        self.columns.div_ceil(KEYS).min(COLUMNS)
+    }
+
+    /// Declares the axes of a group that a function needs, from a number: 0 batch, 1 rows, 2 columns, 3 keys, 4 inner.
+    fn indices(&self, module: &mut Module<'_>, name: &str, group: usize, functions: &[&Function]) {
+        let mut used: BTreeSet<usize> = functions.iter().flat_map(|function| function.axes.iter().copied()).collect();
+        used.extend(module.output_axes());
+        unflatten(&mut module.text, name, &module.kernel.axes, self.axes[group].clone(), &used);
+    }
+
+    fn all(&self) -> Vec<&Function> {
+        let stages = self.stages.iter().map(|stage| &stage.input);
+        [&self.query, &self.key, &self.score, &self.weight, &self.value, &self.result]
+            .into_iter()
+            .chain(stages)
+            .collect()
+    }
+
+    /// Declares an invocation's row, and the results of stages that it has so far.
+    fn row(&self, module: &mut Module<'_>, own: u32, function: &Function, declared: &[usize]) {
+        module.text.line(format!("let row = min(own_row + {own}u, {}u);", self.rows - 1));
+        self.indices(module, "row", 1, &[function]);
+        for number in declared {
+            module.text.line(format!("let r{number} = r{number}_{own};"));
+        }
+    }
+
+    /// Computes what is the same for a row from the stages declared so far.
+    fn once(&self, module: &mut Module<'_>, once: &[Once], declared: &mut Vec<usize>) {
+        for Once { number, function } in once {
+            let dtype = module.dtype(function.result);
+            for own in 0..self.shape.own {
+                module.text.line(format!("var r{number}_{own}: {dtype};"));
+                module.text.open_scope();
+                self.row(module, own, function, declared);
+                module.text.line(format!("r{number}_{own} = {};", function.call()));
+                module.text.close();
+            }
+            declared.push(*number);
+        }
+    }
+
+    fn main(&self, module: &mut Module<'_>, down: u64, across: u64) {
+        let Shape { own, .. } = self.shape;
+        let text = &mut module.text;
+        text.line(format!("let first_column = number % {across}u * {}u;", KEYS * COLUMNS));
+        text.line(format!("let first_row = number / {across}u % {down}u * {}u;", self.shape.rows()));
+        text.line(format!("let batch = number / {}u;", across * down));
+        text.line(format!("let lane = local % {LANES}u;"));
+        text.line(format!("let own_row = first_row + local / {LANES}u * {own}u;"));
+        self.indices(module, "batch", 0, &self.all());
+        if self.keeps_queries() {
+            module.text.line("let inner = 0u;");
+            self.bring_queries(module);
+        }
+        let zero = module.zero();
+        let last = self.passes.len() - 1;
+        let outputs: Vec<(u32, u64)> =
+            (0..own).flat_map(|row| (0..self.own_columns()).map(move |column| (row, column))).collect();
+        for (row, column) in &outputs {
+            module.text.line(format!("var sum_{row}_{column} = {zero};"));
+            if self.keys > CHUNK {
+                module.text.line(format!("var total_{row}_{column} = {zero};"));
+            }
+        }
+        let mut declared = Vec::new();
+        for (number, pass) in self.passes.iter().enumerate() {
+            for &stage in pass {
+                self.once(module, &self.stages[stage].once, &mut declared);
+                self.begin_stage(module, stage);
+            }
+            if number == last {
+                self.once(module, &self.once, &mut declared);
+            }
+            module.text.open(format!("for (var first = 0u; first < {}u; first += {KEYS}u)", self.keys));
+            self.scores(module);
+            module.text.line(format!("let number = min(first + lane, {}u);", self.keys - 1));
+            let given: Vec<&Function> = pass.iter().map(|&stage| &self.stages[stage].input).collect();
+            self.indices(module, "number", 3, &[&given[..], &[&self.weight]].concat());
+            module.text.open(format!("if (first + lane < {}u)", self.keys));
+            for &stage in pass {
+                self.add_terms(module, stage, &declared);
+            }
+            module.text.close();
+            if self.keys > BLOCK {
+                self.end_blocks(module, pass);
+            }
+            if number == last {
+                self.weighted(module, &declared, &outputs);
+            }
+            module.text.close();
+            for &stage in pass {
+                self.end_stage(module, stage);
+                declared.push(stage);
+            }
+        }
+        self.store(module, &declared, &outputs);
+    }
+
+    /// Brings the terms of the tile's rows from `inner` on to workgroup memory.
+    fn bring_queries(&self, module: &mut Module<'_>) {
+        let (step, rows) = (self.shape.step, self.shape.rows());
+        self.bring(module, "queries", (step, rows), |rows, module| {
+            module.text.line(format!("let row = min(first_row + line, {}u);", rows.rows - 1));
+            rows.indices(module, "row", 1, &[&rows.query]);
+            (format!("k * {}u + line", rows.shape.rows() + 1), rows.query.call())
+        });
+    }
+
+    /// Brings `step` terms of so many lines to workgroup memory; those past the last one are +0.0.
+    fn bring(
+        &self,
+        module: &mut Module<'_>,
+        array: &str,
+        (step, lines): (u32, u32),
+        line: impl FnOnce(&Rows, &mut Module<'_>) -> (String, String),
+    ) {
+        let function = if array == "keys" { &self.key } else { &self.query };
+        let zero = module.zero();
+        let float = module.dtype(DType::F32);
+        let size = self.shape.invocations();
+        module.text.open(format!("for (var place = local; place < {}u; place += {size}u)", step * lines));
+        module.text.line(format!("let line = place / {step}u;"));
+        module.text.line(format!("let k = place % {step}u;"));
+        module.text.line(format!("let term = min(inner + k, {}u);", self.inner.max(1) - 1));
+        self.indices(module, "term", 4, &[function]);
+        let (place, call) = line(self, module);
+        module.text.line(format!("var element: {float} = {zero};"));
+        module.text.open(format!("if (inner + k < {}u)", self.inner));
+        module.text.line(format!("element = {call};"));
+        module.text.close();
+        module.text.line(format!("{array}[{place}] = element;"));
+        module.text.close();
+    }
+
+    /// Declares `score_{own}`: the scores of the invocation's rows with its key, of those from `first` on.
+    fn scores(&self, module: &mut Module<'_>) {
+        let (step, width, own) = (self.shape.step, self.shape.rows() + 1, self.shape.own);
+        let zero = module.zero();
+        let chunked = self.inner > CHUNK;
+        for row in 0..own {
+            module.text.line(format!("var score_{row} = {zero};"));
+            if chunked {
+                module.text.line(format!("var product_{row} = {zero};"));
+            }
+        }
+        module.text.open(format!("for (var inner = 0u; inner < {}u; inner += {step}u)", self.inner));
+        if chunked {
+            module.text.open(format!("if (inner > 0u && inner % {CHUNK}u == 0u)"));
+            for row in 0..own {
+                let total = module.add(&format!("product_{row}"), &format!("score_{row}"));
+                module.text.line(format!("product_{row} = {total};"));
+                module.text.line(format!("score_{row} = {zero};"));
+            }
+            module.text.close();
+        }
+        // All are done with what stood there.
+        module.text.line("workgroupBarrier();");
+        if !self.keeps_queries() {
+            self.bring_queries(module);
+        }
+        self.bring(module, "keys", (step, LANES), |rows, module| {
+            module.text.line(format!("let number = min(first + line, {}u);", rows.keys - 1));
+            rows.indices(module, "number", 3, &[&rows.key]);
+            (format!("line * {}u + k", step + 1), rows.key.call())
+        });
+        module.text.line("workgroupBarrier();");
+        module.text.open(format!("for (var k = 0u; k < {step}u; k += {UNROLLED}u)"));
+        for term in 0..UNROLLED {
+            module.text.open_scope();
+            module.text.line(format!("let key = keys[lane * {}u + k + {term}u];", step + 1));
+            for row in 0..own {
+                let query = format!("queries[(k + {term}u) * {width}u + own_row - first_row + {row}u]");
+                let product = module.mul(&query, "key");
+                let sum = module.add(&format!("score_{row}"), &product);
+                module.text.line(format!("score_{row} = {sum};"));
+            }
+            module.text.close();
+        }
+        module.text.close();
+        module.text.close();
+        module.text.open_scope();
+        module.text.line(format!("let number = min(first + lane, {}u);", self.keys - 1));
+        self.indices(module, "number", 3, &[&self.score]);
+        for row in 0..own {
+            module.text.open_scope();
+            self.row(module, row, &self.score, &[]);
+            let product = format!("score_{row}");
+            let total = if chunked { module.add(&format!("product_{row}"), &product) } else { product };
+            module.text.line(format!("let l{} = {total};", self.given));
+            module.text.line(format!("score_{row} = {};", self.score.call()));
+            module.text.close();
+        }
+        module.text.close();
+    }
+
+    /// Declares what the invocation adds up of a stage.
+    fn begin_stage(&self, module: &mut Module<'_>, stage: usize) {
+        let empty = self.stages[stage].empty(module);
+        let dtype = module.dtype(self.stages[stage].input.result);
+        for own in 0..self.shape.own {
+            module.text.line(format!("var all{stage}_{own}: {dtype} = {empty};"));
+            if self.has_blocks(stage) {
+                module.text.line(format!("var blocks{stage}_{own}: {dtype} = {empty};"));
+            }
+        }
+    }
+
+    fn has_blocks(&self, stage: usize) -> bool {
+        self.keys > BLOCK && self.stages[stage].is_ordered()
+    }
+
+    fn add_terms(&self, module: &mut Module<'_>, stage: usize, declared: &[usize]) {
+        let function = &self.stages[stage];
+        for own in 0..self.shape.own {
+            module.text.open_scope();
+            self.row(module, own, &function.input, declared);
+            module.text.line(format!("let l{} = score_{own};", self.given));
+            module.text.line(format!("let term = {};", function.input.call()));
+            let all = format!("all{stage}_{own}");
+            let combined = function.combine(module, &all, "term");
+            module.text.line(format!("{all} = {combined};"));
+            module.text.close();
+        }
+    }
+
+    /// Folds the lanes of a value of each row into the invocation's own.
+    fn fold(&self, module: &mut Module<'_>, stage: usize, value: &str, row: u32, target: &str) {
+        let lanes = self.stages[stage].lanes(module);
+        module.text.line(format!("{lanes}[local] = {value}{stage}_{row};"));
+        self.stages[stage].fold(module, "lane", LANES);
+        module.text.line(format!("let {target} = {lanes}[local - lane];"));
+        // All have read the result before the next one is written there.
+        module.text.line("workgroupBarrier();");
+    }
+
+    /// Where a block of keys ends, its sum becomes a term of the lane above that has the block's number.
+    fn end_blocks(&self, module: &mut Module<'_>, pass: &[usize]) {
+        let zero = module.zero();
+        for &stage in pass.iter().filter(|&&stage| self.has_blocks(stage)) {
+            module.text.open(format!(
+                "if (first % {BLOCK}u == {}u || first + {KEYS}u >= {}u)",
+                BLOCK - KEYS,
+                self.keys
+            ));
+            for own in 0..self.shape.own {
+                module.text.open_scope();
+                self.fold(module, stage, "all", own, "block");
+                module.text.open(format!("if (lane == first / {BLOCK}u)"));
+                let sum = module.add(&format!("blocks{stage}_{own}"), "block");
+                module.text.line(format!("blocks{stage}_{own} = {sum};"));
+                module.text.close();
+                module.text.line(format!("all{stage}_{own} = {zero};"));
+                module.text.close();
+            }
+            module.text.close();
+        }
+    }
+
+    /// Declares the stage's results of the invocation's rows.
+    fn end_stage(&self, module: &mut Module<'_>, stage: usize) {
+        let value = if self.has_blocks(stage) { "blocks" } else { "all" };
+        for own in 0..self.shape.own {
+            self.fold(module, stage, value, own, &format!("r{stage}_{own}"));
+        }
+    }
+
+    /// Adds the values of 32 keys by their weights.
+    fn weighted(&self, module: &mut Module<'_>, declared: &[usize], outputs: &[(u32, u64)]) {
+        let width = self.shape.rows() + 1;
+        let zero = module.zero();
+        if self.inner == 0 {
+            // Else scores waited until all are done with the weights before.
+            module.text.line("workgroupBarrier();");
+        }
+        for own in 0..self.shape.own {
+            module.text.open_scope();
+            self.row(module, own, &self.weight, declared);
+            module.text.line(format!("let l{} = score_{own};", self.given));
+            let place = format!("lane * {width}u + own_row - first_row + {own}u");
+            module.text.line(format!("weights[{place}] = {};", self.weight.call()));
+            module.text.close();
+        }
+        module.text.line("workgroupBarrier();");
+        if self.keys > CHUNK {
+            module.text.open(format!("if (first > 0u && first % {CHUNK}u == 0u)"));
+            for (row, column) in outputs {
+                let total = module.add(&format!("total_{row}_{column}"), &format!("sum_{row}_{column}"));
+                module.text.line(format!("total_{row}_{column} = {total};"));
+                module.text.line(format!("sum_{row}_{column} = {zero};"));
+            }
+            module.text.close();
+        }
+        let whole = self.keys - self.keys % KEYS;
+        if whole > 0 {
+            module.text.open(format!("if (first < {whole}u)"));
+            module.text.open(format!("for (var k = 0u; k < {KEYS}u; k += {UNROLLED}u)"));
+            for term in 0..UNROLLED {
+                self.values(module, term, &format!("k + {term}u"));
+            }
+            for term in 0..UNROLLED {
+                self.products(module, term, outputs);
+            }
+            module.text.close();
+            module.text.close();
+        }
+        if whole < self.keys {
+            module.text.open(format!("if (first == {whole}u)"));
+            module.text.open(format!("for (var k = 0u; k < {}u; k += 1u)", self.keys - whole));
+            self.values(module, 0, "k");
+            self.products(module, 0, outputs);
+            module.text.close();
+            module.text.close();
+        }
+    }
+
+    /// Declares `value_{term}_{column}`, the values of a key in the invocation's columns, and `key_{term}`, its number.
+    fn values(&self, module: &mut Module<'_>, term: u64, key: &str) {
+        let float = module.dtype(DType::F32);
+        module.text.line(format!("let key_{term} = {key};"));
+        for column in 0..self.own_columns() {
+            module.text.line(format!("var value_{term}_{column}: {float};"));
+            module.text.open_scope();
+            module.text.line(format!("let number = first + key_{term};"));
+            self.indices(module, "number", 3, &[&self.value]);
+            let place = format!("first_column + lane + {}u", column * KEYS);
+            module.text.line(format!("let column = min({place}, {}u);", self.columns - 1));
+            self.indices(module, "column", 2, &[&self.value]);
+            module.text.line(format!("value_{term}_{column} = {};", self.value.call()));
+            module.text.close();
+        }
+    }
+
+    fn products(&self, module: &mut Module<'_>, term: u64, outputs: &[(u32, u64)]) {
+        let width = self.shape.rows() + 1;
+        for (row, column) in outputs {
+            let weight = format!("weights[key_{term} * {width}u + own_row - first_row + {row}u]");
+            let product = module.mul(&weight, &format!("value_{term}_{column}"));
+            let sum = module.add(&format!("sum_{row}_{column}"), &product);
+            module.text.line(format!("sum_{row}_{column} = {sum};"));
+        }
+    }
+
+    fn store(&self, module: &mut Module<'_>, declared: &[usize], outputs: &[(u32, u64)]) {
+        for (own, column) in outputs {
+            let place = format!("first_column + lane + {}u", column * KEYS);
+            module.text.open(format!("if (own_row + {own}u < {}u && {place} < {}u)", self.rows, self.columns));
+            self.row(module, *own, &self.result, declared);
+            module.text.line(format!("let column = {place};"));
+            self.indices(module, "column", 2, &[&self.result]);
+            let sum = format!("sum_{own}_{column}");
+            let total = if self.keys > CHUNK { module.add(&format!("total_{own}_{column}"), &sum) } else { sum };
+            module.text.line(format!("let l{} = {total};", self.given));
+            module.store(&self.result.call(), self.result.result);
+            module.text.close();
+        }
+    }
+}
