@@ -46,6 +46,6 @@ fn every_element_is_that_of_the_whole_run() {
             kinds.insert(kernel.body.name());
         }
     }
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["contract", "gather", "map", "reduce"]);
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["attend", "contract", "gather", "map", "reduce"]);
     assert!(loops > 0);
 }
