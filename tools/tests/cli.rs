@@ -596,9 +596,12 @@ fn precision() {
     assert_eq!(graph.matches("round_f8").count(), 3, "weight, bias, result: {graph}");
     let text = folder.loomc(&["run", "net.json", "--precision", "nothing*=f8"]).refused(2);
     assert!(text.contains("no layer is called `nothing*`"), "{text}");
-    assert!(
-        folder.loomc(&["run", "net.json", "--precision", "int8"]).err.contains("a network computes in no type `int8`")
-    );
+    let text = folder.loomc(&["run", "net.json", "--precision", "uint8"]).refused(2);
+    assert!(text.contains("a network computes in no type `uint8`"), "{text}");
+    let integers = run(&["--precision", "int8"]);
+    assert_ne!(integers, plain);
+    folder.write("int8.json", NET.replacen('{', r#"{"dtype": "int8", "#, 1));
+    assert_eq!(folder.loomc(&["run", "int8.json", "--digest"]).fine(), integers);
     folder.loomc(&["compile", "net.json", "--precision", "f16"]).fine();
     assert!(folder.loomc(&["run", "net.loom", "--precision", "f16"]).refused(2).contains("go with a config"));
 }
