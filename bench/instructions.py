@@ -1,10 +1,10 @@
 """Counts the instructions of a run of small networks on the CPU, under valgrind:
 
     cargo build --release -p loomc
-    python3 bench/cpu/instructions.py [--loomc target/release/loomc] [--level avx2] [--against FILE] [NAME ...]
+    python3 bench/instructions.py [--loomc target/release/loomc] [--level avx2] [--against FILE] [NAME ...]
 
-A count is the difference between a process that runs a network a few times and one that runs it once less often, over one
-thread, so what is done once (reading, passes, code, packing) is not in it, and is printed beside it. Where times are noisy, as
+A count is the difference between a process that runs a network five times and one that runs it once, over one thread,
+so what is done once (reading, passes, code, packing) is not in it, and is printed beside it. Where times are noisy, as
 on shared machines, counts still show what a change does; how long an instruction takes they do not tell. valgrind knows
 no AVX-512. `--against` compares with counts that an earlier run printed.
 """
