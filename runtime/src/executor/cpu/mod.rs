@@ -320,7 +320,7 @@ impl CpuExecutor {
             worth_threads: self.worth_threads,
         };
         // SAFETY: the caller's promise; the panels are this executor's own and large enough.
-        unsafe { job.run(self.pool.as_ref().map(Pool::rayon)) };
+        unsafe { job.run(self.pool.as_ref()) };
     }
 
     /// Runs one step of the program.
@@ -364,7 +364,7 @@ impl CpuExecutor {
             worth_threads: self.worth_threads,
         };
         // SAFETY: the caller's promise; each thread's scratch memory is large enough for every kernel.
-        unsafe { job.run(self.pool.as_ref().map(Pool::rayon)) };
+        unsafe { job.run(self.pool.as_ref()) };
     }
 }
 

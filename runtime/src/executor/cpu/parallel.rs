@@ -1,11 +1,17 @@
 //! One generated function over its work items, on one thread or on several.
+//!
+//! The thread that calls takes part: it takes ranges of items, one after another, and so do the pool's threads as soon as they
+//! wake. It waits at the end for those alone that have begun. So a pool whose threads are late, since others have the
+//! processors, costs little more than none.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use loom_codegen_cpu::abi::KernelFn;
-use rayon::ThreadPool;
 
 use super::memory::Block;
+use super::pool::Pool;
 use crate::fp_env::FpEnv;
 
 /// Ranges for each thread, so that a thread which is late leaves work for others.
@@ -38,26 +44,26 @@ pub(super) struct Job<'a> {
 unsafe impl Sync for Job<'_> {}
 
 impl Job<'_> {
-    /// Runs the items; on the pool's threads if there's a pool and enough to do. The bits don't depend on it.
+    /// Runs the items; with the pool's threads if there's a pool and enough to do. The bits don't depend on it.
     ///
     /// # Safety
     /// The code belongs to a program that is alive, and `table` and the target are what its ABI asks for
     /// (`loom_codegen_cpu::abi`): each address leads to the buffer's whole memory, nothing else writes to any of
-    /// these during the call, and nothing else reads what it writes. The scratch blocks are large enough, one for each
-    /// thread of the pool, and used by no other call.
+    /// these during the call, and nothing else reads what it writes. The scratch blocks are large enough and used by no other
+    /// call; with a pool there are at least two.
     ///
     /// This thread is in LN1's floating-point environment; those of the pool enter it here.
-    pub(super) unsafe fn run(&self, pool: Option<&ThreadPool>) {
+    pub(super) unsafe fn run(&self, pool: Option<&Pool>) {
         match pool {
             Some(pool) if self.count() > 1 && self.cost >= self.worth_threads => {
-                let most = pool.current_num_threads() as u64 * RANGES;
+                let most = self.scratch.len() as u64 * RANGES;
                 // Each range has at least a part of the work that made threads worth it.
                 let worth = (self.cost / (self.worth_threads / RANGES).max(1)).clamp(2, most);
-                let grain = self.count().div_ceil(worth);
-                pool.install(|| self.split(self.items.start, self.items.end, grain));
+                // SAFETY: the caller's promise.
+                unsafe { self.share(pool, self.count().div_ceil(worth)) };
             }
             // SAFETY: the caller's promise; this thread has the first block to itself.
-            _ => unsafe { self.call(self.items.start, self.items.end, &self.scratch[0]) },
+            _ => unsafe { self.call(self.items.clone(), &self.scratch[0]) },
         }
     }
 
@@ -65,26 +71,110 @@ impl Job<'_> {
         self.items.end - self.items.start
     }
 
-    fn split(&self, begin: u64, end: u64, grain: u64) {
-        if end - begin > grain {
-            let middle = begin + (end - begin) / 2;
-            rayon::join(|| self.split(begin, middle, grain), || self.split(middle, end, grain));
-            return;
+    /// Runs the items in ranges of `grain`, on this thread and on those of the pool that come in time.
+    ///
+    /// # Safety
+    /// As for `run`.
+    unsafe fn share(&self, pool: &Pool, grain: u64) {
+        let helpers = (self.scratch.len() - 1).min((self.count().div_ceil(grain) - 1) as usize);
+        let shared = Arc::new(Shared {
+            job: std::ptr::from_ref(self).cast(),
+            next: AtomicU64::new(self.items.start),
+            grain,
+            block: AtomicUsize::new(1),
+            helpers: AtomicUsize::new(0),
+        });
+        for _ in 0..helpers {
+            let shared = Arc::clone(&shared);
+            pool.rayon().spawn(move || shared.help());
         }
-        let thread = rayon::current_thread_index().unwrap_or(0);
-        // SAFETY: the promise of `run`'s caller. The ranges don't overlap, and items are independent. A thread is at one
-        // range at a time, since generated code doesn't come back to rayon, so that its block is its own.
-        FpEnv::run(|| unsafe { self.call(begin, end, &self.scratch[thread]) });
+        // SAFETY: the promise of the caller; nobody else has the first block.
+        unsafe { self.work(&shared, &self.scratch[0]) };
+        shared.close();
+    }
+
+    /// Runs ranges of items until there are none left.
+    ///
+    /// # Safety
+    /// As for `run`, with the scratch block not in use.
+    unsafe fn work(&self, shared: &Shared, scratch: &Block) {
+        loop {
+            let begin = shared.next.fetch_add(shared.grain, Ordering::Relaxed);
+            if begin >= self.items.end {
+                return;
+            }
+            let end = self.items.end.min(begin + shared.grain);
+            // SAFETY: the caller's promise. Ranges don't overlap, and items are independent.
+            unsafe { self.call(begin..end, scratch) };
+        }
     }
 
     /// # Safety
     /// As for `run`, with the scratch block not in use.
-    unsafe fn call(&self, begin: u64, end: u64, scratch: &Block) {
+    unsafe fn call(&self, items: Range<u64>, scratch: &Block) {
         let last = match self.target {
             Target::Scratch => scratch.address(),
-            Target::Panels { start, bytes } => start.wrapping_add((begin * bytes) as usize),
+            Target::Panels { start, bytes } => start.wrapping_add((items.start * bytes) as usize),
         };
         // SAFETY: the caller's promise is the ABI's.
-        unsafe { (self.code)(self.table, begin, end, last) };
+        unsafe { (self.code)(self.table, items.start, items.end, last) };
     }
 }
+
+/// A job that several threads run. It lives on until the last of them has looked at it, long after the job itself, perhaps.
+struct Shared {
+    /// Alive until it's closed and no helper is left.
+    job: *const Job<'static>,
+    /// The first item that nobody has taken.
+    next: AtomicU64,
+    /// Items of a range.
+    grain: u64,
+    /// The first scratch block that nobody has taken.
+    block: AtomicUsize,
+    /// How many helpers there are now, and [`CLOSED`].
+    helpers: AtomicUsize,
+}
+
+/// Nobody may begin to help.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+// SAFETY: the job is `Sync`, and `help` and `close` see to it that nobody uses it when it's gone.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// On a thread of the pool: takes part, if the job is still open.
+    fn help(&self) {
+        if self.helpers.fetch_add(1, Ordering::Acquire) & CLOSED == 0 {
+            // SAFETY: `close` waits for this helper, which it has counted.
+            let job = unsafe { &*self.job };
+            let block = &job.scratch[self.block.fetch_add(1, Ordering::Relaxed)];
+            // SAFETY: the promise of `run`'s caller; no more helpers were asked than there are further blocks, and each takes
+            // one of its own.
+            FpEnv::run(|| unsafe { job.work(self, block) });
+        }
+        // What it wrote is seen by who reads the count.
+        self.helpers.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Lets nobody begin any more, and waits for those that have.
+    fn close(&self) {
+        let mut helpers = self.helpers.fetch_or(CLOSED, Ordering::Acquire);
+        let mut turns = 0;
+        // A helper that came too late counts itself for a moment, too.
+        while helpers & !CLOSED != 0 {
+            // They are at their last range: mostly it's sooner done than this thread could sleep and wake.
+            if turns < SPINS {
+                turns += 1;
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+            helpers = self.helpers.load(Ordering::Acquire);
+        }
+    }
+}
+
+/// How often a thread looks before it lets others run: some microseconds.
+const SPINS: u32 = 200;

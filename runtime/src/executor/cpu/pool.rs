@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::executor::ExecuteError;
 
-/// Threads that run kernels, shared by all sessions that are given the same ones: however many sessions run at a time, no more
-/// threads do than there are here. Cloning it gives another handle to the same threads.
+/// Threads that run kernels, shared by all sessions that are given the same ones. The thread that runs a session works too, and
+/// counts as one of them; so however many sessions run at a time, there are no more threads than those that run them and
+/// those that are here. Cloning it gives another handle to the same threads.
 ///
 /// Sessions that are given a number of threads only share those of that number ([`Pool::shared`]). A host that has a pool
 /// of its own hands that over:
@@ -25,45 +26,48 @@ use crate::executor::ExecuteError;
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Pool(Arc<rayon::ThreadPool>);
+pub struct Pool {
+    rayon: Arc<rayon::ThreadPool>,
+    threads: usize,
+}
 
 /// By number of threads: those that some session has now.
 static SHARED: Mutex<BTreeMap<usize, Weak<rayon::ThreadPool>>> = Mutex::new(BTreeMap::new());
 
 impl Pool {
-    /// The process's threads of this number. They end with the last handle to them.
+    /// The process's threads for sessions on so many. They end with the last handle to them.
     pub fn shared(threads: usize) -> Result<Pool, ExecuteError> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = shared.get(&threads).and_then(Weak::upgrade) {
-            return Ok(Pool(pool));
+            return Ok(Pool { rayon: pool, threads });
         }
-        let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.saturating_sub(1).max(1));
         let named = builder.thread_name(|index| format!("loom-{index}"));
         let pool = Arc::new(named.build().map_err(|error| ExecuteError::Device(error.to_string()))?);
         shared.retain(|_, pool| pool.strong_count() > 0);
         shared.insert(threads, Arc::downgrade(&pool));
-        Ok(Pool(pool))
+        Ok(Pool { rayon: pool, threads })
     }
 
-    /// A host's own threads.
+    /// A host's own threads: a session runs on as many as there are, that which runs it among them.
     pub fn of(pool: Arc<rayon::ThreadPool>) -> Pool {
-        Pool(pool)
+        Pool { threads: pool.current_num_threads(), rayon: pool }
     }
 
-    /// How many there are.
+    /// On how many threads a session runs.
     pub fn threads(&self) -> usize {
-        self.0.current_num_threads()
+        self.threads
     }
 
     pub(super) fn rayon(&self) -> &rayon::ThreadPool {
-        &self.0
+        &self.rayon
     }
 }
 
 /// Handles to the same threads are equal.
 impl PartialEq for Pool {
     fn eq(&self, other: &Pool) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.rayon, &other.rayon)
     }
 }
 
@@ -78,7 +82,7 @@ mod tests {
         let first = Pool::shared(3).unwrap();
         assert_eq!(first, Pool::shared(3).unwrap());
         assert_ne!(first, Pool::shared(4).unwrap());
-        let weak = Arc::downgrade(&first.0);
+        let weak = Arc::downgrade(&first.rayon);
         drop(first);
         assert!(weak.upgrade().is_none());
         assert_eq!(Pool::shared(3).unwrap().threads(), 3);
