@@ -2,11 +2,13 @@
 //!
 //! The thread that calls takes part: it takes ranges of items, one after another, and so do the pool's threads as soon as they
 //! wake. It waits at the end for those alone that have begun. So a pool whose threads are late, since others have the
-//! processors, costs little more than none.
+//! processors, costs little more than none. To wake takes longer than many kernels do, so threads that have helped stay awake
+//! for a moment, in the [`Lobby`].
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use loom_codegen_cpu::abi::KernelFn;
 
@@ -84,9 +86,16 @@ impl Job<'_> {
             block: AtomicUsize::new(1),
             helpers: AtomicUsize::new(0),
         });
-        for _ in 0..helpers {
-            let shared = Arc::clone(&shared);
-            pool.rayon().spawn(move || shared.help());
+        let awake = pool.lobby().map_or(0, |lobby| lobby.post(&shared));
+        for _ in awake..helpers {
+            let (shared, lobby) = (Arc::clone(&shared), pool.lobby().cloned());
+            pool.rayon().spawn(move || {
+                let seen = lobby.as_ref().map(|lobby| lobby.number.load(Ordering::SeqCst));
+                shared.help();
+                if let (Some(lobby), Some(seen)) = (lobby, seen) {
+                    lobby.linger(seen);
+                }
+            });
         }
         // SAFETY: the promise of the caller; nobody else has the first block.
         unsafe { self.work(&shared, &self.scratch[0]) };
@@ -121,6 +130,63 @@ impl Job<'_> {
     }
 }
 
+/// Where a pool's threads that have just helped look for the next job, awake.
+#[derive(Debug, Default)]
+pub(super) struct Lobby {
+    /// How many are here.
+    waiting: AtomicUsize,
+    /// How many jobs have been posted.
+    number: AtomicU64,
+    /// The last one.
+    posted: Mutex<Option<Arc<Shared>>>,
+}
+
+/// How long a thread stays awake without a job: some times what it takes to wake.
+const LINGER: Duration = Duration::from_micros(100);
+/// After so many jobs a thread looks at what else its pool has to do.
+const JOBS: usize = 64;
+
+impl Lobby {
+    /// Shows a job to those who wait here, and tells how many they are.
+    fn post(&self, job: &Arc<Shared>) -> usize {
+        *self.posted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(job));
+        self.number.fetch_add(1, Ordering::SeqCst);
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Helps with the jobs that come after the one of this number, until none comes for a while.
+    fn linger(&self, mut seen: u64) {
+        for _ in 0..JOBS {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            self.watch(seen);
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            // Looked at again, now that nobody counts on this thread: who posts a job either sees that, or is seen here.
+            let number = self.number.load(Ordering::SeqCst);
+            if number == seen {
+                return;
+            }
+            seen = number;
+            let job = self.posted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(job) = job {
+                job.help();
+            }
+        }
+    }
+
+    /// Waits for another number, but not for long.
+    fn watch(&self, seen: u64) {
+        let begin = Instant::now();
+        while begin.elapsed() < LINGER {
+            for _ in 0..SPINS {
+                if self.number.load(Ordering::SeqCst) != seen {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+        }
+    }
+}
+
 /// A job that several threads run. It lives on until the last of them has looked at it, long after the job itself, perhaps.
 struct Shared {
     /// Alive until it's closed and no helper is left.
@@ -138,6 +204,12 @@ struct Shared {
 /// Nobody may begin to help.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
 // SAFETY: the job is `Sync`, and `help` and `close` see to it that nobody uses it when it's gone.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
@@ -149,10 +221,11 @@ impl Shared {
         if self.helpers.fetch_add(1, Ordering::Acquire) & CLOSED == 0 {
             // SAFETY: `close` waits for this helper, which it has counted.
             let job = unsafe { &*self.job };
-            let block = &job.scratch[self.block.fetch_add(1, Ordering::Relaxed)];
-            // SAFETY: the promise of `run`'s caller; no more helpers were asked than there are further blocks, and each takes
-            // one of its own.
-            FpEnv::run(|| unsafe { job.work(self, block) });
+            // More may come than were asked.
+            if let Some(block) = job.scratch.get(self.block.fetch_add(1, Ordering::Relaxed)) {
+                // SAFETY: the promise of `run`'s caller; the block is this helper's own.
+                FpEnv::run(|| unsafe { job.work(self, block) });
+            }
         }
         // What it wrote is seen by who reads the count.
         self.helpers.fetch_sub(1, Ordering::Release);

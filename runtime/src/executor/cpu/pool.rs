@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::parallel::Lobby;
 use crate::executor::ExecuteError;
 
 /// Threads that run kernels, shared by all sessions that are given the same ones. The thread that runs a session works too, and
@@ -29,34 +30,46 @@ use crate::executor::ExecuteError;
 pub struct Pool {
     rayon: Arc<rayon::ThreadPool>,
     threads: usize,
+    /// Of threads that are a host's own, none.
+    lobby: Option<Arc<Lobby>>,
 }
 
 /// By number of threads: those that some session has now.
-static SHARED: Mutex<BTreeMap<usize, Weak<rayon::ThreadPool>>> = Mutex::new(BTreeMap::new());
+static SHARED: Mutex<BTreeMap<usize, Threads>> = Mutex::new(BTreeMap::new());
+
+type Threads = (Weak<rayon::ThreadPool>, Weak<Lobby>);
 
 impl Pool {
     /// The process's threads for sessions on so many. They end with the last handle to them.
     pub fn shared(threads: usize) -> Result<Pool, ExecuteError> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = shared.get(&threads).and_then(Weak::upgrade) {
-            return Ok(Pool { rayon: pool, threads });
+        if let Some((rayon, lobby)) = shared.get(&threads)
+            && let Some(rayon) = rayon.upgrade()
+        {
+            return Ok(Pool { rayon, threads, lobby: lobby.upgrade() });
         }
         let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.saturating_sub(1).max(1));
         let named = builder.thread_name(|index| format!("loom-{index}"));
-        let pool = Arc::new(named.build().map_err(|error| ExecuteError::Device(error.to_string()))?);
-        shared.retain(|_, pool| pool.strong_count() > 0);
-        shared.insert(threads, Arc::downgrade(&pool));
-        Ok(Pool { rayon: pool, threads })
+        let rayon = Arc::new(named.build().map_err(|error| ExecuteError::Device(error.to_string()))?);
+        let lobby = Arc::new(Lobby::default());
+        shared.retain(|_, (rayon, _)| rayon.strong_count() > 0);
+        shared.insert(threads, (Arc::downgrade(&rayon), Arc::downgrade(&lobby)));
+        Ok(Pool { rayon, threads, lobby: Some(lobby) })
     }
 
     /// A host's own threads: a session runs on as many as there are, that which runs it among them.
     pub fn of(pool: Arc<rayon::ThreadPool>) -> Pool {
-        Pool { threads: pool.current_num_threads(), rayon: pool }
+        Pool { threads: pool.current_num_threads(), rayon: pool, lobby: None }
     }
 
     /// On how many threads a session runs.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Where its threads wait awake, if they may.
+    pub(super) fn lobby(&self) -> Option<&Arc<Lobby>> {
+        self.lobby.as_ref()
     }
 
     pub(super) fn rayon(&self) -> &rayon::ThreadPool {
