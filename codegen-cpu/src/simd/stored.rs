@@ -170,6 +170,8 @@ macro_rules! stored_over {
         const LANES: usize = $lanes;
         /// LN1's chunk.
         const CHUNK: usize = 256;
+        /// Bytes of codes that are asked for ahead.
+        const AHEAD: usize = 1024;
 
         pub fn microkernel((mr, nr): (u64, u64), form: PanelForm) -> Option<StoredMicrokernelFn> {
             match (mr, nr / LANES as u64, nr % LANES as u64) {
@@ -269,6 +271,12 @@ macro_rules! stored_over {
                         for (j, vector) in vectors.iter_mut().enumerate() {
                             // SAFETY: k < length, j < V.
                             *vector = unsafe { group.widened::<CODE, ZERO_POINTS>(&panel, width, (k, 0), j) };
+                        }
+                        // As for panels of floats: with one row, loads go straight through memory by themselves.
+                        if MR > 1 {
+                            let bytes = width * code(CODE).bits() as usize / 8;
+                            let later = panel.codes.wrapping_add(k * bytes + AHEAD);
+                            _mm_prefetch::<_MM_HINT_T0>(later.cast());
                         }
                         for (i, row) in sums.iter_mut().enumerate() {
                             // SAFETY: k < length, i < MR.
