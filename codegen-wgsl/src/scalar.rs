@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use loom_ir::eval::scalar::evaluate;
 use loom_ir::kernel::scalar::{BinaryOp, CompareOp, FloatBits, Inst, ScalarFn, UnaryOp, Value};
-use loom_ir::numerics::{expand, library, soft};
+use loom_ir::numerics::expand::{self, QuickDivision};
+use loom_ir::numerics::{library, soft};
 use loom_ir::types::DType;
 
 use crate::error::Error;
@@ -65,9 +66,9 @@ impl Operation {
 
     /// Its straight-line program.
     fn program(self) -> Result<Program, Error> {
-        let exact = |function| Ok(Program { function, converts_in_range: true });
+        let exact = |function| Ok(Program { function, quick: None, converts_in_range: true });
         let defined = |definition: Option<_>, name: String| match definition {
-            Some(function) => Ok(Program { function, converts_in_range: false }),
+            Some(function) => Ok(Program { function, quick: None, converts_in_range: false }),
             None => Err(Error::NoDefinition(name)),
         };
         match self {
@@ -76,7 +77,9 @@ impl Operation {
             Operation::Unary(UnaryOp::Ceil) => exact(expand::ceil()),
             Operation::Unary(UnaryOp::Round) => exact(expand::round()),
             Operation::Unary(UnaryOp::Trunc) => exact(expand::trunc()),
-            Operation::Div => exact(expand::div()),
+            Operation::Div => {
+                Ok(Program { function: expand::div(), quick: Some(expand::quick_div()), converts_in_range: true })
+            }
             Operation::ToInt(DType::I32) => exact(expand::to_i32()),
             Operation::ToInt(_) => exact(expand::to_u32()),
             Operation::Unary(op) => defined(library::definition(op), op.to_string()),
@@ -89,6 +92,8 @@ impl Operation {
 /// What stands for an operation.
 struct Program {
     function: &'static ScalarFn,
+    /// What does as well for the operands that are common.
+    quick: Option<&'static QuickDivision>,
     /// Whether its conversions to integers only meet values in range, so that the device's own will do.
     converts_in_range: bool,
 }
@@ -100,6 +105,7 @@ pub(crate) struct Operations {
     arithmetic: Arithmetic,
     /// Whether floats that a compiler might know are hidden from it: see [`Quirks`](crate::Quirks).
     hide: bool,
+    quick_division: bool,
     converts_in_range: bool,
 }
 
@@ -122,7 +128,9 @@ impl Operations {
             Arithmetic::Guarded => true,
             Arithmetic::Soft => false,
         };
-        Operations { used: BTreeSet::new(), arithmetic: target.arithmetic, hide, converts_in_range: false }
+        let quick_division = target.shapes.quick_division && target.arithmetic == Arithmetic::Native;
+        let arithmetic = target.arithmetic;
+        Operations { used: BTreeSet::new(), arithmetic, hide, quick_division, converts_in_range: false }
     }
 
     /// The type that values of a type have in the text.
@@ -179,7 +187,7 @@ impl Operations {
         let mut written = BTreeSet::new();
         while let Some(&operation) = self.used.difference(&written).next() {
             written.insert(operation);
-            let Program { function, converts_in_range } = operation.program()?;
+            let Program { function, quick, converts_in_range } = operation.program()?;
             let params: Vec<String> = (0..function.params.len()).map(|n| format!("x{n}")).collect();
             let typed = params.iter().zip(&function.params);
             let list: Vec<String> = typed.map(|(name, &dtype)| format!("{name}: {}", self.dtype(dtype))).collect();
@@ -187,6 +195,15 @@ impl Operations {
             let result = self.dtype(result);
             text.open(format!("fn {}({}) -> {result}", operation.name(), list.join(", ")));
             self.converts_in_range = converts_in_range;
+            if let Some(quick) = quick.filter(|_| self.quick_division) {
+                text.open_scope();
+                let covered = self.body(text, &quick.covers, &params)?;
+                text.open(format!("if ({covered})"));
+                let result = self.body(text, &quick.div, &params)?;
+                text.line(format!("return {result};"));
+                text.close();
+                text.close();
+            }
             let result = self.body(text, function, &params)?;
             text.line(format!("return {result};"));
             text.close();

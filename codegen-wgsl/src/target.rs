@@ -124,6 +124,9 @@ pub struct Shapes {
     pub workgroup: u32,
     /// Elements of a map an invocation: so many loads wait for memory at a time.
     pub elements: u32,
+    /// Whether divisions first try what does for ordinary numbers. It pays where what no invocation of a group needs is
+    /// left out.
+    pub quick_division: bool,
     /// Rows of at most this many terms are reduced by one invocation each, longer ones by a workgroup. At most one block
     /// of the sum's order.
     pub serial_terms: u32,
@@ -223,6 +226,7 @@ impl Shapes {
         Shapes {
             workgroup: limits.invocations_per_workgroup.min(if class == Class::Discrete { 256 } else { 64 }),
             elements: if class == Class::Discrete { 4 } else { 1 },
+            quick_division: !software,
             // Barriers are dear on a CPU, and its few threads are busy with few rows.
             serial_terms: if software { 1024 } else { 64 },
             // Eight terms at a time by each of many invocations fill registers, of which a CPU has few.

@@ -6,6 +6,7 @@
 //! instructions, NaN payloads aside.
 
 mod division;
+mod quick;
 mod root;
 mod rounding;
 
@@ -19,6 +20,21 @@ use crate::types::DType;
 pub fn div() -> &'static ScalarFn {
     static FUNCTION: LazyLock<ScalarFn> = LazyLock::new(division::div);
     &FUNCTION
+}
+
+/// The quotient where both operands are ordinary numbers, in fewer instructions.
+pub struct QuickDivision {
+    /// Whether two operands are such.
+    pub covers: ScalarFn,
+    /// The correctly rounded quotient of two that are; of others, anything.
+    pub div: ScalarFn,
+}
+
+/// [`div`] for ordinary numbers: for devices that can leave out what they don't need.
+pub fn quick_div() -> &'static QuickDivision {
+    static FUNCTIONS: LazyLock<QuickDivision> =
+        LazyLock::new(|| QuickDivision { covers: quick::covers(), div: quick::div() });
+    &FUNCTIONS
 }
 
 /// The correctly rounded square root.

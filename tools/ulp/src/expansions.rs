@@ -112,6 +112,17 @@ pub fn division_pairs(block: u64, operands: &mut [Block]) {
     }
 }
 
+/// The same pairs with exponents that the quick division covers.
+pub fn ordinary_pairs(block: u64, operands: &mut [Block]) {
+    division_pairs(block, operands);
+    // From 2^-64 on, of which there are 128, and from 2^-32, of which there are 64.
+    for (operand, (least, count)) in operands.iter_mut().zip([(63, 128), (95, 64)]) {
+        for bits in operand {
+            *bits = *bits & 0x807f_ffff | (least + (*bits >> 23 & 255) % count) << 23;
+        }
+    }
+}
+
 /// A fixed permutation of 64-bit numbers that looks random (the finish of splitmix64).
 pub fn scramble(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);

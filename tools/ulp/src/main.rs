@@ -168,17 +168,18 @@ fn check_expansions(arguments: &Arguments) {
     }
     if let Some(millions) = arguments.division {
         let blocks = millions * 1_000_000 / loom_ir::eval::batch::LANES as u64;
-        let found = with_progress("div", blocks, |progress| {
-            expansions::compare(
-                expand::div(),
-                blocks,
-                arguments.threads,
-                progress,
-                expansions::division_pairs,
-                |operands, got| expansions::is(got, f32::from_bits(operands[0]) / f32::from_bits(operands[1])),
-            )
-        });
-        agree &= print_disagreements("div", expand::div(), &found);
+        let quick = expand::quick_div();
+        type Pairs = fn(u64, &mut [loom_ir::eval::batch::Block]);
+        let programs: [(_, _, Pairs); 2] =
+            [("div", expand::div(), expansions::division_pairs), ("quick div", &quick.div, expansions::ordinary_pairs)];
+        for (name, function, pairs) in programs {
+            let found = with_progress(name, blocks, |progress| {
+                expansions::compare(function, blocks, arguments.threads, progress, pairs, |operands, got| {
+                    expansions::is(got, f32::from_bits(operands[0]) / f32::from_bits(operands[1]))
+                })
+            });
+            agree &= print_disagreements(name, function, &found);
+        }
     }
     if !agree {
         std::process::exit(1);

@@ -64,6 +64,11 @@ fn check_div(a: u32, b: u32, values: &mut Vec<u32>) {
     let got = evaluate(div(), &[a, b], values);
     let want = binary(BinaryOp::Div, DType::F32, a, b);
     assert!(same(got, want), "{a:08x} / {b:08x}: {got:08x}, not {want:08x}");
+    let quick = quick_div();
+    if evaluate(&quick.covers, &[a, b], values) != 0 {
+        let got = evaluate(&quick.div, &[a, b], values);
+        assert_eq!(got, want, "{a:08x} / {b:08x} quickly: {got:08x}, not {want:08x}");
+    }
 }
 
 #[test]
@@ -108,6 +113,24 @@ fn division_rounds_where_it_is_hardest() {
         let a_bits = (a_float * f32::powi(2.0, exponents.0)).to_bits();
         let d_bits = (d_float * f32::powi(2.0, exponents.1 - (random.next() % 40) as i32)).to_bits();
         check_div(a_bits, d_bits, &mut values);
+    }
+    // Ordinary operands next to midpoints, and numbers next to the ends of what is divided quickly.
+    for _ in 0..40_000 {
+        let d = random.next() & 0x7f_ffff | 0x80_0000;
+        let q = u64::from(random.next() & 0xff_ffff | 0x80_0000) * 2 + 1;
+        let product = q * u64::from(d);
+        let a = (product >> (40 - product.leading_zeros())) as u32 + random.next() % 2;
+        let exponents = [random.next() % 100, random.next() % 60].map(|exponent| exponent as i32);
+        let a_bits = (a as f32 * f32::powi(2.0, exponents[0] - 80)).to_bits() | (random.next() & 0x8000_0000);
+        let d_bits = (d as f32 * f32::powi(2.0, exponents[1] - 55)).to_bits() | (random.next() & 0x8000_0000);
+        check_div(a_bits, d_bits, &mut values);
+    }
+    let ends = [-64, -32, 0, 32, 64].map(|exponent| f32::powi(2.0, exponent).to_bits());
+    for n in ends.into_iter().flat_map(|end| [end - 1, end, end + 1]).chain([0]) {
+        for d in ends.into_iter().flat_map(|end| [end - 1, end, end + 1]) {
+            check_div(n, d, &mut values);
+            check_div(n | 0x8000_0000, d, &mut values);
+        }
     }
     // Exact ties below the normal numbers.
     for odd in (1..4096u32).step_by(2) {
