@@ -1,11 +1,14 @@
 //! Attention: one workgroup a tile of rows, which goes through the keys several times.
 //!
 //! An invocation has a few neighbouring rows and, of each 32 keys, one: its number among them is its lane, so that what it
-//! adds up of a row's terms is that lane of LN1's sum. Scores are computed anew each time: once for each stage that others
-//! need first (a softmax's maximum), and once for the weights, with the stages that nobody waits for (the weights' sum). Of
-//! the weights 32 keys' at a time stand in workgroup memory, where the invocations that have their rows take them for the
-//! columns: every 32nd is an invocation's own. No matrix of scores exists anywhere, and what an invocation keeps does not grow
-//! with the number of keys.
+//! adds up of a row's terms is that lane of LN1's sum. It goes through the keys once for each stage that others need first (a
+//! softmax's maximum, then its sum) and once for the weights, with the stages that nobody waits for. The scores of few keys
+//! stay in workgroup memory from the first time on; of many they are computed anew each time, so that what a workgroup keeps
+//! does not grow with the number of keys. Of the weights 32 keys' at a time stand in workgroup memory, where the invocations
+//! that have their rows take them for the columns: every 32nd is an invocation's own. No matrix of scores exists in any
+//! buffer.
+//!
+//! Workgroup memory is read in vectors: queries and weights by an invocation's rows, keys by four terms.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +27,9 @@ use crate::target::{Arithmetic, Class, Target};
 const KEYS: u64 = LANES as u64;
 /// Columns of an invocation, at most.
 const COLUMNS: u64 = 4;
-/// Terms of a product in one round of the text.
+/// Terms of a vector of keys.
+const VECTOR: u32 = 4;
+/// Keys in one round of the text of the weighted sums.
 const UNROLLED: u64 = 4;
 
 /// How a workgroup divides its tile.
@@ -36,6 +41,8 @@ struct Shape {
     groups: u32,
     /// Terms of the scores' products at a time.
     step: u32,
+    /// Blocks of keys whose scores stay in workgroup memory: all of them, or none.
+    kept: u32,
 }
 
 impl Shape {
@@ -49,13 +56,58 @@ impl Shape {
 
     /// Bytes of workgroup memory, with lanes of so many types.
     fn storage(self, types: u32) -> u32 {
-        let (rows, step) = (self.rows() + 1, self.step);
-        4 * (step * rows + LANES * (step + 1) + LANES * rows + types * self.invocations())
+        let vectors = self.own * (self.step + LANES) * self.stride();
+        let keys = LANES * (self.step + VECTOR);
+        4 * (vectors + keys + (types + self.kept * self.own) * self.invocations())
     }
 
-    /// The largest shape that the device has room for. Rows side by side share the keys that are brought to workgroup
-    /// memory; a step that has all of a product brings the queries there once.
-    fn choose(rows: u64, inner: u64, types: u32, target: &Target) -> Shape {
+    /// From one term or key to the next among vectors of rows. One is left free: neighbours then lie in different banks.
+    fn stride(self) -> u32 {
+        self.groups + 1
+    }
+
+    /// From one key to the next among vectors of terms.
+    fn key_stride(self) -> u32 {
+        self.step / VECTOR + 1
+    }
+
+    /// The type of a number for each of an invocation's rows.
+    fn vector(self, float: DType) -> String {
+        if self.own == 1 { float.to_string() } else { format!("vec{}<{float}>", self.own) }
+    }
+
+    /// The number of one of the rows in a vector of them.
+    fn part(self, vector: &str, row: u32) -> String {
+        if self.own == 1 { vector.to_string() } else { format!("{vector}[{row}]") }
+    }
+
+    /// The vector of the variables that the rows have of a name.
+    fn gathered(self, float: DType, name: &str) -> String {
+        let rows: Vec<String> = (0..self.own).map(|row| format!("{name}_{row}")).collect();
+        format!("{}({})", self.vector(float), rows.join(", "))
+    }
+
+    /// The largest shape that the device has room for, with scores that stay where they are if that takes no more than half
+    /// of the rows.
+    fn choose(rows: u64, keys: u64, inner: u64, types: u32, target: &Target) -> Shape {
+        let blocks = u32::try_from(keys.div_ceil(KEYS)).unwrap_or(u32::MAX);
+        let computed = Shape::largest(rows, inner, 0, types, target);
+        match Shape::largest(rows, inner, blocks, types, target) {
+            kept if kept.fits(types, target) && 2 * kept.groups >= computed.groups => kept,
+            _ => computed,
+        }
+    }
+
+    fn fits(self, types: u32, target: &Target) -> bool {
+        let invocations = self.invocations() <= target.limits.invocations_per_workgroup;
+        // A block has some bytes of every row: more of them than this overflow no number here.
+        let few = self.kept <= target.limits.workgroup_storage;
+        few && invocations && self.storage(types) <= target.limits.workgroup_storage
+    }
+
+    /// The largest shape that the device has room for, or the least of all. Rows side by side share the keys that are brought
+    /// to workgroup memory; a step that has all of a product brings the queries there once.
+    fn largest(rows: u64, inner: u64, kept: u32, types: u32, target: &Target) -> Shape {
         let own = if target.arithmetic == Arithmetic::Soft { 1 } else { 4 };
         // Of a CPU that plays a GPU few invocations wait for each other.
         let most = match target.class {
@@ -64,14 +116,10 @@ impl Shape {
             Class::Discrete => 8,
         };
         let groups = rows.div_ceil(own.into()).next_power_of_two().min(most) as u32;
-        let step = inner.next_power_of_two().clamp(UNROLLED, 64) as u32;
-        let mut shape = Shape { own, groups, step };
-        let fits = |shape: Shape| {
-            let invocations = shape.invocations() <= target.limits.invocations_per_workgroup;
-            shape.storage(types) <= target.limits.workgroup_storage && invocations
-        };
-        while !fits(shape) && (shape.groups > 1 || shape.step > UNROLLED as u32) {
-            let halve_step = u64::from(shape.step) > 2 * UNROLLED && shape.groups <= 4 || shape.groups == 1;
+        let step = inner.next_power_of_two().clamp(VECTOR.into(), 64) as u32;
+        let mut shape = Shape { own, groups, step, kept };
+        while !shape.fits(types, target) && (shape.groups > 1 || shape.step > VECTOR) {
+            let halve_step = shape.step > 2 * VECTOR && shape.groups <= 4 || shape.groups == 1;
             if halve_step {
                 shape.step /= 2;
             } else {
@@ -141,7 +189,7 @@ pub(crate) fn generate(module: &mut Module<'_>, attend: &Attend, target: &Target
     let result = module.function("result", &of_row(&attend.result), &types)?;
 
     let lane_types: BTreeSet<DType> = stages.iter().map(|stage| module.dtype(stage.input.result)).collect();
-    let shape = Shape::choose(rows, inner, lane_types.len() as u32, target);
+    let shape = Shape::choose(rows, keys, inner, lane_types.len() as u32, target);
     let storage = shape.storage(lane_types.len() as u32);
     limit(module.kernel, "bytes of workgroup memory", storage.into(), target.limits.workgroup_storage.into())?;
     let rows = Rows {
@@ -167,10 +215,13 @@ pub(crate) fn generate(module: &mut Module<'_>, attend: &Attend, target: &Target
     for dtype in lane_types {
         module.text.line(format!("var<workgroup> lanes_{dtype}: array<{dtype}, {}>;", shape.invocations()));
     }
-    let (step, width) = (shape.step, shape.rows() + 1);
-    module.text.line(format!("var<workgroup> queries: array<{float}, {}>;", step * width));
-    module.text.line(format!("var<workgroup> keys: array<{float}, {}>;", LANES * (step + 1)));
-    module.text.line(format!("var<workgroup> weights: array<{float}, {}>;", LANES * width));
+    let vector = shape.vector(float);
+    module.text.line(format!("var<workgroup> queries: array<{vector}, {}>;", shape.step * shape.stride()));
+    module.text.line(format!("var<workgroup> keys: array<vec4<{float}>, {}>;", LANES * shape.key_stride()));
+    module.text.line(format!("var<workgroup> weights: array<{vector}, {}>;", LANES * shape.stride()));
+    if shape.kept > 0 {
+        module.text.line(format!("var<workgroup> scores: array<{vector}, {}>;", shape.kept * shape.invocations()));
+    }
     module.text.line("");
 
     let (down, across) = (rows.rows.div_ceil(shape.rows().into()), columns.div_ceil(KEYS * COLUMNS));
@@ -209,11 +260,14 @@ impl Rows {
     /// A bound on an invocation's loop iterations.
     fn iterations(&self) -> u64 {
         let (step, invocations) = (u64::from(self.shape.step), u64::from(self.shape.invocations()));
-        let brought = (step * u64::from(self.shape.rows())).div_ceil(invocations) + (step * KEYS).div_ceil(invocations);
-        let scores = self.inner.div_ceil(step) * (1 + brought + step / UNROLLED);
+        let (vector, groups) = (u64::from(VECTOR), u64::from(self.shape.groups));
+        let brought = (step * groups).div_ceil(invocations) + (step / vector * KEYS).div_ceil(invocations);
+        let scores = self.inner.div_ceil(step) * (1 + brought + step / vector);
         let folds = self.stages.len() as u64 * u64::from(self.shape.own * LANES.ilog2());
         let blocks = self.keys.div_ceil(KEYS);
-        let all = self.passes.len() as u64 * blocks * (1 + scores) + blocks * KEYS / UNROLLED + KEYS;
+        let passes = self.passes.len() as u64;
+        let computed = if self.shape.kept > 0 { 1 } else { passes };
+        let all = blocks * (passes + computed * scores) + blocks * KEYS / UNROLLED + KEYS;
         all + folds * (self.keys.div_ceil(BLOCK) + 1)
     }
 
@@ -272,7 +326,8 @@ impl Rows {
         text.line(format!("let first_row = number / {across}u % {down}u * {}u;", self.shape.rows()));
         text.line(format!("let batch = number / {}u;", across * down));
         text.line(format!("let lane = local % {LANES}u;"));
-        text.line(format!("let own_row = first_row + local / {LANES}u * {own}u;"));
+        text.line(format!("let team = local / {LANES}u;"));
+        text.line(format!("let own_row = first_row + team * {own}u;"));
         self.indices(module, "batch", 0, &self.all());
         if self.keeps_queries() {
             module.text.line("let inner = 0u;");
@@ -298,7 +353,7 @@ impl Rows {
                 self.once(module, &self.once, &mut declared);
             }
             module.text.open(format!("for (var first = 0u; first < {}u; first += {KEYS}u)", self.keys));
-            self.scores(module);
+            self.scores(module, number == 0);
             module.text.line(format!("let number = min(first + lane, {}u);", self.keys - 1));
             let given: Vec<&Function> = pass.iter().map(|&stage| &self.stages[stage].input).collect();
             self.indices(module, "number", 3, &[&given[..], &[&self.weight]].concat());
@@ -324,43 +379,98 @@ impl Rows {
 
     /// Brings the terms of the tile's rows from `inner` on to workgroup memory.
     fn bring_queries(&self, module: &mut Module<'_>) {
-        let (step, rows) = (self.shape.step, self.shape.rows());
-        self.bring(module, "queries", (step, rows), |rows, module| {
-            module.text.line(format!("let row = min(first_row + line, {}u);", rows.rows - 1));
-            rows.indices(module, "row", 1, &[&rows.query]);
-            (format!("k * {}u + line", rows.shape.rows() + 1), rows.query.call())
-        });
+        let Shape { own, groups, step, .. } = self.shape;
+        let (float, size) = (module.dtype(DType::F32), self.shape.invocations());
+        module.text.open(format!("for (var place = local; place < {}u; place += {size}u)", step * groups));
+        module.text.line(format!("let k = place % {step}u;"));
+        for row in 0..own {
+            self.element(module, &format!("element_{row}"), "inner + k", &self.query, |rows, module| {
+                let place = format!("first_row + place / {step}u * {own}u + {row}u");
+                module.text.line(format!("let row = min({place}, {}u);", rows.rows - 1));
+                rows.indices(module, "row", 1, &[&rows.query]);
+            });
+        }
+        let vector = self.shape.gathered(float, "element");
+        module.text.line(format!("queries[k * {}u + place / {step}u] = {vector};", self.shape.stride()));
+        module.text.close();
     }
 
-    /// Brings `step` terms of so many lines to workgroup memory; those past the last one are +0.0.
-    fn bring(
+    /// Brings the terms of the keys from `first` on, from `inner` on, to workgroup memory.
+    fn bring_keys(&self, module: &mut Module<'_>) {
+        let (float, size) = (module.dtype(DType::F32), self.shape.invocations());
+        let vectors = self.shape.step / VECTOR;
+        module.text.open(format!("for (var place = local; place < {}u; place += {size}u)", LANES * vectors));
+        module.text.line(format!("let line = place / {vectors}u;"));
+        module.text.line(format!("let k = place % {vectors}u;"));
+        module.text.line(format!("let number = min(first + line, {}u);", self.keys - 1));
+        self.indices(module, "number", 3, &[&self.key]);
+        for term in 0..VECTOR {
+            let place = format!("inner + k * {VECTOR}u + {term}u");
+            self.element(module, &format!("element_{term}"), &place, &self.key, |_, _| {});
+        }
+        let elements: Vec<String> = (0..VECTOR).map(|term| format!("element_{term}")).collect();
+        let place = format!("line * {}u + k", self.shape.key_stride());
+        module.text.line(format!("keys[{place}] = vec{VECTOR}<{float}>({});", elements.join(", ")));
+        module.text.close();
+    }
+
+    /// Declares the variable `name`: what a function gives for a term, where its other axes are declared by `indices`. Past
+    /// the last term it is +0.0.
+    fn element(
         &self,
         module: &mut Module<'_>,
-        array: &str,
-        (step, lines): (u32, u32),
-        line: impl FnOnce(&Rows, &mut Module<'_>) -> (String, String),
+        name: &str,
+        term: &str,
+        function: &Function,
+        indices: impl FnOnce(&Rows, &mut Module<'_>),
     ) {
-        let function = if array == "keys" { &self.key } else { &self.query };
-        let zero = module.zero();
-        let float = module.dtype(DType::F32);
-        let size = self.shape.invocations();
-        module.text.open(format!("for (var place = local; place < {}u; place += {size}u)", step * lines));
-        module.text.line(format!("let line = place / {step}u;"));
-        module.text.line(format!("let k = place % {step}u;"));
-        module.text.line(format!("let term = min(inner + k, {}u);", self.inner.max(1) - 1));
+        let (zero, float) = (module.zero(), module.dtype(DType::F32));
+        module.text.line(format!("var {name}: {float} = {zero};"));
+        module.text.open(format!("if ({term} < {}u)", self.inner));
+        indices(self, module);
+        module.text.line(format!("let term = {term};"));
         self.indices(module, "term", 4, &[function]);
-        let (place, call) = line(self, module);
-        module.text.line(format!("var element: {float} = {zero};"));
-        module.text.open(format!("if (inner + k < {}u)", self.inner));
-        module.text.line(format!("element = {call};"));
-        module.text.close();
-        module.text.line(format!("{array}[{place}] = element;"));
+        module.text.line(format!("{name} = {};", function.call()));
         module.text.close();
     }
 
     /// Declares `score_{own}`: the scores of the invocation's rows with its key, of those from `first` on.
-    fn scores(&self, module: &mut Module<'_>) {
-        let (step, width, own) = (self.shape.step, self.shape.rows() + 1, self.shape.own);
+    fn scores(&self, module: &mut Module<'_>, first: bool) {
+        let own = self.shape.own;
+        let kept = format!("scores[first / {KEYS}u * {}u + local]", self.shape.invocations());
+        if self.shape.kept > 0 && !first {
+            // The invocation's own, which it wrote itself.
+            module.text.line(format!("let score = {kept};"));
+            for row in 0..own {
+                module.text.line(format!("let score_{row} = {};", self.shape.part("score", row)));
+            }
+            return;
+        }
+        self.products_of_keys(module);
+        module.text.open_scope();
+        module.text.line(format!("let number = min(first + lane, {}u);", self.keys - 1));
+        self.indices(module, "number", 3, &[&self.score]);
+        for row in 0..own {
+            module.text.open_scope();
+            self.row(module, row, &self.score, &[]);
+            let product = format!("score_{row}");
+            let chunked = self.inner > CHUNK;
+            let total = if chunked { module.add(&format!("product_{row}"), &product) } else { product };
+            module.text.line(format!("let l{} = {total};", self.given));
+            module.text.line(format!("score_{row} = {};", self.score.call()));
+            module.text.close();
+        }
+        module.text.close();
+        if self.shape.kept > 0 {
+            let scores = self.shape.gathered(module.dtype(DType::F32), "score");
+            module.text.line(format!("{kept} = {scores};"));
+        }
+    }
+
+    /// Declares `score_{own}`, the products of the invocation's rows with its key, or of many terms those of the last chunk, and
+    /// `product_{own}` what is before it.
+    fn products_of_keys(&self, module: &mut Module<'_>) {
+        let Shape { own, step, .. } = self.shape;
         let zero = module.zero();
         let chunked = self.inner > CHUNK;
         for row in 0..own {
@@ -384,38 +494,22 @@ impl Rows {
         if !self.keeps_queries() {
             self.bring_queries(module);
         }
-        self.bring(module, "keys", (step, LANES), |rows, module| {
-            module.text.line(format!("let number = min(first + line, {}u);", rows.keys - 1));
-            rows.indices(module, "number", 3, &[&rows.key]);
-            (format!("line * {}u + k", step + 1), rows.key.call())
-        });
+        self.bring_keys(module);
         module.text.line("workgroupBarrier();");
-        module.text.open(format!("for (var k = 0u; k < {step}u; k += {UNROLLED}u)"));
-        for term in 0..UNROLLED {
+        module.text.open(format!("for (var k = 0u; k < {}u; k += 1u)", step / VECTOR));
+        module.text.line(format!("let key = keys[lane * {}u + k];", self.shape.key_stride()));
+        for term in 0..VECTOR {
             module.text.open_scope();
-            module.text.line(format!("let key = keys[lane * {}u + k + {term}u];", step + 1));
+            let place = format!("(k * {VECTOR}u + {term}u) * {}u + team", self.shape.stride());
+            module.text.line(format!("let query = queries[{place}];"));
             for row in 0..own {
-                let query = format!("queries[(k + {term}u) * {width}u + own_row - first_row + {row}u]");
-                let product = module.mul(&query, "key");
+                let product = module.mul(&self.shape.part("query", row), &format!("key[{term}]"));
                 let sum = module.add(&format!("score_{row}"), &product);
                 module.text.line(format!("score_{row} = {sum};"));
             }
             module.text.close();
         }
         module.text.close();
-        module.text.close();
-        module.text.open_scope();
-        module.text.line(format!("let number = min(first + lane, {}u);", self.keys - 1));
-        self.indices(module, "number", 3, &[&self.score]);
-        for row in 0..own {
-            module.text.open_scope();
-            self.row(module, row, &self.score, &[]);
-            let product = format!("score_{row}");
-            let total = if chunked { module.add(&format!("product_{row}"), &product) } else { product };
-            module.text.line(format!("let l{} = {total};", self.given));
-            module.text.line(format!("score_{row} = {};", self.score.call()));
-            module.text.close();
-        }
         module.text.close();
     }
 
@@ -492,20 +586,22 @@ impl Rows {
 
     /// Adds the values of 32 keys by their weights.
     fn weighted(&self, module: &mut Module<'_>, declared: &[usize], outputs: &[(u32, u64)]) {
-        let width = self.shape.rows() + 1;
         let zero = module.zero();
-        if self.inner == 0 {
+        if self.inner == 0 || self.shape.kept > 0 {
             // Else scores waited until all are done with the weights before.
             module.text.line("workgroupBarrier();");
         }
+        let float = module.dtype(DType::F32);
         for own in 0..self.shape.own {
+            module.text.line(format!("var weight_{own}: {float};"));
             module.text.open_scope();
             self.row(module, own, &self.weight, declared);
             module.text.line(format!("let l{} = score_{own};", self.given));
-            let place = format!("lane * {width}u + own_row - first_row + {own}u");
-            module.text.line(format!("weights[{place}] = {};", self.weight.call()));
+            module.text.line(format!("weight_{own} = {};", self.weight.call()));
             module.text.close();
         }
+        let weights = self.shape.gathered(float, "weight");
+        module.text.line(format!("weights[lane * {}u + team] = {weights};", self.shape.stride()));
         module.text.line("workgroupBarrier();");
         if self.keys > CHUNK {
             module.text.open(format!("if (first > 0u && first % {CHUNK}u == 0u)"));
@@ -557,9 +653,10 @@ impl Rows {
     }
 
     fn products(&self, module: &mut Module<'_>, term: u64, outputs: &[(u32, u64)]) {
-        let width = self.shape.rows() + 1;
-        for (row, column) in outputs {
-            let weight = format!("weights[key_{term} * {width}u + own_row - first_row + {row}u]");
+        let weights = format!("weights[key_{term} * {}u + team]", self.shape.stride());
+        module.text.line(format!("let weight_{term} = {weights};"));
+        for &(row, column) in outputs {
+            let weight = self.shape.part(&format!("weight_{term}"), row);
             let product = module.mul(&weight, &format!("value_{term}_{column}"));
             let sum = module.add(&format!("sum_{row}_{column}"), &product);
             module.text.line(format!("sum_{row}_{column} = {sum};"));
