@@ -8,7 +8,10 @@
 //! that have their rows take them for the columns: every 32nd is an invocation's own. No matrix of scores exists in any
 //! buffer.
 //!
-//! Workgroup memory is read in vectors: queries and weights by an invocation's rows, keys by four terms.
+//! Workgroup memory is read in vectors: queries and weights by an invocation's rows, keys by four terms. Between weights it
+//! holds what the lanes fold, which is of other types: so it has their bits.
+
+mod shape;
 
 use std::collections::BTreeSet;
 
@@ -21,114 +24,14 @@ use crate::generate::{Grid, limit, product};
 use crate::index::unflatten;
 use crate::lambda::{Function, Module};
 use crate::reduce::{BLOCK, LANES, Once, StageFunction, once_a_row};
-use crate::target::{Arithmetic, Class, Target};
+use crate::target::Target;
+
+use self::shape::{COLUMNS, Shape, Sizes, VECTOR};
 
 /// Keys at a time.
 const KEYS: u64 = LANES as u64;
-/// Columns of an invocation, at most.
-const COLUMNS: u64 = 4;
-/// Terms of a vector of keys.
-const VECTOR: u32 = 4;
 /// Keys in one round of the text of the weighted sums.
 const UNROLLED: u64 = 4;
-
-/// How a workgroup divides its tile.
-#[derive(Debug, Clone, Copy)]
-struct Shape {
-    /// Rows of an invocation.
-    own: u32,
-    /// Invocations side by side in rows.
-    groups: u32,
-    /// Terms of the scores' products at a time.
-    step: u32,
-    /// Blocks of keys whose scores stay in workgroup memory: all of them, or none.
-    kept: u32,
-}
-
-impl Shape {
-    fn rows(self) -> u32 {
-        self.own * self.groups
-    }
-
-    fn invocations(self) -> u32 {
-        self.groups * LANES
-    }
-
-    /// Bytes of workgroup memory, with lanes of so many types.
-    fn storage(self, types: u32) -> u32 {
-        let vectors = self.own * (self.step + LANES) * self.stride();
-        let keys = LANES * (self.step + VECTOR);
-        4 * (vectors + keys + (types + self.kept * self.own) * self.invocations())
-    }
-
-    /// From one term or key to the next among vectors of rows. One is left free: neighbours then lie in different banks.
-    fn stride(self) -> u32 {
-        self.groups + 1
-    }
-
-    /// From one key to the next among vectors of terms.
-    fn key_stride(self) -> u32 {
-        self.step / VECTOR + 1
-    }
-
-    /// The type of a number for each of an invocation's rows.
-    fn vector(self, float: DType) -> String {
-        if self.own == 1 { float.to_string() } else { format!("vec{}<{float}>", self.own) }
-    }
-
-    /// The number of one of the rows in a vector of them.
-    fn part(self, vector: &str, row: u32) -> String {
-        if self.own == 1 { vector.to_string() } else { format!("{vector}[{row}]") }
-    }
-
-    /// The vector of the variables that the rows have of a name.
-    fn gathered(self, float: DType, name: &str) -> String {
-        let rows: Vec<String> = (0..self.own).map(|row| format!("{name}_{row}")).collect();
-        format!("{}({})", self.vector(float), rows.join(", "))
-    }
-
-    /// The largest shape that the device has room for, with scores that stay where they are if that takes no more than half
-    /// of the rows.
-    fn choose(rows: u64, keys: u64, inner: u64, types: u32, target: &Target) -> Shape {
-        let blocks = u32::try_from(keys.div_ceil(KEYS)).unwrap_or(u32::MAX);
-        let computed = Shape::largest(rows, inner, 0, types, target);
-        match Shape::largest(rows, inner, blocks, types, target) {
-            kept if kept.fits(types, target) && 2 * kept.groups >= computed.groups => kept,
-            _ => computed,
-        }
-    }
-
-    fn fits(self, types: u32, target: &Target) -> bool {
-        let invocations = self.invocations() <= target.limits.invocations_per_workgroup;
-        // A block has some bytes of every row: more of them than this overflow no number here.
-        let few = self.kept <= target.limits.workgroup_storage;
-        few && invocations && self.storage(types) <= target.limits.workgroup_storage
-    }
-
-    /// The largest shape that the device has room for, or the least of all. Rows side by side share the keys that are brought
-    /// to workgroup memory; a step that has all of a product brings the queries there once.
-    fn largest(rows: u64, inner: u64, kept: u32, types: u32, target: &Target) -> Shape {
-        let own = if target.arithmetic == Arithmetic::Soft { 1 } else { 4 };
-        // Of a CPU that plays a GPU few invocations wait for each other.
-        let most = match target.class {
-            Class::Software => 1,
-            Class::Integrated => 4,
-            Class::Discrete => 8,
-        };
-        let groups = rows.div_ceil(own.into()).next_power_of_two().min(most) as u32;
-        let step = inner.next_power_of_two().clamp(VECTOR.into(), 64) as u32;
-        let mut shape = Shape { own, groups, step, kept };
-        while !shape.fits(types, target) && (shape.groups > 1 || shape.step > VECTOR) {
-            let halve_step = shape.step > 2 * VECTOR && shape.groups <= 4 || shape.groups == 1;
-            if halve_step {
-                shape.step /= 2;
-            } else {
-                shape.groups /= 2;
-            }
-        }
-        shape
-    }
-}
 
 /// An attention with its functions written.
 struct Rows {
@@ -188,10 +91,9 @@ pub(crate) fn generate(module: &mut Module<'_>, attend: &Attend, target: &Target
     let weight = module.function("weight", &rest, &types)?;
     let result = module.function("result", &of_row(&attend.result), &types)?;
 
-    let lane_types: BTreeSet<DType> = stages.iter().map(|stage| module.dtype(stage.input.result)).collect();
-    let shape = Shape::choose(rows, keys, inner, lane_types.len() as u32, target);
-    let storage = shape.storage(lane_types.len() as u32);
-    limit(module.kernel, "bytes of workgroup memory", storage.into(), target.limits.workgroup_storage.into())?;
+    let sizes = Sizes { rows, columns, keys, inner };
+    let shape = Shape::choose(sizes, target);
+    limit(module.kernel, "bytes of workgroup memory", shape.storage().into(), target.limits.workgroup_storage.into())?;
     let rows = Rows {
         query,
         key,
@@ -212,13 +114,14 @@ pub(crate) fn generate(module: &mut Module<'_>, attend: &Attend, target: &Target
     };
     limit(module.kernel, "loop iterations", rows.iterations(), target.quirks.loop_iterations)?;
     let float = module.dtype(DType::F32);
-    for dtype in lane_types {
-        module.text.line(format!("var<workgroup> lanes_{dtype}: array<{dtype}, {}>;", shape.invocations()));
-    }
     let vector = shape.vector(float);
     module.text.line(format!("var<workgroup> queries: array<{vector}, {}>;", shape.step * shape.stride()));
     module.text.line(format!("var<workgroup> keys: array<vec4<{float}>, {}>;", LANES * shape.key_stride()));
-    module.text.line(format!("var<workgroup> weights: array<{vector}, {}>;", LANES * shape.stride()));
+    let words = shape.vector(DType::U32);
+    module.text.line(format!("var<workgroup> weights: array<{words}, {}>;", LANES * shape.stride()));
+    if shape.staged > 0 {
+        module.text.line(format!("var<workgroup> values: array<{float}, {}>;", LANES * shape.width()));
+    }
     if shape.kept > 0 {
         module.text.line(format!("var<workgroup> scores: array<{vector}, {}>;", shape.kept * shape.invocations()));
     }
@@ -263,11 +166,12 @@ impl Rows {
         let (vector, groups) = (u64::from(VECTOR), u64::from(self.shape.groups));
         let brought = (step * groups).div_ceil(invocations) + (step / vector * KEYS).div_ceil(invocations);
         let scores = self.inner.div_ceil(step) * (1 + brought + step / vector);
-        let folds = self.stages.len() as u64 * u64::from(self.shape.own * LANES.ilog2());
+        let staged = u64::from(LANES * self.shape.width()).div_ceil(invocations);
+        let folds = self.stages.len() as u64 * u64::from(LANES.ilog2());
         let blocks = self.keys.div_ceil(KEYS);
         let passes = self.passes.len() as u64;
         let computed = if self.shape.kept > 0 { 1 } else { passes };
-        let all = blocks * (passes + computed * scores) + blocks * KEYS / UNROLLED + KEYS;
+        let all = blocks * (passes + computed * scores) + blocks * (KEYS / UNROLLED + staged) + KEYS;
         all + folds * (self.keys.div_ceil(BLOCK) + 1)
     }
 
@@ -277,7 +181,8 @@ impl Rows {
     }
 
     fn own_columns(&self) -> u64 {
-        self.columns.div_ceil(KEYS).min(COLUMNS)
+        let Rows { rows, columns, keys, inner, .. } = *self;
+        Sizes { rows, columns, keys, inner }.own_columns()
     }
 
     /// Declares the axes of a group that a function needs, from a number: 0 batch, 1 rows, 2 columns, 3 keys, 4 inner.
@@ -390,7 +295,7 @@ impl Rows {
                 rows.indices(module, "row", 1, &[&rows.query]);
             });
         }
-        let vector = self.shape.gathered(float, "element");
+        let vector = self.shape.gathered(float, |row| format!("element_{row}"));
         module.text.line(format!("queries[k * {}u + place / {step}u] = {vector};", self.shape.stride()));
         module.text.close();
     }
@@ -462,7 +367,7 @@ impl Rows {
         }
         module.text.close();
         if self.shape.kept > 0 {
-            let scores = self.shape.gathered(module.dtype(DType::F32), "score");
+            let scores = self.shape.gathered(module.dtype(DType::F32), |row| format!("score_{row}"));
             module.text.line(format!("{kept} = {scores};"));
         }
     }
@@ -543,14 +448,49 @@ impl Rows {
         }
     }
 
-    /// Folds the lanes of a value of each row into the invocation's own.
-    fn fold(&self, module: &mut Module<'_>, stage: usize, value: &str, row: u32, target: &str) {
-        let lanes = self.stages[stage].lanes(module);
-        module.text.line(format!("{lanes}[local] = {value}{stage}_{row};"));
-        self.stages[stage].fold(module, "lane", LANES);
-        module.text.line(format!("let {target} = {lanes}[local - lane];"));
-        // All have read the result before the next one is written there.
+    /// Folds the lanes of what the invocations have of a stage for their rows, by halves; declares `{target}_{own}`.
+    fn fold(&self, module: &mut Module<'_>, stage: usize, value: &str, target: &str) {
+        let function = &self.stages[stage];
+        let dtype = module.dtype(function.input.result);
+        let stride = self.shape.stride();
+        let gathered = |name: &str| self.shape.gathered(dtype, |row| format!("{name}_{row}"));
+        let part = |vector: &str, row: u32| self.shape.part(vector, row);
+        // All are done with what stood there.
         module.text.line("workgroupBarrier();");
+        let own = self.bits(dtype, &gathered(&format!("{value}{stage}")));
+        module.text.line(format!("weights[lane * {stride}u + team] = {own};"));
+        module.text.line("workgroupBarrier();");
+        module.text.open(format!("for (var half = {}u; half > 0u; half = half >> 1u)", LANES / 2));
+        module.text.open("if (lane < half)");
+        for (name, lane) in [("low", "lane"), ("high", "(lane + half)")] {
+            let vector = self.of_bits(dtype, &format!("weights[{lane} * {stride}u + team]"));
+            module.text.line(format!("let {name} = {vector};"));
+        }
+        for row in 0..self.shape.own {
+            let both = function.combine(module, &part("low", row), &part("high", row));
+            module.text.line(format!("let both_{row} = {both};"));
+        }
+        let both = self.bits(dtype, &gathered("both"));
+        module.text.line(format!("weights[lane * {stride}u + team] = {both};"));
+        module.text.close();
+        module.text.line("workgroupBarrier();");
+        module.text.close();
+        module.text.line(format!("let {target} = {};", self.of_bits(dtype, "weights[team]")));
+        for row in 0..self.shape.own {
+            module.text.line(format!("let {target}_{row} = {};", part(target, row)));
+        }
+    }
+
+    /// A vector of rows as bits.
+    fn bits(&self, dtype: DType, vector: &str) -> String {
+        let words = self.shape.vector(DType::U32);
+        if dtype == DType::U32 { vector.to_string() } else { format!("bitcast<{words}>({vector})") }
+    }
+
+    /// The vector of rows that has these bits.
+    fn of_bits(&self, dtype: DType, words: &str) -> String {
+        let vector = self.shape.vector(dtype);
+        if dtype == DType::U32 { words.to_string() } else { format!("bitcast<{vector}>({words})") }
     }
 
     /// Where a block of keys ends, its sum becomes a term of the lane above that has the block's number.
@@ -562,15 +502,13 @@ impl Rows {
                 BLOCK - KEYS,
                 self.keys
             ));
+            self.fold(module, stage, "all", "block");
             for own in 0..self.shape.own {
-                module.text.open_scope();
-                self.fold(module, stage, "all", own, "block");
                 module.text.open(format!("if (lane == first / {BLOCK}u)"));
-                let sum = module.add(&format!("blocks{stage}_{own}"), "block");
+                let sum = module.add(&format!("blocks{stage}_{own}"), &format!("block_{own}"));
                 module.text.line(format!("blocks{stage}_{own} = {sum};"));
                 module.text.close();
                 module.text.line(format!("all{stage}_{own} = {zero};"));
-                module.text.close();
             }
             module.text.close();
         }
@@ -579,9 +517,7 @@ impl Rows {
     /// Declares the stage's results of the invocation's rows.
     fn end_stage(&self, module: &mut Module<'_>, stage: usize) {
         let value = if self.has_blocks(stage) { "blocks" } else { "all" };
-        for own in 0..self.shape.own {
-            self.fold(module, stage, value, own, &format!("r{stage}_{own}"));
-        }
+        self.fold(module, stage, value, &format!("r{stage}"));
     }
 
     /// Adds the values of 32 keys by their weights.
@@ -592,6 +528,9 @@ impl Rows {
             module.text.line("workgroupBarrier();");
         }
         let float = module.dtype(DType::F32);
+        if self.shape.staged > 0 {
+            self.bring_values(module);
+        }
         for own in 0..self.shape.own {
             module.text.line(format!("var weight_{own}: {float};"));
             module.text.open_scope();
@@ -600,7 +539,7 @@ impl Rows {
             module.text.line(format!("weight_{own} = {};", self.weight.call()));
             module.text.close();
         }
-        let weights = self.shape.gathered(float, "weight");
+        let weights = self.bits(float, &self.shape.gathered(float, |row| format!("weight_{row}")));
         module.text.line(format!("weights[lane * {}u + team] = {weights};", self.shape.stride()));
         module.text.line("workgroupBarrier();");
         if self.keys > CHUNK {
@@ -635,25 +574,45 @@ impl Rows {
         }
     }
 
+    /// Brings the values of the keys from `first` on to workgroup memory.
+    fn bring_values(&self, module: &mut Module<'_>) {
+        let (width, size) = (self.shape.width(), self.shape.invocations());
+        module.text.open(format!("for (var place = local; place < {}u; place += {size}u)", LANES * width));
+        self.value(module, &format!("place / {width}u"), &format!("place % {width}u"), "let element = ");
+        module.text.line("values[place] = element;");
+        module.text.close();
+    }
+
     /// Declares `value_{term}_{column}`, the values of a key in the invocation's columns, and `key_{term}`, its number.
     fn values(&self, module: &mut Module<'_>, term: u64, key: &str) {
         let float = module.dtype(DType::F32);
         module.text.line(format!("let key_{term} = {key};"));
         for column in 0..self.own_columns() {
-            module.text.line(format!("var value_{term}_{column}: {float};"));
+            let (name, place) = (format!("value_{term}_{column}"), format!("lane + {}u", column * KEYS));
+            if self.shape.staged > 0 {
+                module.text.line(format!("let {name} = values[key_{term} * {}u + {place}];", self.shape.width()));
+                continue;
+            }
+            module.text.line(format!("var {name}: {float};"));
             module.text.open_scope();
-            module.text.line(format!("let number = first + key_{term};"));
-            self.indices(module, "number", 3, &[&self.value]);
-            let place = format!("first_column + lane + {}u", column * KEYS);
-            module.text.line(format!("let column = min({place}, {}u);", self.columns - 1));
-            self.indices(module, "column", 2, &[&self.value]);
-            module.text.line(format!("value_{term}_{column} = {};", self.value.call()));
+            self.value(module, &format!("key_{term}"), &place, &format!("{name} = "));
             module.text.close();
         }
     }
 
+    /// Writes the statement that begins with `statement` and takes the value of a key, counted from `first`, in a column of the
+    /// tile. Past the last key or column it is that of the last one.
+    fn value(&self, module: &mut Module<'_>, key: &str, column: &str, statement: &str) {
+        module.text.line(format!("let number = min(first + {key}, {}u);", self.keys - 1));
+        self.indices(module, "number", 3, &[&self.value]);
+        module.text.line(format!("let column = min(first_column + {column}, {}u);", self.columns - 1));
+        self.indices(module, "column", 2, &[&self.value]);
+        module.text.line(format!("{statement}{};", self.value.call()));
+    }
+
     fn products(&self, module: &mut Module<'_>, term: u64, outputs: &[(u32, u64)]) {
-        let weights = format!("weights[key_{term} * {}u + team]", self.shape.stride());
+        let float = module.dtype(DType::F32);
+        let weights = self.of_bits(float, &format!("weights[key_{term} * {}u + team]", self.shape.stride()));
         module.text.line(format!("let weight_{term} = {weights};"));
         for &(row, column) in outputs {
             let weight = self.shape.part(&format!("weight_{term}"), row);
