@@ -341,7 +341,7 @@ impl<'a> Module<'a> {
         }
         head.line("");
         let mut widening = Text::default();
-        for id in self.kernel.buffers() {
+        for id in self.buffers() {
             if let Some(form) = self.forms.get(&id) {
                 let elements = self.program.buffer(id).shape.elements();
                 let vectors = self.vectors.contains(&id);

@@ -142,7 +142,9 @@ impl<'a> Plan<'a> {
             return None;
         }
         let iterations: u64 = kernels.iter().map(|kernel| iterations(kernel, blocks, size, tile)).sum::<u64>() + 1;
-        let steps = (cost.most / step.max(1)).min(target.quirks.loop_iterations / iterations).min(count);
+        // The model is of native arithmetic, which integers take some dozens of times as long for.
+        let most = if target.arithmetic == Arithmetic::Soft { cost.most / 64 } else { cost.most };
+        let steps = (most / step.max(1)).min(target.quirks.loop_iterations / iterations).min(count);
         (steps > 1).then_some(Plan { program, forms, kernels, numbers, count, steps, blocks, size, tile })
     }
 

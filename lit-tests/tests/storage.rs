@@ -143,13 +143,14 @@ fn every_layer_in_every_format() {
 
 /// A contraction for every template, windows, rows, maps and gathers of weights, of sizes that vectors and tiles divide and
 /// of others.
-const KINDS: [&str; 5] = [
+const KINDS: [&str; 6] = [
     r#"{"batch_size": 5, "input_shape": [72], "layers": [{"type": "dense", "output_size": 40}]}"#,
     r#"{"batch_size": 3, "input_shape": [301], "layers": [{"type": "dense", "output_size": 7}]}"#,
     r#"{"input_shape": [4, 6, 6], "layers": [{"type": "conv2d", "filters": 8, "kernel_size": 3, "padding": 1}]}"#,
     r#"{"input_shape": [5], "layers": [{"type": "embedding", "vocab_size": 9, "embedding_dim": 12}, {"type": "rms_norm"},
         {"type": "layer_norm"}]}"#,
     r#"{"input_shape": [3, 8], "layers": [{"type": "gru", "hidden_size": 4}]}"#,
+    r#"{"input_shape": [3, 8], "layers": [{"type": "rnn", "hidden_size": 4, "initial_state": "learned"}]}"#,
 ];
 
 /// Needs a Vulkan adapter.

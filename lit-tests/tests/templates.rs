@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
-use loom_codegen_wgsl::{Arithmetic, Class, Limits, Target, generate, generate_turns, strict_spirv, validate};
-use loom_ir::kernel::{Forms, Verified};
+use loom_codegen_wgsl::{Arithmetic, Class, Limits, Target, generate_stored, generate_turns, strict_spirv, validate};
+use loom_ir::kernel::{BufferKind, Forms, Verified};
+use loom_ir::numerics::formats::Storage;
+use loom_ir::numerics::stored::Form;
 use loom_lit_tests::network::random_network;
 use loom_passes::{PipelineOptions, compile};
 
@@ -15,15 +17,23 @@ const LARGE: Limits = Limits {
     storage_buffers: 1_048_576,
 };
 
+/// With weights as they are, and with weights in 16 bits.
 fn check(what: &str, program: &Verified) {
+    let stored = program.weights().filter(|(_, buffer)| matches!(buffer.kind, BufferKind::Weight));
+    let form = Form { storage: Storage::Bf16, groups: None, zero_points: false };
+    check_stored(what, program, &Forms::new());
+    check_stored(&format!("{what}, in bf16"), program, &stored.map(|(id, _)| (id, form)).collect());
+}
+
+fn check_stored(what: &str, program: &Verified, forms: &Forms) {
     for class in [Class::Software, Class::Integrated, Class::Discrete] {
         for limits in [Limits::PORTABLE, LARGE] {
             for arithmetic in Arithmetic::ALL {
                 let target = Target::new(class, limits).with_arithmetic(arithmetic);
                 let place = format!("{what}, {}, {limits:?}, {arithmetic:?}", class.name());
-                let kernels = generate(program, &target).unwrap_or_else(|error| panic!("{place}: {error}"));
-                let turns =
-                    generate_turns(program, &Forms::new(), &target).unwrap_or_else(|error| panic!("{place}: {error}"));
+                let kernels =
+                    generate_stored(program, forms, &target).unwrap_or_else(|error| panic!("{place}: {error}"));
+                let turns = generate_turns(program, forms, &target).unwrap_or_else(|error| panic!("{place}: {error}"));
                 for kernel in kernels.into_iter().chain(turns.into_iter().map(|turns| turns.kernel)) {
                     let refused =
                         |error: loom_codegen_wgsl::Error| -> ! { panic!("{place}: {error}\n{}", kernel.source) };

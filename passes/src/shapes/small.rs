@@ -92,6 +92,8 @@ pub(super) fn recurrent(at: &At<'_>, layer: &Recurrent, feature_map: bool) -> Re
     at.weight(vec![rows, size])?;
     at.weight(vec![rows, hidden])?;
     Shape::checked(vec![steps, dims[0], rows]).map_err(|source| at.limit("the gates:", source))?;
+    // The graph has the weight at every step, though nothing that large is ever in memory.
+    Shape::checked(vec![steps, rows, hidden]).map_err(|source| at.limit("the hidden weights of all steps:", source))?;
     let width = if layer.bidirectional { hidden.saturating_mul(2) } else { hidden };
     let output = if layer.return_sequences { vec![dims[0], steps, width] } else { vec![dims[0], width] };
     let kind = ShapedKind::Recurrent(ShapedRecurrent {

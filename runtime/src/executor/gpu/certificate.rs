@@ -43,7 +43,7 @@ pub(super) struct Certificate<'a> {
     pub tier: &'static str,
     /// The SPIR-V float controls that shaders ask for.
     pub controls: Vec<&'static str>,
-    /// The digest of the shaders, or of their text and what translates it, and of what they ran on.
+    /// The digest of what they ran on and of the shaders: of their text, in the tier strict with what translates it.
     pub shaders: &'a str,
 }
 

@@ -131,7 +131,7 @@ impl Context {
 
     /// From now on shaders are made in this form.
     pub fn take(&mut self, form: Form) {
-        self.target.arithmetic = form.arithmetic;
+        self.target = self.target.clone().with_arithmetic(form.arithmetic);
         self.controls = form.controls.unwrap_or(Controls::ALL);
     }
 

@@ -321,14 +321,23 @@ impl Ready {
     }
 }
 
-/// The numbers from 0 on, as many as the longest loop has indices: uniform buffers one after another.
-fn make_turns(context: &Context, program: &Program) -> Result<wgpu::Buffer, ExecuteError> {
+/// Bytes of what [`make_turns`] makes.
+pub(super) fn turn_bytes(program: &Program) -> u64 {
+    longest_loop(program).saturating_mul(TURN_STRIDE)
+}
+
+/// Indices of the longest loop.
+fn longest_loop(program: &Program) -> u64 {
     let counts = program.steps().map(|step| match step {
         Step::Kernel(_) => 0,
         Step::Loop { count, .. } => count,
     });
-    let count = counts.max().unwrap_or(0);
-    let bytes = count.saturating_mul(TURN_STRIDE);
+    counts.max().unwrap_or(0)
+}
+
+/// The numbers from 0 on, as many as the longest loop has indices: uniform buffers one after another.
+fn make_turns(context: &Context, program: &Program) -> Result<wgpu::Buffer, ExecuteError> {
+    let (count, bytes) = (longest_loop(program), turn_bytes(program));
     let most = context.limits.max_buffer_size.min(u32::MAX.into());
     check_limit(|| "the indices of a loop".to_string(), bytes, most)?;
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;

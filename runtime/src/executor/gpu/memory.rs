@@ -10,6 +10,7 @@ use loom_codegen_wgsl::{stored_bytes, stored_words};
 use loom_ir::kernel::{Buffer, BufferId, BufferKind, Forms, Program};
 
 use super::device::{Context, check_limit};
+use super::executor::turn_bytes;
 use crate::executor::{ExecuteError, WeightBits, weight_bits};
 
 /// Bytes of weights on their way before the device is given time to take them: wgpu keeps a copy until then.
@@ -60,7 +61,7 @@ impl Memory {
         }
         let segments = Segment::plan(program, context.limits.max_buffer_size)?;
         if let Some(memory) = context.memory {
-            check_limit(|| "the network".to_string(), total(program, &segments), memory)?;
+            check_limit(|| "the network".to_string(), total(program, &segments, bytes_of), memory)?;
         }
 
         let storage = wgpu::BufferUsages::STORAGE;
@@ -149,11 +150,12 @@ impl Memory {
     }
 }
 
-/// Bytes of all buffers of a program, whose temporary ones are in segments or have no place planned.
-fn total(program: &Program, segments: &[Segment]) -> u64 {
+/// Bytes of all buffers of a program, whose temporary ones are in segments or have no place planned, and of the indices of its
+/// loops.
+fn total(program: &Program, segments: &[Segment], bytes_of: impl Fn(usize, &Buffer) -> u64) -> u64 {
     let planned = |index: usize| program.plan.as_ref().is_some_and(|plan| plan.offsets[index].is_some());
-    let own =
-        program.buffers.iter().enumerate().filter(|&(index, _)| !planned(index)).map(|(_, buffer)| buffer.bytes());
+    let own = program.buffers.iter().enumerate().filter(|&(index, _)| !planned(index));
+    let own = own.map(|(index, buffer)| bytes_of(index, buffer)).chain([turn_bytes(program)]);
     own.chain(segments.iter().map(|segment| segment.end - segment.start)).fold(0, u64::saturating_add)
 }
 
@@ -227,13 +229,19 @@ mod tests {
     #[test]
     fn an_arena_is_cut_where_nothing_lies_across() {
         // Two that share bytes, one beside them, one further on.
-        let program = program(&[(0, 128), (256, 128), (768, 64), (2048, 64)]);
+        let mut program = program(&[(0, 128), (256, 128), (768, 64), (2048, 64)]);
+        let plan = program.plan.clone();
         let whole = [Segment { start: 0, end: 2304 }];
         assert_eq!(Segment::plan(&program, 4096).ok().as_deref(), Some(&whole[..]));
         let cut = [Segment { start: 0, end: 1024 }, Segment { start: 2048, end: 2304 }];
         assert_eq!(Segment::plan(&program, 1024).ok().as_deref(), Some(&cut[..]));
-        let bytes = |most| total(&program, &Segment::plan(&program, most).unwrap_or_default());
+        let bytes_of = |_: usize, buffer: &Buffer| buffer.bytes();
+        let bytes = |most| total(&program, &Segment::plan(&program, most).unwrap_or_default(), bytes_of);
         assert_eq!((bytes(4096), bytes(1024)), (2304, 1024 + 256), "what lies between two segments is nobody's");
+        program.plan = None;
+        assert_eq!(total(&program, &[], bytes_of), 4 * (128 + 128 + 64 + 64));
+        assert_eq!(total(&program, &[], |_, buffer| buffer.bytes() / 4), 128 + 128 + 64 + 64, "as they are stored");
+        program.plan = plan;
         let error = Segment::plan(&program, 512);
         assert!(matches!(error, Err(ExecuteError::Limit { need: 768, limit: 512, .. })), "{error:?}");
     }

@@ -143,8 +143,10 @@ impl Submitted for Run<'_> {
         if !self.ended {
             return Err(ExecuteError::Internal("a run is read before its end".to_string()));
         }
-        self.read = true;
-        FpEnv::run(|| self.ready.read(outputs))
+        let result = FpEnv::run(|| self.ready.read(outputs));
+        // What could not be read is still mapped.
+        self.read = result.is_ok();
+        result
     }
 }
 
