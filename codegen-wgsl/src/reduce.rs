@@ -94,15 +94,18 @@ pub(crate) fn generate(module: &mut Module<'_>, reduce: &Reduce, target: &Target
     let rows = axes.len() - reduce.reduced;
     let terms = product(&axes[rows..]);
     let serial = terms <= u64::from(target.shapes.serial_terms).min(BLOCK);
-    let row = if serial { None } else { row::size(terms, target) };
+    let (loads, of_terms) = (row::shared_loads(reduce), row::kept_terms(module, reduce));
+    let numbers = loads.len() + usize::from(of_terms.is_some());
+    let row = if serial { None } else { row::size(terms, numbers as u64, target) };
     let mut kept = row::Kept::default();
     let mut result = reduce.result.clone();
     if row.is_some() {
-        for load in row::shared_loads(reduce) {
+        for load in loads {
             kept.loads.push((load, module.keep_load(load)?));
         }
-        if let Some((stage, of_terms)) = row::kept_terms(module, reduce) {
-            kept.terms = Some(stage);
+        if let Some(((stage, number), of_terms)) = of_terms {
+            module.keep_value(number, DType::F32);
+            kept.terms = Some((stage, number));
             result = of_terms;
         }
     }

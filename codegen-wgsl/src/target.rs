@@ -230,7 +230,7 @@ impl Shapes {
             // Barriers are dear on a CPU, and its few threads are busy with few rows.
             serial_terms: if software { 1024 } else { 64 },
             // Eight terms at a time by each of many invocations fill registers, of which a CPU has few.
-            row: if software { 0 } else { 1 << limits.invocations_per_workgroup.clamp(1, 256).ilog2() },
+            row: if software { 0 } else { 1 << limits.invocations_per_workgroup.clamp(1, 512).ilog2() },
             blocks: if software || limits.invocations_per_workgroup < 256 { 1 } else { 8 },
             contract,
             units: if class == Class::Discrete { 128 } else { 16 },

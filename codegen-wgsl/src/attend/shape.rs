@@ -113,12 +113,14 @@ impl Shape {
     /// The largest shape that the device has room for, or the least of all. Rows side by side share the keys that are brought
     /// to workgroup memory; a step that has all of a product brings the queries there once.
     fn largest(sizes: Sizes, kept: u32, staged: u32, target: &Target) -> Shape {
-        let own = if target.arithmetic == Arithmetic::Soft { 1 } else { 4 };
-        // Of a CPU that plays a GPU few invocations wait for each other.
-        let most = match target.class {
-            Class::Software => 1,
-            Class::Integrated => 4,
-            Class::Discrete => 8,
+        // Of a CPU that plays a GPU few invocations wait for each other. A GPU with its own memory waits less for it the more
+        // of them there are.
+        let (own, most) = match target.class {
+            _ if target.arithmetic == Arithmetic::Soft => (1, if target.class == Class::Software { 1 } else { 8 }),
+            Class::Software => (4, 1),
+            Class::Integrated => (4, 4),
+            Class::Discrete if target.limits.invocations_per_workgroup < 16 * LANES => (4, 8),
+            Class::Discrete => (2, 16),
         };
         let groups = sizes.rows.div_ceil(own.into()).next_power_of_two().min(most) as u32;
         let step = sizes.inner.next_power_of_two().clamp(VECTOR.into(), 64) as u32;

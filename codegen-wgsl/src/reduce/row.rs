@@ -18,20 +18,22 @@ use crate::index::unflatten;
 use crate::lambda::{Function, Module};
 use crate::target::{Arithmetic, Target};
 
-/// Terms that an invocation has, at best: enough loads at a time to wait for memory once.
-const TERMS: u64 = 8;
+/// What an invocation keeps of its terms, at best: enough loads at a time to wait for memory once, and few enough for the
+/// registers of many invocations.
+const KEPT: u64 = 16;
 /// Terms that an invocation has, at most: what it keeps of them must fit its registers.
 const MOST_TERMS: u64 = 32;
-/// Terms that a lane loads before it adds them.
-const AHEAD: u64 = 16;
+/// Terms that a lane loads before it adds them, at most.
+const AHEAD: u64 = 64;
 
-/// The invocations of a workgroup for rows of so many terms; `None` where this template does not do them.
-pub(super) fn size(terms: u64, target: &Target) -> Option<u32> {
+/// The invocations of a workgroup for rows of so many terms, of each of which so many numbers are kept; `None` where this
+/// template does not do them.
+pub(super) fn size(terms: u64, kept: u64, target: &Target) -> Option<u32> {
     let most = target.shapes.row;
     if most < LANES || terms > BLOCK {
         return None;
     }
-    let size = terms.div_ceil(TERMS).next_power_of_two().clamp(LANES.into(), most.into()) as u32;
+    let size = (terms * kept.max(1)).div_ceil(KEPT).next_power_of_two().clamp(LANES.into(), most.into()) as u32;
     // The terms, and lanes of each of the three types.
     let storage = 4 * (terms + 3 * u64::from(size));
     let fits = terms.div_ceil(size.into()) <= MOST_TERMS && storage <= target.limits.workgroup_storage.into();
@@ -71,22 +73,18 @@ impl Kept {
 
 /// The first sum whose terms the results are made of: its stage and the number that its terms get; and what then gives the
 /// results.
-pub(super) fn kept_terms(module: &mut Module<'_>, reduce: &Reduce) -> Option<((usize, u32), Lambda)> {
+pub(super) fn kept_terms(module: &Module<'_>, reduce: &Reduce) -> Option<((usize, u32), Lambda)> {
     if !reduce.per_element {
         return None;
     }
     let number = module.free_number();
     let result = (&reduce.result.args[..], &reduce.result.function);
-    let found = reduce.stages.iter().enumerate().find_map(|(stage, terms)| {
+    reduce.stages.iter().enumerate().find_map(|(stage, terms)| {
         let terms = (&terms.input.args[..], &terms.input.function);
         let float = terms.1.result_type() == Ok(DType::F32);
         let (args, function) = of_terms(result, terms, Arg::Load(number)).filter(|_| float)?;
         Some(((stage, number), Lambda { args, function }))
-    });
-    if found.is_some() {
-        module.keep_value(number, DType::F32);
-    }
-    found
+    })
 }
 
 pub(super) fn generate(
@@ -263,15 +261,17 @@ impl Row<'_> {
     fn lane(&self, module: &mut Module<'_>) {
         let terms = self.rows.terms;
         let lanes = u64::from(LANES);
-        let whole = terms - terms % (lanes * AHEAD);
+        // At least two rounds, so that not all is in the text.
+        let ahead = (terms / lanes / 2).clamp(1, AHEAD);
+        let whole = terms - terms % (lanes * ahead);
         module.text.line(format!("var sum = {};", module.zero()));
         if whole > 0 {
-            module.text.open(format!("for (var k = local; k < {whole}u; k += {}u)", lanes * AHEAD));
-            for ahead in 0..AHEAD {
-                module.text.line(format!("let term_{ahead} = terms[k + {}u];", ahead * lanes));
+            module.text.open(format!("for (var k = local; k < {whole}u; k += {}u)", lanes * ahead));
+            for term in 0..ahead {
+                module.text.line(format!("let term_{term} = terms[k + {}u];", term * lanes));
             }
-            for ahead in 0..AHEAD {
-                let sum = module.add("sum", &format!("term_{ahead}"));
+            for term in 0..ahead {
+                let sum = module.add("sum", &format!("term_{term}"));
                 module.text.line(format!("sum = {sum};"));
             }
             module.text.close();
