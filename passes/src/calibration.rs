@@ -38,20 +38,37 @@ pub fn watched(network: &Network) -> Result<(Graph, Vec<Watched>), ShapeErrors> 
     for id in graph.topological() {
         let operands = graph.operands(id);
         let (Op::Contract(_), &[lhs, rhs]) = (&graph.node(id).op, operands.as_slice()) else { continue };
-        let sources = [source(&graph, lhs), source(&graph, rhs)];
-        for (weight, other) in [(sources[0], sources[1]), (sources[1], sources[0])] {
-            let Op::Weight(name) = &graph.node(weight).op else { continue };
+        for (weight, other) in [(lhs, rhs), (rhs, lhs)] {
+            let Op::Weight(name) = &graph.node(source(&graph, weight)).op else { continue };
             let Some((path, role)) = name.rsplit_once('.') else { continue };
             let Some(path) = integers.get(path) else { continue };
             let inner = matches!(role, "down_weight" | "o_weight");
             let key = if inner { "inner_scale" } else { "input_scale" };
-            values.insert(Watched { path: path.clone(), key }, other);
+            values.insert(Watched { path: path.clone(), key }, value(&graph, other));
         }
     }
     for (watched, &value) in &values {
         graph.add_output(watched.output(), value);
     }
     Ok((graph, values.into_keys().collect()))
+}
+
+/// The value that a layer takes, before the layer itself moves and repeats its elements for the product: samples come first in
+/// it, and it has no elements that the layer doesn't take.
+fn value(graph: &Graph, mut id: NodeId) -> NodeId {
+    let samples = |id: NodeId| graph.shape(id).dims().first();
+    while let Some(&operand) = graph.operands(id).first() {
+        let whole = match &graph.node(id).op {
+            Op::Reshape(_) | Op::Pad { .. } | Op::Window(_) => samples(operand) == samples(id),
+            Op::Transpose(permutation) => permutation.first() == Some(&0),
+            _ => false,
+        };
+        if !whole {
+            break;
+        }
+        id = operand;
+    }
+    id
 }
 
 /// The value whose elements a node has, only elsewhere.

@@ -107,6 +107,15 @@ fn wrong_indices_are_refused() {
         let found = TensorFile::open(&folder.path().join(INDEX)).unwrap_err();
         assert!(matches!(&found, TensorError::Index { .. }), "{text}: {found}");
     }
+    // What says of tensors how they are packed is looked at in every file.
+    for (name, packed) in [("p", r#"{"p": {"dtype": "i4", "shape": [1]}}"#), ("q", "not json")] {
+        let metadata = format!(r#""__metadata__":{{"loom.packed":{packed:?}}}"#);
+        let header = format!(r#"{{{metadata},"{name}":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}}"#);
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[7]].concat();
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let found = error(r#""p": "p", "q": "q""#);
+    assert!(matches!(&found, TensorError::Index { reason, .. } if reason.contains("loom.packed")), "{found}");
     fs::create_dir(folder.path().join("x.index.json")).unwrap();
     let found = TensorFile::open(&folder.path().join("x.index.json")).unwrap_err();
     assert!(matches!(found, TensorError::NotAFile { .. }), "{found}");

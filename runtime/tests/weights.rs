@@ -63,3 +63,32 @@ fn seeds_give_bits() {
     assert_eq!(inputs[0].shape().dims(), [4, 3]);
     assert!(inputs[0].as_f32().unwrap().iter().all(|value| (-1.0..1.0).contains(value)));
 }
+
+/// Codes of a layer of integers are made of floats, or of what is quantised; a scale beside floats belongs to nothing.
+#[test]
+fn codes_need_floats_without_scales() {
+    let source = r#"{"dtype": "int8", "input_shape": [3], "layers": [{"type": "dense", "output_size": 2}]}"#;
+    let network = loom_ir::config::parse(source).unwrap();
+    let program = loom_passes::compile(&network, &loom_passes::PipelineOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bias = || tensor("layers.0.bias", [2], &[7.0, 8.0]);
+    let weight = || tensor("layers.0.weight", [2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let told = |tensors: &[Tensor]| {
+        let path = weights_file(folder.path(), tensors);
+        let error = Weights::from_file(&path, &program).unwrap_err().to_string();
+        error.replace(&path.display().to_string(), "FILE")
+    };
+    let path = weights_file(folder.path(), &[bias(), weight()]);
+    assert!(Weights::from_file(&path, &program).is_ok());
+    assert_eq!(
+        told(&[bias(), weight(), tensor("layers.0.weight.scale", [2], &[1.0, 2.0])]),
+        "FILE: these are not the network's weights:
+  `layers.0.weight.scale` is not a weight of the network"
+    );
+    let flags = Tensor::new("layers.0.weight", DType::Bool, Shape::from([2, 3]), vec![1; 6]).unwrap();
+    assert_eq!(
+        told(&[bias(), flags]),
+        "FILE: these are not the network's weights:
+  `layers.0.weight` is bool, the network needs f32"
+    );
+}

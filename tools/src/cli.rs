@@ -130,7 +130,8 @@ Examples:
 The network runs in floats; of what each layer with an integer dtype multiplies
 with its weights the sizes are measured. The new config is the old one with
 `input_scale` and `inner_scale` for those layers (docs/layers.md). A network in
-which no layer has such a dtype becomes one of --dtype.
+which no layer has such a dtype becomes one of --dtype. A dtype of floats that
+the network says stays for what has no integers, and is measured in float32.
 
 Examples:
   loomc calibrate net.json --weights w.safetensors --input samples.safetensors -o net.int8.json

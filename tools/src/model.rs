@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use loom_passes::shapes::ShapedNetwork;
 use loom_runtime::artifact::{Artifact, Target};
 use loom_runtime::executor::tier::Tier;
 use loom_runtime::session::{Device, Session, SessionOptions, Slices};
-use loom_runtime::tensors::{Tensor, is_index, read_tensor};
+use loom_runtime::tensors::{Tensor, is_index, read_tensor, shards};
 use loom_runtime::weights::draw_inputs;
 use serde::Serialize;
 
@@ -188,7 +188,12 @@ pub fn device_name(device: Device, tier: Option<Tier>) -> String {
 pub fn keep_sources(output: &Path, sources: &[Option<&Path>]) -> Result<(), Failure> {
     let file = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
     let Some(place) = file(output) else { return Ok(()) };
-    if sources.iter().flatten().filter_map(|source| file(source)).any(|source: PathBuf| source == place) {
+    // What is made from an index is made from the files that it names.
+    let sources = sources.iter().flatten().flat_map(|source| {
+        let shards = if is_index(source) { shards(source) } else { Vec::new() };
+        shards.into_iter().chain([source.to_path_buf()])
+    });
+    if sources.filter_map(|source| file(&source)).any(|source| source == place) {
         let path = output.display();
         return Err(Failure::User(format!("{path}: the output would replace a file that it is made from")));
     }

@@ -68,6 +68,13 @@ fn two_networks_in_one_program() {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
     assert!(folder.path().join("one.weights").exists() && !folder.path().join("two.weights").exists());
+    // A file of weights that is not written does not replace the one that the network is made of.
+    let digits = |file: &str| Path::new(ROOT).join("examples/digits").join(file);
+    fs::copy(digits("weights.safetensors"), folder.path().join("three.weights")).unwrap();
+    fs::copy(digits("net.json"), folder.path().join("three.json")).unwrap();
+    let args = ["three.json", "--weights", "three.weights", "--emit", "object", "-o", "three.o"];
+    assert_eq!(compile(&folder, &args).status.code(), Some(2));
+    assert!(compile(&folder, &[&args[..], &["--embed-weights"]].concat()).status.success());
     let main = r#"
         #include "one.h"
         #include "two.h"

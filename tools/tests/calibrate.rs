@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use loom_ir::types::{DType, Shape};
+use loom_runtime::tensors::{Tensor, write_tensors};
+
 fn example(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/mnist").join(file)
 }
@@ -36,6 +39,59 @@ fn the_examples_scales_are_measured() {
     };
     assert!(scales(&text).iter().zip(scales(&expected)).all(|(less, all)| *less <= all), "{text}");
     assert_ne!(scales(&text), scales(&expected));
+}
+
+fn example_of(network: &str, file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(network).join(file)
+}
+
+/// The report of a network whose weights are drawn.
+fn measured(config: &str, input: &[f32], shape: &[u64]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let [network, samples, output] = ["net.json", "x.safetensors", "out.json"].map(|name| folder.path().join(name));
+    std::fs::write(&network, config).unwrap();
+    let bits = input.iter().map(|value| value.to_bits()).collect();
+    let tensor = Tensor::new("input", DType::F32, Shape::new(shape.to_vec()), bits).unwrap();
+    write_tensors(&samples, &[tensor]).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loomc"));
+    let done =
+        command.arg("calibrate").arg(network).arg("--input").arg(samples).arg("-o").arg(output).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// A layer takes what an earlier one leaves of a value, not the whole of it.
+#[test]
+fn what_is_cut_away_is_not_measured() {
+    let report = measured(
+        r#"{"input_shape": [8], "layers": [{"type": "slice", "axis": 0, "start": 0, "end": 4}, {"type": "dense", "output_size": 4}]}"#,
+        &[0.5, 0.25, -0.5, 0.1, 1000.0, 2000.0, f32::NAN, 1.0],
+        &[1, 8],
+    );
+    assert!(report.contains("(greatest 0.5)"), "{report}");
+}
+
+/// Inside of recurrent layers steps come first; samples are counted all the same.
+#[test]
+fn any_number_of_samples_is_measured_behind_recurrent_layers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loomc"));
+    command.arg("calibrate").arg(example_of("columns", "net.json"));
+    command.arg("--weights").arg(example_of("columns", "weights.safetensors"));
+    command.arg("--input").arg(example_of("digits", "digits.safetensors"));
+    let done = command.arg("-o").arg(folder.path().join("out.json")).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stdout).starts_with("297 samples"), "{done:?}");
+
+    // One sample, of as many steps as there are samples in a batch; its last step alone has numbers.
+    let config = r#"{"seed": 3, "batch_size": 5, "input_shape": [5, 8], "layers": [
+        {"type": "lstm", "hidden_size": 4}, {"type": "dense", "output_size": 2}]}"#;
+    let mut sample = vec![0.0; 40];
+    sample[32..].fill(0.7);
+    let one = measured(config, &sample, &[1, 5, 8]);
+    let five = measured(config, &sample.repeat(5), &[5, 5, 8]);
+    let scale = |report: &str| report.split("input_scale ").nth(1).map(str::to_string);
+    assert!(!one.contains("greatest 0)") && scale(&one) == scale(&five), "{one}{five}");
 }
 
 #[test]

@@ -681,3 +681,50 @@ fn mnist() {
     let wrong = ["eval", &net, "--weights", &weights, "--input", &input, "--labels", &weights];
     assert!(folder.loomc(&wrong).refused(2).contains("there is no tensor `labels`"));
 }
+
+/// A safetensors file of one tensor of zeros, without taking room on the disk.
+fn zeros(path: &Path, name: &str, elements: u64) {
+    let bytes = 4 * elements;
+    let header = format!(r#"{{"{name}":{{"dtype":"F32","shape":[{elements}],"data_offsets":[0,{bytes}]}}}}"#);
+    let start = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+    fs::write(path, &start).unwrap();
+    fs::File::options().append(true).open(path).unwrap().set_len(start.len() as u64 + bytes).unwrap();
+}
+
+/// What is made from an index is made from the files that it names.
+#[test]
+fn an_output_does_not_replace_a_shard() {
+    let folder = Folder::new();
+    for name in ["a", "b"] {
+        zeros(&folder.path(name), name, 2);
+    }
+    folder.write("m.index.json", r#"{"weight_map": {"a": "a", "b": "b"}}"#);
+    for output in ["a", "b", "m.index.json"] {
+        let refused = folder.loomc(&["convert", "m.index.json", output, "--dtype", "bf16"]).refused(2);
+        assert!(refused.contains("would replace a file that it is made from"), "{refused}");
+    }
+    folder.loomc(&["convert", "m.index.json", "c", "--dtype", "bf16"]).fine();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_process_that_is_told_to_end_leaves_nothing_half_written() {
+    let folder = Folder::new();
+    zeros(&folder.path("large"), "t", 128 << 20);
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let interrupted = || {
+            let args = ["convert", "large", "small", "--dtype", "i4", "--group-size", "32"];
+            let mut running = folder.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            while !folder.names().iter().any(|name| name.ends_with(".part")) {
+                assert!(running.try_wait().unwrap().is_none(), "{signal}: ended before it wrote");
+            }
+            assert!(Command::new("kill").args([signal, &running.id().to_string()]).status().unwrap().success());
+            running.wait().unwrap().code()
+        };
+        // On a busy machine the signal may come when all is done.
+        let code = (0..10).map(|_| interrupted()).find(|code| *code != Some(0));
+        assert_eq!(code, Some(Some(130)), "{signal}");
+        let _ = fs::remove_file(folder.path("small"));
+        assert_eq!(folder.names(), ["large", "net.json"], "{signal}");
+    }
+}

@@ -354,16 +354,19 @@ pub(crate) fn parameters(
     (storage, scheme): (Storage, Scheme),
     value: &dyn Fn(usize) -> f32,
 ) -> Result<Vec<Parameters>, (usize, f32)> {
-    let mut ranges = vec![Range::ZERO; groups.scales(shape).elements() as usize];
-    for index in 0..shape.elements() as usize {
-        let value = value(index);
-        let with = ranges.get_mut(groups.of_element(index)).and_then(|range| {
-            *range = range.with(value)?;
-            Some(())
-        });
-        with.ok_or((index, value))?;
-    }
-    Ok(FpEnv::run(|| ranges.into_iter().map(|range| Parameters::of(storage, scheme, range)).collect()))
+    // The values too: those of quantised tensors are products.
+    FpEnv::run(|| {
+        let mut ranges = vec![Range::ZERO; groups.scales(shape).elements() as usize];
+        for index in 0..shape.elements() as usize {
+            let value = value(index);
+            let with = ranges.get_mut(groups.of_element(index)).and_then(|range| {
+                *range = range.with(value)?;
+                Some(())
+            });
+            with.ok_or((index, value))?;
+        }
+        Ok(ranges.into_iter().map(|range| Parameters::of(storage, scheme, range)).collect())
+    })
 }
 
 /// An element as `f32`: an f64 is rounded.

@@ -12,6 +12,21 @@ use super::header::{self, FileDType, TensorInfo};
 use super::index;
 use super::mmap::FileBytes;
 use super::stored::Span;
+use crate::storage::PACKED;
+
+/// What the objects of several files' [`PACKED`] are together; `None` where no file has one.
+fn joined(objects: &[String]) -> Result<Option<String>, String> {
+    if let [] | [_] = objects {
+        return Ok(objects.first().cloned());
+    }
+    let mut all = serde_json::Map::new();
+    for object in objects {
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(object).map_err(|error| format!("metadata `{PACKED}` of a file: {error}"))?;
+        all.extend(object);
+    }
+    Ok(Some(serde_json::Value::Object(all).to_string()))
+}
 
 /// A safetensors file with a checked header, or several that an index names. Tensors taken from it share its mapped bytes.
 #[derive(Debug)]
@@ -42,6 +57,7 @@ impl TensorFile {
             tensors: Vec::new(),
             by_name: BTreeMap::new(),
         };
+        let mut packed = Vec::new();
         for (file, listed) in index::read(path)? {
             let shard = folder.join(&file);
             let shard = TensorFile::from_file_bytes(&shard, FileBytes::map(&shard)?)?;
@@ -56,28 +72,22 @@ impl TensorFile {
             let number = whole.files.len();
             whole.files.extend(shard.files);
             whole.tensors.extend(shard.tensors.into_iter().map(|(name, info, _)| (name, info, number)));
-            whole.take_metadata(shard.metadata);
+            for (key, value) in shard.metadata {
+                if key == PACKED {
+                    packed.push(value);
+                } else {
+                    whole.metadata.entry(key).or_insert(value);
+                }
+            }
+        }
+        if let Some(joined) =
+            joined(&packed).map_err(|reason| TensorError::Index { path: path.to_path_buf(), reason })?
+        {
+            whole.metadata.insert(PACKED.to_string(), joined);
         }
         let names = whole.tensors.iter().enumerate().map(|(index, (name, ..))| (name.clone(), index));
         whole.by_name = names.collect();
         Ok(whole)
-    }
-
-    /// Takes the metadata of one more file. Where two say different things under a key, objects (such as what says of tensors
-    /// how they are packed) are joined, and of all else the first stays.
-    fn take_metadata(&mut self, more: BTreeMap<String, String>) {
-        type Object = serde_json::Map<String, serde_json::Value>;
-        for (key, value) in more {
-            let Some(known) = self.metadata.get_mut(&key) else {
-                self.metadata.insert(key, value);
-                continue;
-            };
-            let objects = (serde_json::from_str::<Object>(known), serde_json::from_str::<Object>(&value));
-            if let (Ok(mut one), Ok(other)) = objects {
-                one.extend(other);
-                *known = serde_json::Value::Object(one).to_string();
-            }
-        }
     }
 
     /// The same for bytes in memory; `path` is what errors call them.

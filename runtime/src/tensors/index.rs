@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use loom_ir::limits;
 use serde::Deserialize;
@@ -56,6 +56,12 @@ impl<'de> Deserialize<'de> for WeightMap {
         }
         deserializer.deserialize_map(Entries)
     }
+}
+
+/// The files that an index names, or none where it can't be read as one.
+pub fn shards(path: &Path) -> Vec<PathBuf> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    read(path).map_or_else(|_| Vec::new(), |files| files.into_keys().map(|file| folder.join(file)).collect())
 }
 
 /// The files of an index, in the order of their names, each with its tensors.

@@ -37,8 +37,9 @@ impl FileBytes {
             return Ok(FileBytes::Owned(Vec::new()));
         }
         // SAFETY: the map is read-only and private to this value, and it is only read as plain bytes and words, for
-        // which every bit pattern is legal. That another process changes the bytes meanwhile can't be ruled out; the
-        // loaders check what they rely on in what they have copied out (the header), never in the map itself.
+        // which every bit pattern is legal. That another process changes the bytes meanwhile can't be ruled out; where
+        // and how much is read follows from what the loaders have copied out (the header), never from the map itself: numbers
+        // there, scales and zero points among them, may become others, and no access hangs on them.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(open)?;
         Ok(FileBytes::Mapped(map))
     }

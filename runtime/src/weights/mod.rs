@@ -7,7 +7,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use loom_ir::diagnostics::nearest;
-use loom_ir::kernel::{Buffer, Program};
+use loom_ir::kernel::{Buffer, BufferKind, Program};
+use loom_ir::numerics::quantise::SCALE;
 use loom_ir::numerics::stored::{Form, View};
 use loom_ir::types::{DType, Shape};
 
@@ -261,10 +262,16 @@ fn list(problems: &[WeightProblem]) -> String {
 }
 
 fn compare(file: &StoredFile<'_>, program: &Program, made: &BTreeMap<String, Tensor>) -> Vec<WeightProblem> {
+    let coded = codes::coded(program);
     let known: BTreeSet<&str> = program.weights().map(|(_, buffer)| buffer.name.as_str()).collect();
     let missing: Vec<&str> =
         known.iter().copied().filter(|&name| file.get(name).is_none() && !made.contains_key(name)).collect();
-    let extra: Vec<&str> = file.tensors().map(|(name, _)| name).filter(|name| !known.contains(name)).collect();
+    // A scale that belongs to the file's own codes is none of its tensors; where the network has codes and the file numbers, one
+    // beside them belongs to nothing.
+    let stray =
+        |name: &str| made.contains_key(name) && name.strip_suffix(SCALE).is_some_and(|codes| made.contains_key(codes));
+    let extra: Vec<&str> =
+        file.tensors().map(|(name, _)| name).filter(|name| !known.contains(name) || stray(name)).collect();
     // Every pair of names is measured: a courtesy that a hostile file must not be able to make expensive.
     let hints = missing.len().saturating_mul(extra.len()) <= 100_000;
     let hint = |name: &str, among: &[&str]| {
@@ -274,6 +281,14 @@ fn compare(file: &StoredFile<'_>, program: &Program, made: &BTreeMap<String, Ten
     for (_, buffer) in program.weights().filter(|(_, buffer)| !made.contains_key(&buffer.name)) {
         let name = || buffer.name.clone();
         let Some(stored) = file.get(&buffer.name) else {
+            // Where codes can't be made of a tensor, that is what is told.
+            let of_codes = |codes: &str| {
+                coded.contains_key(codes)
+                    && file.get(codes).is_some_and(|codes| codes.dtype != FileDType::of(DType::I32))
+            };
+            if buffer.name.strip_suffix(SCALE).is_some_and(of_codes) {
+                continue;
+            }
             let (dtype, shape) = (buffer.dtype, buffer.shape.clone());
             problems.push(WeightProblem::Missing { name: name(), dtype, shape, hint: hint(&buffer.name, &extra) });
             continue;
@@ -287,7 +302,9 @@ fn compare(file: &StoredFile<'_>, program: &Program, made: &BTreeMap<String, Ten
             dtype => stored.dtype == FileDType::of(dtype) && !stored.is_quantised(),
         };
         if !fits {
-            problems.push(WeightProblem::WrongDType { name: name(), expected: buffer.dtype, found: stored.dtype });
+            // Codes are made of floats.
+            let expected = if matches!(buffer.kind, BufferKind::Codes(_)) { DType::F32 } else { buffer.dtype };
+            problems.push(WeightProblem::WrongDType { name: name(), expected, found: stored.dtype });
         }
     }
     let extras =

@@ -1,12 +1,14 @@
 //! A host that changed its floating-point environment gets the same bits, and finds its settings afterwards.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use loom_ir::graph::parse::parse;
 use loom_passes::{PipelineOptions, compile_graph};
 use loom_runtime::artifact::{Artifact, Target};
 use loom_runtime::digest::digest;
 use loom_runtime::session::{RunError, Session, SessionError, SessionOptions};
+use loom_runtime::tensors::TensorFile;
 use loom_runtime::weights::Weights;
 
 use crate::network::{Runner, artifact, bytes, input};
@@ -167,6 +169,34 @@ fn constants_that_backends_fold() {
                 });
                 assert_eq!(found, expected, "{runner:?}, {}, without {:?}", settings.name, options.skip);
             }
+        }
+    }
+}
+
+/// Scales and codes that are made anew of quantised weights, when they are loaded.
+#[test]
+fn a_hostile_host_loads_the_same_codes() {
+    let source = r#"{"dtype": "int8", "input_shape": [3], "layers": [
+        {"type": "dense", "output_size": 4, "bias": false}]}"#;
+    let network = loom_ir::config::parse(source).unwrap();
+    let program = loom_passes::compile(&network, &PipelineOptions::default()).unwrap();
+    let header = r#"{"layers.0.weight":{"dtype":"I8","shape":[4,3],"data_offsets":[0,12]},
+        "layers.0.weight.scale":{"dtype":"F32","shape":[4],"data_offsets":[12,28]},
+        "layers.0.weight.zero_point":{"dtype":"I8","shape":[4],"data_offsets":[28,32]}}"#;
+    for scales in [[0.0173f32, 0.251, 0.33, 0.1], [1e-40; 4]] {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend([1u8, 250, 30, 77, 9, 200, 128, 127, 3, 60, 61, 63]);
+        bytes.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
+        bytes.extend([3u8, 255, 7, 0]);
+        let load = || {
+            let file = TensorFile::from_bytes(Path::new("weights"), bytes.clone()).unwrap();
+            Weights::from_tensors(&file, &program).unwrap()
+        };
+        let expected = load();
+        for settings in HOSTILE {
+            let found = under(settings, |host| host.call("load", load));
+            assert!(found.tensors() == expected.tensors(), "{}", settings.name);
         }
     }
 }

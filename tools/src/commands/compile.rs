@@ -77,7 +77,7 @@ fn outputs(args: &Compile) -> Vec<PathBuf> {
     match args.emit {
         _ if args.stop_after.is_some() => args.output.iter().cloned().collect(),
         Emit::Artifact => vec![artifact_path(args)],
-        Emit::Object => object::files(&object_path(args)).into(),
+        Emit::Object => object::written(&object_path(args), &args.object),
         _ => args.output.iter().cloned().collect(),
     }
 }

@@ -8,8 +8,14 @@ use loom_runtime::weights::Weights;
 use crate::cli::ObjectArgs;
 use crate::failure::Failure;
 
+/// The object, the header, and the flat file of weights where they are not in the object.
+pub fn written(object: &Path, args: &ObjectArgs) -> Vec<PathBuf> {
+    let [object, header, weights] = files(object);
+    if args.embed_weights { vec![object, header] } else { vec![object, header, weights] }
+}
+
 /// The object, the header, the flat file of weights.
-pub fn files(object: &Path) -> [PathBuf; 3] {
+fn files(object: &Path) -> [PathBuf; 3] {
     [object.to_path_buf(), object.with_extension("h"), object.with_extension("weights")]
 }
 
