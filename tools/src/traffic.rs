@@ -1,19 +1,24 @@
 //! How many bytes a kernel must move.
 
-use loom_ir::kernel::{Access, Body, Kernel, Program};
+use loom_ir::kernel::{Access, Body, Forms, Kernel, Program};
 
 /// Bytes of one element in memory.
 const ELEMENT: u64 = 4;
 
-/// Bytes that a kernel moves at least: every element that it reads once, and every element that it writes.
-pub fn of_kernel(program: &Program, kernel: &Kernel) -> u64 {
-    let mut elements = extents(&kernel.axes[..kernel.output_axes()]);
+/// Bytes that a kernel moves at least: every element that it reads once, and every element that it writes. Of weights that are
+/// kept as they are stored these are the stored ones, without their scales.
+pub fn of_kernel(program: &Program, kernel: &Kernel, forms: &Forms) -> u64 {
+    let mut bytes = extents(&kernel.axes[..kernel.output_axes()]).saturating_mul(ELEMENT);
     for buffer in kernel.buffers() {
         let reads = kernel.loads.iter().filter(|load| load.buffer == buffer);
         let read = reads.map(|load| reach(kernel, load)).fold(0, u64::saturating_add);
-        elements = elements.saturating_add(read.min(program.buffer(buffer).shape.elements()));
+        let read = read.min(program.buffer(buffer).shape.elements());
+        bytes = bytes.saturating_add(match forms.get(&buffer) {
+            Some(form) => read.saturating_mul(form.storage.bits().into()).div_ceil(8),
+            None => read.saturating_mul(ELEMENT),
+        });
     }
-    elements.saturating_mul(ELEMENT)
+    bytes
 }
 
 /// How many elements an access names, where no two indices that differ in what it depends on name the same.

@@ -640,6 +640,20 @@ fn bench_times_kernels() {
     }
     let text = folder.loomc(&args).fine();
     assert!(text.contains("the same bits as the device cpu") && text.contains("GB/s"), "{text}");
+
+    // Weights in half as many bits are half as many bytes.
+    zeros_of(
+        &folder.path("w"),
+        &[("layers.0.bias", &[6]), ("layers.0.weight", &[6, 8]), ("layers.1.bias", &[4]), ("layers.1.weight", &[4, 6])],
+    );
+    folder.loomc(&["convert", "w", "w16", "--dtype", "bf16"]).fine();
+    let bytes = |weights: &str| -> Vec<u64> {
+        let report = json(&folder.loomc(&[&args[..], &["--json", "--weights", weights]].concat()).fine());
+        report["kernels"].as_array().unwrap().iter().map(|kernel| kernel["bytes"].as_u64().unwrap()).collect()
+    };
+    let (whole, half) = (bytes("w"), bytes("w16"));
+    assert_eq!(half[0] + 2 * (6 * 8 + 6), whole[0]);
+    assert_eq!(half.last(), whole.last(), "a softmax reads no weights");
 }
 
 /// `loomc … | head` ends quietly.
@@ -684,8 +698,21 @@ fn mnist() {
 
 /// A safetensors file of one tensor of zeros, without taking room on the disk.
 fn zeros(path: &Path, name: &str, elements: u64) {
-    let bytes = 4 * elements;
-    let header = format!(r#"{{"{name}":{{"dtype":"F32","shape":[{elements}],"data_offsets":[0,{bytes}]}}}}"#);
+    zeros_of(path, &[(name, &[elements])]);
+}
+
+/// The same of several tensors.
+fn zeros_of(path: &Path, tensors: &[(&str, &[u64])]) {
+    let mut bytes = 0;
+    let entries: Vec<String> = tensors
+        .iter()
+        .map(|(name, shape)| {
+            let begin = bytes;
+            bytes += 4 * shape.iter().product::<u64>();
+            format!(r#""{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{begin},{bytes}]}}"#)
+        })
+        .collect();
+    let header = format!("{{{}}}", entries.join(","));
     let start = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
     fs::write(path, &start).unwrap();
     fs::File::options().append(true).open(path).unwrap().set_len(start.len() as u64 + bytes).unwrap();

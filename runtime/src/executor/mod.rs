@@ -104,7 +104,7 @@ pub trait WeightBits: Send + Sync {
 }
 
 /// The forms of the weights that are kept as they are stored.
-fn stored_forms(program: &Program, weights: &dyn WeightBits) -> Forms {
+pub(crate) fn stored_forms(program: &Program, weights: &dyn WeightBits) -> Forms {
     let form = |(number, (id, _))| weights.stored(number).map(|(_, form)| (id, form));
     program.weights().enumerate().filter_map(form).collect()
 }

@@ -7,12 +7,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use loom_ir::diagnostics::nearest;
-use loom_ir::kernel::{Buffer, BufferKind, Program};
+use loom_ir::kernel::{Buffer, BufferKind, Forms, Program};
 use loom_ir::numerics::quantise::SCALE;
 use loom_ir::numerics::stored::{Form, View};
 use loom_ir::types::{DType, Shape};
 
-use crate::executor::WeightBits;
+use crate::executor::{WeightBits, stored_forms};
 use crate::fp_env::FpEnv;
 use crate::storage::{StorageError, StoredFile};
 use crate::tensors::{FileDType, Tensor, TensorError, TensorFile};
@@ -105,6 +105,11 @@ impl Weights {
     /// The tensors, in the program's order.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
+    }
+
+    /// The forms of those that are kept as they are stored, by their buffers in the program that they are of.
+    pub fn forms(&self, program: &Program) -> Forms {
+        stored_forms(program, self)
     }
 
     /// How many numbers they hold.

@@ -70,7 +70,7 @@ pub fn bench(args: &Bench) -> Result<(), Failure> {
     let mut times = measure(&mut session, &input, args.runs)?;
     model.times.run = begun.elapsed();
     let peaks = Peaks { tflops: args.peak_tflops, gbs: args.peak_gbs };
-    let profiled = kernel_times(&mut session, model.artifact.program(), &slices, peaks)?;
+    let profiled = kernel_times(&mut session, &model.artifact, &slices, peaks)?;
     times.sort();
     let median = times[times.len() / 2];
     let min = times[0];

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use loom_ir::kernel::{Program, Step};
+use loom_ir::kernel::{Forms, Program, Step};
+use loom_runtime::artifact::Artifact;
 use loom_runtime::session::{Session, Slices};
 use serde::Serialize;
 
@@ -44,10 +45,13 @@ pub struct KernelTime<'a> {
 /// What an empty submission takes, and the medians of the steps of the first batch; `None` for a device without a clock.
 pub fn kernel_times<'a>(
     session: &mut Session,
-    program: &'a Program,
+    artifact: &'a Artifact,
     slices: &Slices,
     peaks: Peaks,
 ) -> Result<Option<(Duration, Vec<KernelTime<'a>>)>, Failure> {
+    let program: &Program = artifact.program();
+    // A device with a clock widens weights where it uses them.
+    let forms = artifact.weights().forms(program);
     let mut scratch = slices.scratch();
     let mut given = slices.inputs(0, &mut scratch).into_iter();
     // What is carried from run to run begins as zeros.
@@ -60,19 +64,20 @@ pub fn kernel_times<'a>(
         .map(|((id, _), zeros)| if carried(id) { zeros } else { given.next().unwrap_or(zeros) })
         .collect();
     let Some(profile) = session.profile(&inputs, ROUNDS)? else { return Ok(None) };
-    let times = profile.steps.iter().map(|(step, time)| KernelTime::new(program, step, *time, peaks));
+    let times = profile.steps.iter().map(|(step, time)| KernelTime::new((program, &forms), step, *time, peaks));
     Ok(Some((profile.empty, times.collect())))
 }
 
 impl<'a> KernelTime<'a> {
-    fn new(program: &'a Program, step: &Step, time: Duration, peaks: Peaks) -> KernelTime<'a> {
+    fn new((program, forms): (&'a Program, &Forms), step: &Step, time: Duration, peaks: Peaks) -> KernelTime<'a> {
         let kernels = &program.kernels[step.kernels()];
         let turns = match step {
             Step::Kernel(_) => 1,
             Step::Loop { count, .. } => *count,
         };
         let flops = kernels.iter().map(flops::of_kernel).fold(0, u64::saturating_add);
-        let bytes = kernels.iter().map(|kernel| traffic::of_kernel(program, kernel)).fold(0, u64::saturating_add);
+        let bytes =
+            kernels.iter().map(|kernel| traffic::of_kernel(program, kernel, forms)).fold(0, u64::saturating_add);
         // A time below what the clock can tell is no rate.
         let seconds = time.as_secs_f64();
         let rate = |amount: u64, unit: f64| if seconds > 0.0 { amount as f64 / seconds / unit } else { 0.0 };
