@@ -60,10 +60,13 @@ impl Generator {
         let entered = self.shape.clone();
         let text = self.any_layer(nesting);
         self.entered.push(entered);
-        let keys = match self.random.below(8) {
+        let mut keys = match self.random.below(8) {
             0 => self.number_format(&text),
             _ => String::new(),
         };
+        if self.random.below(12) == 0 {
+            keys += &format!("\"output_scale\": 0.0{}, ", 1 + self.random.below(99));
+        }
         text.replacen('{', &format!("{{{keys}"), 1)
     }
 

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use loom_ir::config::{Precision, parse};
+use loom_ir::kernel::BufferKind;
 use loom_ir::numerics::formats::Storage;
 use loom_ir::numerics::quantise::Scheme;
+use loom_ir::types::{DType, Shape};
 use loom_passes::{PipelineOptions, compile};
 use loom_runtime::artifact::{Artifact, Target};
 use loom_runtime::digest::digest;
@@ -170,6 +172,53 @@ fn mnist_in_integers() {
         }
         seen.push((name.to_string(), file.to_string()));
     }
-    let expected = [("int8", "net.json"), ("int8", "net.int8.json"), ("int4", "net.json")];
+    let expected = [("int8", "net.json"), ("int8", "net.int8.json"), ("int8", "net.fixed.json"), ("int4", "net.json")];
     assert_eq!(seen, expected.map(|(name, file)| (name.to_string(), file.to_string())));
+}
+
+/// Between the layers of a network that says the scales of its results are integers alone.
+#[test]
+fn integers_from_end_to_end() {
+    let network = parse(&std::fs::read_to_string(example("net.fixed.json")).unwrap()).unwrap();
+    let program = compile(&network, &PipelineOptions::default()).unwrap();
+    let temporary = program.buffers.iter().filter(|buffer| buffer.kind == BufferKind::Temp);
+    let floats: Vec<&str> =
+        temporary.filter(|buffer| buffer.dtype == DType::F32).map(|buffer| buffer.name.as_str()).collect();
+    let [logits] = floats[..] else { panic!("{floats:?}") };
+    assert!(logits.starts_with("layers.6:contract"), "{logits}");
+}
+
+/// Codes that are taken as they are, and the same that are made anew of what they stand for.
+#[test]
+fn codes_that_arrive_are_those_of_their_values() {
+    let file = |outputs: usize| {
+        let numbers = (0..outputs * 6).map(|index| ((index * index) as f32 * 0.37).cos().to_bits()).collect();
+        let shape = Shape::from([outputs as u64, 6]);
+        let bias = (0..outputs).map(|index| (index as f32 * 0.2).to_bits()).collect();
+        [("weight", shape, numbers), ("bias", Shape::from([outputs as u64]), bias)]
+    };
+    let named = |layer: usize, outputs: usize| {
+        file(outputs)
+            .map(|(role, shape, bits)| Tensor::new(format!("layers.{layer}.{role}"), DType::F32, shape, bits).unwrap())
+    };
+    // A product of an odd shape of numbers: ties, ends of the range, NaN and infinities among them.
+    let mut bits: Vec<u32> = (0..5 * 6).map(|index| ((index as f32 - 13.0) * 0.05).to_bits()).collect();
+    bits[..4].copy_from_slice(&[f32::NAN, f32::INFINITY, -1e30, -0.0].map(f32::to_bits));
+    let input = Tensor::new("input", DType::F32, Shape::from([5, 6]), bits).unwrap();
+    for scale in ["0.1", "0.0371", "3e-5", "8192"] {
+        let network = |between: &str| {
+            format!(
+                r#"{{"dtype": "int8", "batch_size": 5, "input_shape": [6], "input_scale": {scale}, "layers": [
+                {{"type": "relu"}}, {between}
+                {{"type": "dense", "output_size": 6, "output_scale": {scale}}}, {between}
+                {{"type": "dense", "output_size": 3, "activation": "linear"}}]}}"#
+            )
+        };
+        let taken = run(&network(""), &stored(&[named(1, 6), named(2, 3)].concat()), &input);
+        // A shift by nothing hides where the values are from; their scale must then be said.
+        let hidden = network(r#"{"type": "scale", "offset": 0.0, "factor": 1.0},"#);
+        let hidden = hidden.replace(r#""dense","#, &format!(r#""dense", "input_scale": {scale},"#));
+        let made = run(&hidden, &stored(&[named(2, 6), named(4, 3)].concat()), &input);
+        assert_eq!(taken, made, "{scale}");
+    }
 }

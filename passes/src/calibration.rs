@@ -6,7 +6,7 @@ use loom_ir::config::{LayerPath, Network, Precision};
 use loom_ir::graph::{Graph, NodeId, Op};
 
 use crate::lower::lower;
-use crate::shapes::{ShapeErrors, infer_shapes};
+use crate::shapes::{ShapeErrors, ShapedKind, infer_shapes};
 
 /// A value that a layer of integers multiplies with weights.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,10 @@ impl Watched {
 /// with weights.
 pub fn watched(network: &Network) -> Result<(Graph, Vec<Watched>), ShapeErrors> {
     let mut shaped = infer_shapes(network)?;
+    shaped.input_scale = None;
+    for layer in shaped.layers.iter_mut().filter(|layer| matches!(layer.kind, ShapedKind::Quantise { .. })) {
+        layer.kind = ShapedKind::Identity;
+    }
     let mut integers: BTreeMap<String, LayerPath> = BTreeMap::new();
     for layer in shaped.layers.iter_mut().filter(|layer| layer.quantised.is_some()) {
         integers.insert(layer.path.to_string(), layer.path.clone());

@@ -24,6 +24,8 @@ pub struct Network {
     pub id: Option<String>,
     /// The number format of layers that don't say which.
     pub precision: Precision,
+    /// The scale of the codes that the input becomes; without it the input stays as it is.
+    pub input_scale: Option<Spanned<f32>>,
     /// Samples that one run computes.
     pub batch_size: u64,
     /// The shape of one sample, without the batch axis. Left out, it follows from the first layer.

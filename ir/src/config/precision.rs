@@ -3,7 +3,7 @@
 use super::context::Reported;
 use super::error::ConfigError;
 use super::fields::{self, Fields};
-use super::schema;
+use super::schema::{self, Key};
 use super::spanned::Spanned;
 use crate::kernel::scalar::UnaryOp;
 use crate::numerics::formats::Storage;
@@ -95,7 +95,7 @@ impl Precision {
     }
 }
 
-/// How a layer of integers is quantised, as far as it says. In any other format it means nothing.
+/// How a layer of integers is quantised, as far as it says. In any other format only what is said of the result means anything.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Quantisation {
     /// Weights of one output that share a scale, at most; all of them where it isn't given.
@@ -104,15 +104,23 @@ pub struct Quantisation {
     pub input_scale: Option<Spanned<f32>>,
     /// The same for what the layer's last product takes, where that isn't the input.
     pub inner_scale: Option<Spanned<f32>>,
+    /// The scale of the codes that the result becomes, of a layer of any format; without it the result stays as it is.
+    pub output_scale: Option<Spanned<f32>>,
 }
 
 /// The keys of [`Quantisation`].
 pub(super) fn read_quantisation(fields: &mut Fields<'_, '_>) -> Result<Quantisation, Reported> {
     let group_size = fields.optional(schema::GROUP_SIZE, fields::size);
-    let [input_scale, inner_scale] =
-        [schema::INPUT_SCALE, schema::INNER_SCALE].map(|key| fields.optional(key, fields::positive));
-    let rounded = |scale: Option<Spanned<f64>>| scale.map(|scale| Spanned::new(scale.value as f32, scale.span));
-    Ok(Quantisation { group_size: group_size?, input_scale: rounded(input_scale?), inner_scale: rounded(inner_scale?) })
+    let [input_scale, inner_scale, output_scale] =
+        [schema::INPUT_SCALE, schema::INNER_SCALE, schema::OUTPUT_SCALE].map(|key| read_scale(fields, key));
+    let (input_scale, inner_scale, output_scale) = (input_scale?, inner_scale?, output_scale?);
+    Ok(Quantisation { group_size: group_size?, input_scale, inner_scale, output_scale })
+}
+
+/// A scale of codes.
+pub(super) fn read_scale(fields: &mut Fields<'_, '_>, key: Key) -> Result<Option<Spanned<f32>>, Reported> {
+    let scale = fields.optional(key, fields::positive)?;
+    Ok(scale.map(|scale| Spanned::new(scale.value as f32, scale.span)))
 }
 
 /// The `dtype` of a network or of a layer.

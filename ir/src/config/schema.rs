@@ -52,7 +52,9 @@ keys! {
     FILTERS = "filters", "channels of the output";
     FROM = "from", "what is added: a layer's name, `input`, or a number of layers back; default 1";
     GROUP_SIZE = "group_size", "of integers: weights of one output that share a scale, at most; default all";
-    INPUT_SCALE = "input_scale", "of integers: the scale of the input's codes; left out, each row has its own";
+    INPUT_SCALE = "input_scale", "of integers: the scale of the input's codes; left out, each row has its own, or the codes that arrive are taken";
+    OUTPUT_SCALE = "output_scale", "the result becomes codes of 8 bits with this scale";
+    NETWORK_SCALE = "input_scale", "the input becomes codes of 8 bits with this scale";
     INNER_SCALE = "inner_scale", "of integers: the same for what the layer's last product takes";
     GROUPS = "groups", "parts that the channels are divided into; default 1";
     HEIGHT = "height", "the output size; wins over `output_size`";
@@ -141,10 +143,10 @@ keys! {
 
 /// The keys of the network itself.
 pub const NETWORK_KEYS: &[Key] =
-    &[ID, BATCH_SIZE, INPUT_SHAPE, SEED, LAYERS, GRID_ROWS, GRID_COLS, LAYERS_PER_CELL, DTYPE, DIALECT];
+    &[ID, BATCH_SIZE, INPUT_SHAPE, SEED, LAYERS, GRID_ROWS, GRID_COLS, LAYERS_PER_CELL, DTYPE, NETWORK_SCALE, DIALECT];
 
 /// The keys that a layer of any type may have.
-pub const LAYER_KEYS: &[Key] = &[TYPE, NAME, DTYPE];
+pub const LAYER_KEYS: &[Key] = &[TYPE, NAME, DTYPE, OUTPUT_SCALE];
 
 /// The keys of a position in a grid.
 pub(super) const POSITION_KEYS: &[Key] = &[BRANCH_INDEX, TARGET_ROW, TARGET_COL, TARGET_LAYER];

@@ -15,6 +15,7 @@ mod softmax;
 mod sparse;
 mod window;
 
+use loom_ir::config::Activation;
 use loom_ir::graph::{Builder, Graph, NodeId, TensorType};
 use loom_ir::types::DType;
 
@@ -31,6 +32,9 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
     let input_type = TensorType::new(DType::F32, network.values[0].clone());
     let mut cached = attention::Cached::new(&mut graph, network);
     let mut values: Vec<NodeId> = vec![Builder::new(&mut graph, "").input(INPUT, input_type)];
+    if let Some(scale) = network.input_scale {
+        values[0] = quantised::quantise(&mut Builder::new(&mut graph, INPUT), values[0], scale);
+    }
     for layer in &network.layers {
         let mut b = Builder::new(&mut graph, layer.path.to_string());
         b.round_weights(layer.precision.rounding());
@@ -48,11 +52,24 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
                 let y = window::convolution(&mut b, x, [*filters, *groups], window, *bias, layer.quantised.as_ref());
                 activation::apply(&mut b, *activation, y, 1)
             }
+            ShapedKind::Quantise { scale } => quantised::quantise(&mut b, x, *scale),
             ShapedKind::Pool { input, kind, window } => {
                 let x = b.reshape(x, input.clone());
-                window::pooling(&mut b, x, *kind, window)
+                match quantised::arriving(&mut b, x).filter(|_| window::takes_codes(*kind, window)) {
+                    Some(mut value) => {
+                        value.codes = window::pooling(&mut b, value.codes, *kind, window);
+                        value.meaning(&mut b)
+                    }
+                    None => window::pooling(&mut b, x, *kind, window),
+                }
             }
-            ShapedKind::GlobalMaxPool => window::global_max(&mut b, x),
+            ShapedKind::GlobalMaxPool => match quantised::arriving(&mut b, x) {
+                Some(mut value) => {
+                    value.codes = window::global_max(&mut b, value.codes);
+                    value.meaning(&mut b)
+                }
+                None => window::global_max(&mut b, x),
+            },
             ShapedKind::GlobalAvgPool => window::global_mean(&mut b, x),
             ShapedKind::Reshape(shape) => b.reshape(x, shape.clone()),
             ShapedKind::Identity => x,
@@ -104,6 +121,10 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
             ShapedKind::LayerNorm { first_axis, epsilon } => layers::layer_norm(&mut b, x, *first_axis, *epsilon),
             ShapedKind::RmsNorm { first_axis, epsilon } => layers::rms_norm(&mut b, x, *first_axis, *epsilon),
             ShapedKind::Residual { from } => b.add(x, values[from.0]),
+            ShapedKind::Activation(Activation::Relu) if let Some(mut value) = quantised::arriving(&mut b, x) => {
+                value.codes = quantised::relu(&mut b, value.codes);
+                value.meaning(&mut b)
+            }
             ShapedKind::Activation(kind) => {
                 let axis = b.graph().shape(x).rank() - 1;
                 activation::apply(&mut b, *kind, x, axis)

@@ -100,6 +100,12 @@ pub(super) fn pooling(b: &mut Builder<'_>, x: NodeId, kind: PoolKind, window: &S
     }
 }
 
+/// Whether [`pooling`] gives of codes the codes of what it gives of what they stand for: a maximum does, where padding, which is
+/// -inf there, plays no part.
+pub(super) fn takes_codes(kind: PoolKind, window: &SpatialWindow) -> bool {
+    kind == PoolKind::Max && window.padding.iter().all(|&padding| padding == 0)
+}
+
 /// max(the channel's positions)
 pub(super) fn global_max(b: &mut Builder<'_>, x: NodeId) -> NodeId {
     let positions: Vec<usize> = (2..b.graph().shape(x).rank()).collect();

@@ -46,6 +46,7 @@ pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
             name: network.id.clone().unwrap_or_default(),
             batch_size: network.batch_size,
             seed: network.seed,
+            input_scale: network.input_scale.map(|scale| scale.value),
             values: walk.values.into_iter().map(|value| value.shape).collect(),
             layers: walk.layers,
             output,
@@ -148,11 +149,23 @@ impl Walk {
             };
             self.precision = around;
             value = output?;
+            if let Some(scale) = layer.quantisation.output_scale {
+                value = self.quantise(layer, value, scale.value);
+            }
             if let Some(name) = &layer.name {
                 self.names.insert(name.value.clone(), value);
             }
         }
         Some(value)
+    }
+
+    /// A result that becomes codes. It is the layer's own: its path is that of the layer.
+    fn quantise(&mut self, layer: &Layer, input: ValueId, scale: f32) -> ValueId {
+        let value = Value { ids: false, ..self.values[input.0].clone() };
+        self.values.push(value);
+        let (path, precision, kind) = (layer.path.clone(), Precision::F32, ShapedKind::Quantise { scale });
+        self.layers.push(ShapedLayer { path, type_name: "quantise", input, precision, quantised: None, kind });
+        ValueId(self.values.len() - 1)
     }
 
     fn layer(&mut self, layer: &Layer, input: ValueId, entered: &[ValueId]) -> Option<ValueId> {

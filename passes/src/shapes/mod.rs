@@ -45,6 +45,8 @@ pub struct ShapedNetwork {
     pub batch_size: u64,
     /// Seed of weights that no file gives.
     pub seed: u64,
+    /// The scale of the codes that the input becomes, if it does.
+    pub input_scale: Option<f32>,
     /// The shapes of all values, batch included; the first is the input's.
     pub values: Vec<Shape>,
     /// The layers in the order of execution.
@@ -90,6 +92,11 @@ pub struct Quantised {
 /// What a layer computes, sizes resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ShapedKind {
+    /// What the layer before says of its result: codes of 8 bits, and what they stand for.
+    Quantise {
+        /// What a code is multiplied by.
+        scale: f32,
+    },
     /// A matrix product over the last axis.
     Dense {
         /// Whether each sample is flattened first.

@@ -52,7 +52,7 @@ fn wrong_values(key: Key) -> &'static [(&'static str, &'static str)] {
         "axis" | "start_axis" | "end_axis" => SIGNED,
         "vocab_size" => &[("0", "must be at least 1, found 0"), ("16777217", "must be at most 2^24, found 16777217")],
         "epsilon" | "temperature" | "filter_temperature" | "kmeans_temperature" | "kmeans_learning_rate" => POSITIVE,
-        "input_scale" | "inner_scale" => &[
+        "input_scale" | "inner_scale" | "output_scale" => &[
             ("0", "must be more than 0, found 0"),
             ("-0.5", "must be more than 0, found -0.5"),
             ("1e-50", "must be within the range of a 32-bit float, found 1e-50"),
