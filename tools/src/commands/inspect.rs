@@ -7,7 +7,7 @@ use std::path::Path;
 use loom_ir::kernel::memory::{ARENA_ALIGNMENT, largest_live_set};
 use loom_ir::kernel::{Buffer, BufferKind, Program};
 use loom_ir::types::Shape;
-use loom_passes::shapes::ShapedNetwork;
+use loom_passes::shapes::{ShapedKind, ShapedNetwork};
 use loom_runtime::artifact::{Artifact, ArtifactError};
 use loom_runtime::tensors::TensorFile;
 use serde::Serialize;
@@ -160,7 +160,8 @@ fn layers<'a>(shaped: &'a ShapedNetwork, program: &Program) -> Vec<LayerReport<'
             type_name: layer.type_name,
             input: shaped.shape(layer.input).dims(),
             output: shaped.shape(shaped.output_of(index)).dims(),
-            parameters: parameters.sum(),
+            // A layer whose result becomes codes stands in two rows: its weights are those of the first.
+            parameters: if matches!(layer.kind, ShapedKind::Quantise { .. }) { 0 } else { parameters.sum() },
             path,
         }
     };
