@@ -1,12 +1,13 @@
 """Counts the instructions of a run of small networks on the CPU, under valgrind:
 
     cargo build --release -p loomc
-    python3 bench/instructions.py [--loomc target/release/loomc] [--level avx2] [--against FILE] [NAME ...]
+    python3 bench/instructions.py [--loomc target/release/loomc] [--level avx2] [--against FILE] [--limit PERCENT] [NAME ...]
 
 A count is the difference between a process that runs a network five times and one that runs it once, over one thread,
 so what is done once (reading, passes, code, packing) is not in it, and is printed beside it. Where times are noisy, as
 on shared machines, counts still show what a change does; how long an instruction takes they do not tell. valgrind knows
-no AVX-512. `--against` compares with counts that an earlier run printed.
+no AVX-512. `--against` compares with counts that an earlier run printed, and with `--limit` it is an error if a run of a network
+takes more instructions than that: `.ci/run` compares with `instructions.md`, counted with the program that the tests build.
 """
 
 import argparse
@@ -62,7 +63,10 @@ def main():
     parser.add_argument("--loomc", default="target/release/loomc")
     parser.add_argument("--level", default="avx2", choices=["portable", "avx2"])
     parser.add_argument("--against", type=pathlib.Path, metavar="FILE", help="what an earlier run printed")
+    parser.add_argument("--limit", type=float, metavar="PERCENT", help="how many more a run may take than before")
     arguments = parser.parse_args()
+    if arguments.limit is not None and not arguments.against:
+        parser.error("--limit goes with --against")
     unknown = set(arguments.names) - set(NETWORKS)
     if unknown:
         parser.error(f"no network {', '.join(sorted(unknown))}")
@@ -74,6 +78,7 @@ def main():
 
     print("| network | instructions a run | before the first |" + (" of those before |" if before else ""))
     print("|---|---|---|" + ("---|" if before else ""))
+    grown = []
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.names or NETWORKS:
             batch, shape, layers = NETWORKS[name]
@@ -83,7 +88,14 @@ def main():
             row = f"| {name} | {run:,} | {once:,} |"
             if name in before:
                 row += f" {run / before[name]:.3f} |"
+            elif before and arguments.limit is not None:
+                grown.append(f"{name} (not in {arguments.against})")
+            if arguments.limit is not None and run > before.get(name, run) * (1 + arguments.limit / 100):
+                grown.append(name)
             print(row, flush=True)
+    if grown:
+        sys.exit(f"more than {arguments.limit} % more instructions a run: {', '.join(grown)}; if that is meant, write the "
+                 f"counts to {arguments.against}")
 
 
 if __name__ == "__main__":
