@@ -34,9 +34,9 @@ def main():
             subprocess.run(convert, check=True, capture_output=True)
             runs[f"`{name}`"] = ["net.json", "--weights", file]
         for integers in ("int8", "int4"):
-            runs[f"integers `{integers}`"] = ["net.json", "--precision", integers, "--weights", weights]
-        runs["integers `int8`, `net.int8.json`"] = ["net.int8.json", "--weights", weights]
-        runs["integers `int8`, `net.fixed.json`"] = ["net.fixed.json", "--weights", weights]
+            runs[f"layers of `{integers}`"] = ["net.json", "--precision", integers, "--weights", weights]
+        runs["layers of `int8`, `net.int8.json`"] = ["net.int8.json", "--weights", weights]
+        runs["layers of `int8`, `net.fixed.json`"] = ["net.fixed.json", "--weights", weights]
         seconds = {name: [] for name in runs}
         least = {}
         for _ in range(arguments.rounds):
