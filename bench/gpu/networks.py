@@ -25,6 +25,8 @@ NETWORKS = {
     "gemm1024": (1024, [1024], [dense(1024)]),
     "matvec": (1, [4096], [dense(4096)]),
     "matvec4": (4, [4096], [dense(4096)]),
+    "matvec_int8": (1, [4096], [{**dense(4096), "dtype": "int8"}]),
+    "gemm2048_int8": (2048, [2048], [{**dense(2048), "dtype": "int8"}]),
     "softmax": (4096, [4096], [{"type": "softmax"}]),
     "layernorm": (4096, [4096], [{"type": "layer_norm"}]),
     "relu": (4096, [4096], [{"type": "relu"}]),

@@ -343,9 +343,10 @@ impl<'a> Module<'a> {
         let mut widening = Text::default();
         for id in self.buffers() {
             if let Some(form) = self.forms.get(&id) {
-                let elements = self.program.buffer(id).shape.elements();
-                let vectors = self.vectors.contains(&id);
-                stored::define(&mut widening, &mut self.operations, (id, form, elements), vectors)?;
+                let buffer = self.program.buffer(id);
+                let (elements, vectors) = (buffer.shape.elements(), self.vectors.contains(&id));
+                let what = (id, form, elements);
+                stored::define(&mut widening, &mut self.operations, what, buffer.dtype, vectors)?;
             }
         }
         self.operations.define(&mut head)?;

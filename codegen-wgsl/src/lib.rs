@@ -58,7 +58,7 @@ pub use error::Error;
 pub use generate::{Binding, WgslKernel, generate, generate_kernel, generate_stored};
 pub use listing::listing;
 pub use spirv::{Controls, check_strict, strict_spirv, strict_spirv_for};
-pub use stored::{stored_bytes, stored_words};
+pub use stored::{codes_form, codes_words, stored_bytes, stored_words};
 pub use target::{Arithmetic, Class, ContractShape, Limits, Quirks, Shapes, Target, TurnCost};
 pub use tile::{Cost, Tile};
 pub use translation::translation;

@@ -2,11 +2,14 @@
 //!
 //! Such a buffer is an array of words: the elements' codes, the first in the low bits of the first word; the scales of all
 //! groups; and their zero points, as floats too. An element of any place can be read, so every access is as it would be to a
-//! buffer of `f32`s, but for a call.
+//! buffer of `f32`s, but for a call. The codes of layers of integers are such weights too, four of 8 bits a word, whose elements
+//! are `i32`s.
 
 use loom_ir::kernel::BufferId;
+use loom_ir::numerics::formats::Storage;
 use loom_ir::numerics::stored::{Form, View};
 use loom_ir::numerics::widen;
+use loom_ir::types::DType;
 
 use crate::error::Error;
 use crate::scalar::Operations;
@@ -45,6 +48,18 @@ pub fn stored_words(view: &View<'_>, form: &Form, elements: u64) -> Vec<u32> {
     packed
 }
 
+/// The form of the codes of a layer of integers, if they are of 8 bits, as they are unless a program's weights were made by hand.
+pub fn codes_form(codes: &[u32]) -> Option<Form> {
+    let form = Form { storage: Storage::I8, groups: None, zero_points: false };
+    codes.iter().all(|&code| code as i8 as i32 == code as i32).then_some(form)
+}
+
+/// What goes into the buffer of such codes.
+pub fn codes_words(codes: &[u32]) -> Vec<u32> {
+    let word = |codes: &[u32]| codes.iter().rev().fold(0, |word, code| word << 8 | (code & 0xff));
+    codes.chunks(4).map(word).collect()
+}
+
 /// The name of the function that gives an element of a buffer.
 pub(crate) fn name(buffer: BufferId) -> String {
     format!("{buffer}_element")
@@ -55,9 +70,10 @@ pub(crate) fn define(
     text: &mut Text,
     operations: &mut Operations,
     (buffer, form, elements): (BufferId, &Form, u64),
+    dtype: DType,
     vectors: bool,
 ) -> Result<(), Error> {
-    let float = operations.dtype(loom_ir::types::DType::F32);
+    let float = operations.dtype(dtype);
     let (words, groups) = parts(form, elements);
     let name = name(buffer);
     text.open(format!("fn {name}(place: u32) -> {float}"));
@@ -65,6 +81,13 @@ pub(crate) fn define(
     let each = 32 / bits;
     let mask = (1u64 << bits) - 1;
     text.line(format!("let code = ({buffer}[place / {each}u] >> (place % {each}u * {bits}u)) & {mask}u;"));
+    if dtype == DType::I32 {
+        let unused = 32 - bits;
+        text.line(format!("return bitcast<i32>(code << {unused}u) >> {unused}u;"));
+        text.close();
+        text.line("");
+        return Ok(());
+    }
     let mut args = vec!["code".to_string()];
     if let Some(found) = form.groups {
         let (channel, group, per_channel) = (found.channel().max(1), found.group().max(1), found.per_channel());

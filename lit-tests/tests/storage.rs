@@ -153,10 +153,8 @@ const KINDS: [&str; 6] = [
     r#"{"input_shape": [3, 8], "layers": [{"type": "rnn", "hidden_size": 4, "initial_state": "learned"}]}"#,
 ];
 
-/// Needs a Vulkan adapter.
-#[test]
-fn every_format_in_every_template() {
-    let device = GpuDevice::open(&GpuOptions::default()).unwrap();
+/// Targets with one template of contractions each, the device's own, and that in integers.
+fn templates(device: &GpuDevice) -> Vec<Target> {
     let own = device.target().clone();
     let discrete = Target { quirks: own.quirks, ..Target::new(Class::Discrete, own.limits) };
     let template = |&shape: &ContractShape| {
@@ -167,6 +165,38 @@ fn every_format_in_every_template() {
     let mut targets: Vec<Target> = discrete.shapes.contract.iter().map(template).collect();
     targets.push(own.clone().with_arithmetic(Arithmetic::Soft));
     targets.push(own);
+    targets
+}
+
+/// Codes of layers of integers lie four a word on a GPU. Needs a Vulkan adapter.
+#[test]
+fn codes_in_every_template() {
+    let device = GpuDevice::open(&GpuOptions::default()).unwrap();
+    for source in [
+        r#"{"dtype": "int8", "batch_size": 5, "input_shape": [71], "layers": [{"type": "dense", "output_size": 40}]}"#,
+        r#"{"dtype": "int4", "batch_size": 3, "input_shape": [301], "layers": [
+            {"type": "dense", "output_size": 7, "group_size": 24}]}"#,
+        r#"{"dtype": "int8", "input_shape": [3, 6, 6], "layers": [
+            {"type": "conv2d", "filters": 8, "kernel_size": 3, "padding": 1}]}"#,
+    ] {
+        let program = program(source);
+        let weights = Weights::initialise(&program, 7).unwrap();
+        let expected = output(&program, weights.clone(), Device::Interp);
+        for target in templates(&device) {
+            let what = format!("{:?} {:?}", target.arithmetic, target.shapes.contract);
+            let weights = Arc::new(weights.clone());
+            let executor = GpuExecutor::with_target(Arc::clone(&device), Arc::clone(&program), weights, &target);
+            let mut executor = executor.unwrap_or_else(|error| panic!("{what}: {error}\n{source}"));
+            assert_eq!(run(&mut executor), expected, "{what}\n{source}");
+        }
+    }
+}
+
+/// Needs a Vulkan adapter.
+#[test]
+fn every_format_in_every_template() {
+    let device = GpuDevice::open(&GpuOptions::default()).unwrap();
+    let targets = templates(&device);
     let formats = [
         (Storage::Bf16, Scheme::Symmetric, Granularity::Tensor),
         (Storage::F16, Scheme::Symmetric, Granularity::Tensor),

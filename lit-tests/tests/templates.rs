@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
-use loom_codegen_wgsl::{Arithmetic, Class, Limits, Target, generate_stored, generate_turns, strict_spirv, validate};
-use loom_ir::kernel::{BufferKind, Forms, Verified};
+use loom_codegen_wgsl::{
+    Arithmetic, Class, Limits, Target, codes_form, generate_stored, generate_turns, strict_spirv, validate,
+};
+use loom_ir::kernel::{Buffer, BufferKind, Forms, Verified};
 use loom_ir::numerics::formats::Storage;
 use loom_ir::numerics::stored::Form;
 use loom_lit_tests::network::random_network;
@@ -17,12 +19,18 @@ const LARGE: Limits = Limits {
     storage_buffers: 1_048_576,
 };
 
-/// With weights as they are, and with weights in 16 bits.
+/// With weights as they are, and with weights in 16 bits and codes in 8.
 fn check(what: &str, program: &Verified) {
-    let stored = program.weights().filter(|(_, buffer)| matches!(buffer.kind, BufferKind::Weight));
-    let form = Form { storage: Storage::Bf16, groups: None, zero_points: false };
+    let form = |buffer: &Buffer| match buffer.kind {
+        BufferKind::Codes(_) => codes_form(&[]).unwrap(),
+        _ => Form { storage: Storage::Bf16, groups: None, zero_points: false },
+    };
     check_stored(what, program, &Forms::new());
-    check_stored(&format!("{what}, in bf16"), program, &stored.map(|(id, _)| (id, form)).collect());
+    check_stored(
+        &format!("{what}, in fewer bits"),
+        program,
+        &program.weights().map(|(id, buffer)| (id, form(buffer))).collect(),
+    );
 }
 
 fn check_stored(what: &str, program: &Verified, forms: &Forms) {

@@ -1,12 +1,12 @@
 //! How many bytes a kernel must move.
 
-use loom_ir::kernel::{Access, Body, Forms, Kernel, Program};
+use loom_ir::kernel::{Access, Body, BufferKind, Forms, Kernel, Program};
 
 /// Bytes of one element in memory.
 const ELEMENT: u64 = 4;
 
 /// Bytes that a kernel moves at least: every element that it reads once, and every element that it writes. Of weights that are
-/// kept as they are stored these are the stored ones, without their scales.
+/// kept as they are stored these are the stored ones, without their scales, and a code of a layer of integers is one.
 pub fn of_kernel(program: &Program, kernel: &Kernel, forms: &Forms) -> u64 {
     let mut bytes = extents(&kernel.axes[..kernel.output_axes()]).saturating_mul(ELEMENT);
     for buffer in kernel.buffers() {
@@ -15,6 +15,7 @@ pub fn of_kernel(program: &Program, kernel: &Kernel, forms: &Forms) -> u64 {
         let read = read.min(program.buffer(buffer).shape.elements());
         bytes = bytes.saturating_add(match forms.get(&buffer) {
             Some(form) => read.saturating_mul(form.storage.bits().into()).div_ceil(8),
+            None if matches!(program.buffer(buffer).kind, BufferKind::Codes(_)) => read,
             None => read.saturating_mul(ELEMENT),
         });
     }

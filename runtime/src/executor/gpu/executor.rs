@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use loom_codegen_wgsl::{Arithmetic, Binding, Target, WgslKernel, generate_stored, generate_turns};
+use loom_codegen_wgsl::{Arithmetic, Binding, Target, WgslKernel, codes_form, generate_stored, generate_turns};
 use loom_ir::kernel::{BufferKind, Program, Step, Verified};
 
 use super::device::{Context, Pipeline, Shader, check_limit, codegen_error};
@@ -16,7 +16,7 @@ use super::parallel;
 use super::submitted::Run;
 use super::trial::Trials;
 use crate::executor::tier::Tier;
-use crate::executor::{ExecuteError, Executor, Profile, Submitted, WeightBits, stored_forms};
+use crate::executor::{ExecuteError, Executor, Profile, Submitted, WeightBits, stored_forms, weight_bits};
 use crate::fp_env::FpEnv;
 
 /// A program made ready on a GPU: pipelines, weights, memory and staging buffers are made once.
@@ -141,7 +141,12 @@ impl Ready {
         target: &Target,
         trials: Option<Trials<'_>>,
     ) -> Result<Ready, ExecuteError> {
-        let forms = stored_forms(&program, weights);
+        let mut forms = stored_forms(&program, weights);
+        for (number, (id, buffer)) in program.weights().enumerate() {
+            if matches!(buffer.kind, BufferKind::Codes(_)) {
+                forms.extend(codes_form(weight_bits(weights, number, buffer)?).map(|form| (id, form)));
+            }
+        }
         let mut kernels: BTreeMap<usize, WgslKernel> =
             generate_stored(&program, &forms, target).map_err(codegen_error)?.into_iter().enumerate().collect();
         let mut turns = BTreeMap::new();
@@ -159,7 +164,7 @@ impl Ready {
         if let Some(trials) = trials {
             trials.run(context, (&program, &forms), &memory, &dispatches)?;
         }
-        memory.upload_weights(context, &program, weights)?;
+        memory.upload_weights(context, (&program, &forms), weights)?;
         let stage = |ids: Vec<_>, usage: wgpu::BufferUsages, mapped: bool| -> Result<Vec<Staging>, ExecuteError> {
             let mut list = Vec::new();
             for (index, id) in ids.into_iter().enumerate() {

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use loom_codegen_wgsl::{stored_bytes, stored_words};
+use loom_codegen_wgsl::{codes_words, stored_bytes, stored_words};
 use loom_ir::kernel::{Buffer, BufferId, BufferKind, Forms, Program};
 
 use super::device::{Context, check_limit};
@@ -111,12 +111,16 @@ impl Memory {
     pub fn upload_weights(
         &self,
         context: &Context,
-        program: &Program,
+        (program, forms): (&Program, &Forms),
         weights: &dyn WeightBits,
     ) -> Result<(), ExecuteError> {
         let weights = program.weights().enumerate().map(|(number, (id, buffer))| match weights.stored(number) {
             Some((view, form)) => Ok((id, Cow::Owned(stored_words(&view, &form, buffer.shape.elements())))),
-            None => Ok((id, Cow::Borrowed(weight_bits(weights, number, buffer)?))),
+            None => {
+                let bits = weight_bits(weights, number, buffer)?;
+                let is_packed = forms.contains_key(&id);
+                Ok((id, if is_packed { Cow::Owned(codes_words(bits)) } else { Cow::Borrowed(bits) }))
+            }
         });
         self.upload(context, program, weights)
     }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use loom_codegen_wgsl::stored_words;
+use loom_codegen_wgsl::{codes_words, stored_words};
 use loom_ir::eval::program::{Memory as HostMemory, element};
 use loom_ir::kernel::{Body, BufferId, BufferKind, Forms, Kernel, Program};
 use loom_ir::numerics::formats::Storage;
@@ -101,6 +101,11 @@ fn try_kernel(
                     None => {
                         memory.place(id).write(context, &bits)?;
                         bits
+                    }
+                    Some(_) if buffer.dtype == DType::I32 => {
+                        let codes: Vec<u32> = bits.iter().map(|&bits| bits as i8 as u32).collect();
+                        memory.place(id).write(context, &codes_words(&codes))?;
+                        codes
                     }
                     Some(form) => {
                         let stored = Pinned::new(form, &bits);
