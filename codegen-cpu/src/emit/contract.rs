@@ -34,6 +34,10 @@ const STREAM_BYTES: u64 = 256 << 10;
 const STREAM_BYTES_FAR: u64 = 1 << 20;
 /// Most stream tiles of an item.
 const STREAM_TILES: u64 = 16;
+/// Panels that are enough items for the threads, where a matrix comes from beyond the second-level cache.
+const FEW_PANELS: u64 = 4;
+/// Vectors of a tile of one row that are enough for panels from there.
+const FEW_VECTORS: u64 = 2;
 /// Panels that are enough items for the threads, where those are of stored weights.
 const ENOUGH_PANELS: u64 = 16;
 /// Items of a batch that are enough for threads.
@@ -126,7 +130,8 @@ impl ContractPlan {
         };
         let microkernels = of_factors(extras.microkernels, wanted);
         let factors = if microkernels.is_empty() { generated } else { wanted };
-        let (mr, nr) = tile(product(&narrow), product(&wide), &microkernels);
+        let shape = tile(product(&narrow), product(&wide), &microkernels);
+        let (mr, nr) = with_enough_panels(shape, (product(&wide), product(&reduced)), &microkernels);
         let mut pack = |side: Side, axes: &[usize], lambda: &Lambda, width: u64| -> Result<Pack, Error> {
             let batch = if side == panels { panel_batch.clone() } else { batch.clone() };
             let groups = [batch, axes.to_vec(), reduced.clone()];
@@ -447,6 +452,22 @@ pub(crate) fn tile(narrow: u64, wide: u64, microkernels: &[Microkernel]) -> (u64
     (mr, nr.min(wide.next_multiple_of(4)).max(4))
 }
 
+/// The shape of tiles of one row, over `length` terms, so that there are panels for several threads: a large matrix by a vector
+/// waits for memory, and narrower panels take no longer.
+fn with_enough_panels((mr, nr): (u64, u64), (wide, length): (u64, u64), microkernels: &[Microkernel]) -> (u64, u64) {
+    let far = wide.saturating_mul(length).saturating_mul(4) > STREAM_BYTES_FAR;
+    if mr != 1 || !far || wide.div_ceil(nr) >= FEW_PANELS {
+        return (mr, nr);
+    }
+    let narrower = microkernels.iter().filter(|kernel| {
+        let width = u64::from(kernel.nr);
+        kernel.mr == 1 && (FEW_VECTORS * u64::from(kernel.lanes)..nr).contains(&width)
+    });
+    let widths = || narrower.clone().map(|kernel| u64::from(kernel.nr));
+    let enough = widths().filter(|&width| wide.div_ceil(width) >= FEW_PANELS).max();
+    (mr, enough.or_else(|| widths().min()).unwrap_or(nr))
+}
+
 /// About how many half cycles a microkernel of `mr` rows of `vectors` vectors takes for a step of `k`, on a processor that
 /// does two operations and two loads in a cycle, and takes four for an addition.
 fn step_cycles(mr: u64, vectors: u64) -> u64 {
@@ -459,4 +480,29 @@ fn depends_on_weights_alone(program: &Program, kernel: &Kernel, lambda: &Lambda)
         let buffer = program.buffer(kernel.loads[load as usize].buffer);
         buffer.kind.is_weight() || matches!(buffer.kind, BufferKind::Constant(_))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody calls it.
+    unsafe extern "C" fn no_code(_: u64, _: *const f32, _: *const f32, _: *mut f32) {}
+
+    #[test]
+    fn a_large_matrix_by_a_vector_has_panels_for_several_threads() {
+        let of_width = |nr| Microkernel { factors: Factors::F32, mr: 1, nr, lanes: 16, code: no_code };
+        let microkernels = [128, 64, 32, 16].map(of_width);
+        let shape = |wide, length| {
+            let shape = tile(1, wide, &microkernels);
+            with_enough_panels(shape, (wide, length), &microkernels).1
+        };
+        assert_eq!(shape(4096, 4096), 128);
+        assert_eq!(shape(256, 8192), 64);
+        assert_eq!(shape(128, 8192), 32);
+        // As many as there can be, of two vectors at least.
+        assert_eq!(shape(64, 8192), 32);
+        // From a near cache wide panels are faster.
+        assert_eq!(shape(128, 512), 128);
+    }
 }
