@@ -3,13 +3,15 @@
     python3 bench.py FOLDER --loom PROGRAM [--threads 1,2] [--rounds 15] [--slice-ms 30] [--clock wall|cpu] [NAME ...]
 
 Printed for each number of threads: the least and the median time of a run, and the ratio Loom / onnxruntime, the median of
-the rounds' ratios of medians; at the end their geometric mean. See README.md.
+the rounds' ratios of medians; at the end their geometric mean. A worker whose turn it isn't is stopped: threads that wait for work in
+a loop, as some runtimes' do, would take a processor from the other one. See README.md.
 """
 
 import argparse
 import math
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -29,10 +31,13 @@ class Worker:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
     def ask(self, line):
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline().split()
-        if not answer:
+        if answer:
+            self.process.send_signal(signal.SIGSTOP)
+        else:
             sys.exit(f"a worker ended at `{line}`")
         return answer
 
@@ -56,6 +61,7 @@ class Worker:
         return statistics.median(times), min(times)
 
     def close(self):
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()
 
