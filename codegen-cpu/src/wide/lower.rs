@@ -9,6 +9,7 @@ use loom_ir::types::DType;
 
 use super::Feed;
 use super::encode::{Isa, Map, Opcode, Prefix, opcode};
+use super::idioms;
 use Map::{M0F, M0F3A, M0F38};
 use Prefix::{None as NP, P66, PF2, PF3};
 
@@ -143,18 +144,6 @@ pub(crate) fn lower(function: &ScalarFn, feeds: &[Feed], isa: Isa) -> Option<Low
     Some(Lowered { once: once.finish(None), kept, each: each.finish(Some(result)) })
 }
 
-/// The bits that are tested, if an instruction is LN1's test for NaN: `(bits & 7fffffff) > 7f800000`. One comparison of
-/// floats does that.
-fn is_nan(function: &ScalarFn, inst: &Inst) -> Option<Value> {
-    let constant = |value: Value| match function.inst(value) {
-        Some(&Inst::Const(DType::U32, bits)) => Some(bits),
-        _ => None,
-    };
-    let Inst::Compare(CompareOp::Gt, magnitude, infinity) = *inst else { return None };
-    let Some(&Inst::Binary(BinaryOp::And, bits, mask)) = function.inst(magnitude) else { return None };
-    ((constant(mask), constant(infinity)) == (Some(0x7fff_ffff), Some(0x7f80_0000))).then_some(bits)
-}
-
 /// By value: whether it is the same for all elements.
 fn same_for_all(function: &ScalarFn, feeds: &[Feed]) -> Vec<bool> {
     let mut same: Vec<bool> = feeds.iter().map(|&feed| feed == Feed::Value).collect();
@@ -213,6 +202,7 @@ const FLOAT_DIVIDE: Opcode = opcode(NP, M0F, 0x5e);
 const FLOAT_MAX: Opcode = opcode(NP, M0F, 0x5f);
 const FLOAT_ROOT: Opcode = opcode(NP, M0F, 0x51);
 const FLOAT_ROUND: Opcode = opcode(P66, M0F3A, 0x08);
+const SCALE: Opcode = opcode(P66, M0F38, 0x2c);
 const FLOAT_COMPARE: Opcode = opcode(NP, M0F, 0xc2);
 const FLOAT_OF_SIGNED: Opcode = opcode(NP, M0F, 0x5b);
 const SIGNED_OF_FLOAT: Opcode = opcode(PF3, M0F, 0x5b);
@@ -258,13 +248,22 @@ impl Lower {
                 Inst::Const(DType::Bool, bits) => self.truth(bits != 0),
                 Inst::Const(_, bits) => Held::Constant(bits),
                 Inst::Unary(op, a) => self.unary(op, ty(a), get(a))?,
-                Inst::Binary(op, a, b) => self.binary(op, ty(a), get(a), get(b))?,
-                Inst::Compare(op, a, b) => match is_nan(function, inst) {
+                Inst::Binary(op, a, b) => match self.scaled(function, index, (values, &chosen)) {
+                    Some(product) => product,
+                    None => self.binary(op, ty(a), get(a), get(b))?,
+                },
+                Inst::Compare(op, a, b) => match idioms::is_nan(function, inst) {
                     Some(float) => {
                         let float = self.used(&mut values[float.index()], DType::U32);
                         self.predicate(FLOAT_COMPARE, float, float, UNORDERED)
                     }
                     None => self.compare(op, ty(a), get(a), get(b)),
+                },
+                Inst::Select(c, a, b) if ty(a) == DType::F32 => match idioms::extremum(function, c, a, b) {
+                    // These leave the second operand where the comparison is false.
+                    Some(BinaryOp::Max) => self.two(FLOAT_MAX, get(a), get(b)),
+                    Some(_) => self.two(FLOAT_MIN, get(a), get(b)),
+                    None => self.select(ty(a), get(c), get(a), get(b)),
                 },
                 Inst::Select(c, a, b) => self.select(ty(a), get(c), get(a), get(b)),
                 Inst::Bitcast(_, a) => get(a),
@@ -273,6 +272,22 @@ impl Lower {
             values[function.value_of(index).index()] = value;
         }
         Some(())
+    }
+
+    /// A product that is `m · 2^n`, by one instruction of AVX-512.
+    fn scaled(
+        &mut self,
+        function: &ScalarFn,
+        index: usize,
+        (values, chosen): (&[Held], &impl Fn(usize) -> bool),
+    ) -> Option<Held> {
+        if !self.has_masks() {
+            return None;
+        }
+        let (m, n) = idioms::scaled(function, index)?;
+        // Both are computed in this body: what is not is known only where an instruction asks for it.
+        let is_here = |value: Value| chosen(value.index() - function.params.len());
+        (is_here(m) && is_here(n)).then(|| self.two(SCALE, values[m.index()], values[n.index()]))
     }
 
     /// A value that is used now: a parameter is loaded at its first use.

@@ -19,6 +19,7 @@
 mod allocate;
 mod encode;
 mod function;
+mod idioms;
 mod lower;
 
 use loom_ir::kernel::ReduceOp;
