@@ -24,6 +24,9 @@ pub enum Error {
         "`{0}` can't begin the names of C functions: up to 64 letters, digits and underscores are needed, a letter first"
     )]
     Prefix(String),
+    /// The weights for an object aren't the program's.
+    #[error("an object's weights are all those of its program, in the program's order: {0}")]
+    Weights(String),
     /// More weights than an object can hold.
     #[error("an object holds at most {most} bytes of weights, these are {bytes}: leave them in a file of their own")]
     Embedded {

@@ -197,7 +197,8 @@ pub struct StoredPack {
 
 impl StoredPack {
     /// The panels of an operand that is nothing but a stored weight, if they can be such: `None` where anything else happens to
-    /// its elements, or where too few of its terms share a scale.
+    /// its elements, where too few of its terms share a scale, and where the panels are so small that their parts, each of
+    /// which begins at a multiple of [`ALIGNMENT`], are no smaller than `f32`s.
     pub(crate) fn of(kernel: &Kernel, forms: &Forms, pack: &Pack) -> Option<StoredPack> {
         let [function] = &pack.view.functions[..] else { return None };
         let (true, [place]) = (function.body.insts.is_empty(), &pack.view.places[..]) else { return None };
@@ -226,7 +227,7 @@ impl StoredPack {
         }
         let (batches, rows) = (pack.view.count(0), pack.view.count(1));
         let width = pack.width;
-        Some(StoredPack {
+        let stored = StoredPack {
             weight,
             form,
             code_offset,
@@ -238,7 +239,8 @@ impl StoredPack {
             offset,
             batches,
             rows,
-        })
+        };
+        (stored.panel_bytes() < pack.panel_bytes()).then_some(stored)
     }
 
     /// The same for a kernel that differs from this one's in its buffers alone.

@@ -1,7 +1,7 @@
 //! Which processors code is generated for.
 //!
-//! x86-64 needs SSE4.1 (vector rounding and integer minima are single instructions from there on); AArch64 needs
-//! nothing. Vectors of 128 bits are Cranelift's widest. Whatever else a processor has changes speed, never bits:
+//! The host of x86-64 needs SSE4.1 (vector rounding and integer minima are single instructions from there on); code for
+//! another machine of it is for a level of that architecture, x86-64-v2 the lowest. AArch64 needs nothing. Vectors of 128 bits are Cranelift's widest. Whatever else a processor has changes speed, never bits:
 //! Cranelift doesn't contract a product and a sum.
 
 use cranelift_codegen::isa::{Builder, OwnedTargetIsa};

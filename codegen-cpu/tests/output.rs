@@ -129,6 +129,36 @@ fn levels_differ_in_their_code() {
 }
 
 #[test]
+fn weights_that_are_not_the_programs_are_refused() {
+    let bits = [0u32; 200];
+    let embed = |weights: &[&[u32]]| {
+        emit_object(&program(), &ObjectOptions { weights: Some(weights.to_vec()), ..ObjectOptions::portable("net") })
+    };
+    assert!(embed(&[&bits]).is_ok());
+    for (weights, words) in [
+        (&[] as &[&[u32]], "1 are needed, 0 were given"),
+        (&[&bits, &bits], "1 are needed, 2 were given"),
+        (&[&bits[..199]], "`w` has 200 elements, 199 were given"),
+    ] {
+        let error = embed(weights);
+        assert!(matches!(&error, Err(Error::Weights(why)) if why == words), "{error:?}");
+    }
+}
+
+#[test]
+fn prefixes_that_differ_in_case_share_no_macro() {
+    let macros = |prefix: &str| {
+        let header = emit_object(&program(), &ObjectOptions::portable(prefix)).unwrap().header;
+        let names =
+            header.lines().filter_map(|line| line.strip_prefix("#define ")?.split(' ').next().map(String::from));
+        names.collect::<Vec<_>>()
+    };
+    let (lower, upper) = (macros("net"), macros("NET"));
+    assert_eq!(lower.len(), 5, "{lower:?}");
+    assert!(lower.iter().all(|name| !upper.contains(name)), "{lower:?}, {upper:?}");
+}
+
+#[test]
 fn other_targets_are_refused_by_name() {
     for triple in ["wasm32-unknown-unknown", "x86_64-unknown-unknown-wasm", "nonsense", "i686-unknown-linux-gnu"] {
         let options = ObjectOptions { triple: triple.to_string(), ..ObjectOptions::portable("net") };

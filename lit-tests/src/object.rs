@@ -75,36 +75,36 @@ pub fn cc(folder: &Path, args: &[&str]) {
 fn source(program: &Program, embedded: bool) -> String {
     let mut text =
         format!("#include \"net.h\"\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n{HOSTILE}");
-    text.push_str("static void *block(size_t size) { void *p = aligned_alloc(NET_ALIGNMENT, size); memset(p, 255, size); return p; }\n");
+    text.push_str("static void *block(size_t size) { void *p = aligned_alloc(net_ALIGNMENT, size); memset(p, 255, size); return p; }\n");
     text.push_str("int main(int count, char **args) {\n    if (count != 2) return 2;\n    spoil();\n");
-    text.push_str("    if (net_prepared_bytes() != NET_PREPARED_BYTES || net_workspace_bytes() != NET_WORKSPACE_BYTES) return 3;\n");
-    text.push_str("    if (net_weights_bytes() != NET_WEIGHTS_BYTES) return 3;\n");
-    text.push_str("    void *prepared = block(NET_PREPARED_BYTES), *workspace = block(NET_WORKSPACE_BYTES);\n");
+    text.push_str("    if (net_prepared_bytes() != net_PREPARED_BYTES || net_workspace_bytes() != net_WORKSPACE_BYTES) return 3;\n");
+    text.push_str("    if (net_weights_bytes() != net_WEIGHTS_BYTES) return 3;\n");
+    text.push_str("    void *prepared = block(net_PREPARED_BYTES), *workspace = block(net_WORKSPACE_BYTES);\n");
     if embedded || program.weights().count() == 0 {
         text.push_str("    (void)args;\n    net_prepare(prepared);\n");
     } else {
         text.push_str(
-            "    void *file = block(NET_WEIGHTS_BYTES);
+            "    void *file = block(net_WEIGHTS_BYTES);
     FILE *stream = fopen(args[1], \"rb\");
-    if (!stream || fread(file, 1, NET_WEIGHTS_BYTES, stream) != NET_WEIGHTS_BYTES) return 4;
+    if (!stream || fread(file, 1, net_WEIGHTS_BYTES, stream) != net_WEIGHTS_BYTES) return 4;
     net_weights weights;
     net_weights_in(&weights, file);
     net_prepare(&weights, prepared);
-    memset(file, 255, NET_WEIGHTS_BYTES);
+    memset(file, 255, net_WEIGHTS_BYTES);
     free(file);
 ",
         );
     }
     // Prepared memory may be moved.
     text.push_str(
-        "    void *moved = block(NET_PREPARED_BYTES);
-    memcpy(moved, prepared, NET_PREPARED_BYTES);
-    memset(prepared, 255, NET_PREPARED_BYTES);
+        "    void *moved = block(net_PREPARED_BYTES);
+    memcpy(moved, prepared, net_PREPARED_BYTES);
+    memset(prepared, 255, net_PREPARED_BYTES);
     free(prepared);
     net_inputs inputs;
     net_outputs outputs;
     for (;;) {
-        memset(workspace, 255, NET_WORKSPACE_BYTES);
+        memset(workspace, 255, net_WORKSPACE_BYTES);
 ",
     );
     let bytes = |buffer: &Buffer| buffer.bytes();

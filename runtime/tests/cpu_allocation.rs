@@ -1,10 +1,11 @@
-//! A run on one thread allocates nothing, and weights that are stored in few bits take few bytes.
+//! A run on one thread allocates nothing, and weights that are stored in few bits take few bytes, which don't lie in memory
+//! twice.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier, Mutex};
 
 use loom_codegen_cpu::{Level, Options};
 use loom_ir::kernel::{
@@ -14,9 +15,10 @@ use loom_ir::kernel::{
 use loom_ir::numerics::formats::Storage;
 use loom_ir::numerics::quantise::Scheme;
 use loom_ir::numerics::reduction::{Products, SumSpec};
+use loom_ir::numerics::stored::{Form, View};
 use loom_ir::types::{DType, Shape};
-use loom_runtime::executor::Executor;
-use loom_runtime::executor::cpu::{CpuExecutor, CpuOptions};
+use loom_runtime::executor::cpu::{CpuExecutor, CpuOptions, Pool, rayon};
+use loom_runtime::executor::{Executor, WeightBits};
 use loom_runtime::storage::{Conversion, Granularity, StoredFile, convert_in_memory};
 use loom_runtime::tensors::{Part, TensorFile, container};
 use loom_runtime::weights::Weights;
@@ -125,19 +127,16 @@ fn runs_allocate_nothing() {
     assert_eq!(output, [15000f32.to_bits(); 9]);
 }
 
-fn dense(batch: usize) -> Arc<Verified> {
-    let config = format!(
-        r#"{{"batch_size": {batch}, "layers":
-            [{{"type": "dense", "input_size": 1024, "output_size": 1024, "activation": "linear"}}]}}"#
-    );
+fn dense(batch: usize, layers: usize) -> Arc<Verified> {
+    let layer = r#"{"type": "dense", "input_size": 1024, "output_size": 1024, "activation": "linear"}"#;
+    let config = format!(r#"{{"batch_size": {batch}, "layers": [{}]}}"#, vec![layer; layers].join(", "));
     let network = loom_ir::config::parse(&config).unwrap();
     Arc::new(loom_passes::compile(&network, &loom_passes::PipelineOptions::default()).unwrap())
 }
 
-/// The layer's weights in a file, whose bytes are not an executor's.
-fn stored(storage: Storage, granularity: Granularity) -> Arc<Weights> {
-    let program = dense(1);
-    let drawn = Weights::initialise(&program, 1).unwrap();
+/// A program's weights in a file, whose bytes are not an executor's.
+fn stored(program: &Verified, storage: Storage, granularity: Granularity) -> Arc<Weights> {
+    let drawn = Weights::initialise(program, 1).unwrap();
     let parts: Vec<Part<'_>> = drawn.tensors().iter().map(Part::from).collect();
     let mut bytes = Vec::new();
     container(&mut bytes, &BTreeMap::new(), &parts).unwrap();
@@ -145,12 +144,12 @@ fn stored(storage: Storage, granularity: Granularity) -> Arc<Weights> {
     let scheme = Scheme::Affine;
     let conversion = Conversion { default: Some(storage), rules: Vec::new(), scaled: true, scheme, granularity };
     let stored = convert_in_memory(&StoredFile::of(&file(bytes)).unwrap(), &conversion).unwrap();
-    Arc::new(Weights::from_tensors(&file(stored), &program).unwrap())
+    Arc::new(Weights::from_tensors(&file(stored), program).unwrap())
 }
 
 /// The most bytes that an executor of a dense layer holds while it is made and runs.
 fn peak_bytes(batch: usize, weights: &Arc<Weights>, level: Level) -> isize {
-    let program = dense(batch);
+    let program = dense(batch, 1);
     let (input, mut output) = (vec![0x3f80_0000u32; batch * 1024], vec![0u32; batch * 1024]);
     let options = CpuOptions { threads: Some(1), codegen: Options::at(level).unwrap(), ..CpuOptions::default() };
     let before = HELD.with(Cell::get);
@@ -175,13 +174,95 @@ fn stored_weights_take_about_their_stored_size() {
         (Storage::I4, Granularity::Channel),
         (Storage::F4, Granularity::Channel),
     ] {
-        let weights = stored(storage, granularity);
+        let weights = stored(&dense(1, 1), storage, granularity);
         for (level, batch) in levels().flat_map(|level| [(level, 1), (level, 64)]) {
             let limit = elements * storage.bits() as isize / 8 + REST;
             let found = peak_bytes(batch, &weights, level);
             assert!(found < limit, "{storage}, {batch} samples at {level}: {found} bytes, not {limit}");
         }
     }
-    let floats = peak_bytes(1, &stored(Storage::F32, Granularity::Channel), Level::Portable);
+    let floats = peak_bytes(1, &stored(&dense(1, 1), Storage::F32, Granularity::Channel), Level::Portable);
     assert!(floats > 4 * elements, "panels of f32 are counted: {floats}");
+}
+
+#[test]
+fn a_pool_whose_threads_are_busy_queues_few_calls_for_them() {
+    let rayon = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+    let options = CpuOptions { pool: Some(Pool::of(Arc::clone(&rayon))), worth_threads: 0, ..CpuOptions::default() };
+    let program = dense(64, 1);
+    let weights = Arc::new(Weights::initialise(&program, 1).unwrap());
+    let mut executor = CpuExecutor::with_options(program, weights, &options).unwrap();
+    let (input, mut output) = (vec![0x3f80_0000u32; 64 * 1024], vec![0u32; 64 * 1024]);
+    let (release, held) = (Barrier::new(3), Barrier::new(3));
+    rayon.in_place_scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|_| {
+                held.wait();
+                release.wait();
+            });
+        }
+        held.wait();
+        let before = HELD.with(Cell::get);
+        for _ in 0..500 {
+            executor.run(&[&input], &mut [&mut output]).unwrap();
+        }
+        let more = HELD.with(Cell::get) - before;
+        release.wait();
+        assert!(more < 8 << 10, "{more} bytes wait for the threads");
+    });
+    // They come back: a call in the queue finds the job of its time.
+    executor.run(&[&input], &mut [&mut output]).unwrap();
+}
+
+/// Weights that write down what is asked of them.
+#[derive(Debug)]
+struct Watched {
+    weights: Arc<Weights>,
+    calls: Mutex<Vec<Call>>,
+}
+
+#[derive(Debug, PartialEq, Clone, Copy)]
+enum Call {
+    Read(usize),
+    Release(usize),
+}
+
+impl WeightBits for Watched {
+    fn bits(&self, index: usize) -> &[u32] {
+        self.calls.lock().unwrap().push(Call::Read(index));
+        self.weights.bits(index)
+    }
+
+    fn release(&self, index: usize) {
+        self.calls.lock().unwrap().push(Call::Release(index));
+    }
+
+    fn stored(&self, index: usize) -> Option<(View<'_>, Form)> {
+        self.calls.lock().unwrap().push(Call::Read(index));
+        self.weights.stored(index)
+    }
+}
+
+#[test]
+fn a_stored_weight_is_let_go_before_the_next_is_read() {
+    let program = dense(1, 3);
+    let weights = stored(&program, Storage::Bf16, Granularity::Channel);
+    let watched = Arc::new(Watched { weights, calls: Mutex::default() });
+    let options = CpuOptions { threads: Some(1), ..CpuOptions::default() };
+    let executor = CpuExecutor::with_options(Arc::clone(&program), watched.clone(), &options).unwrap();
+    drop(executor);
+    let calls = watched.calls.lock().unwrap();
+    let matrices = program.weights().enumerate().filter(|(_, (_, buffer))| buffer.shape.elements() == 1024 * 1024);
+    let matrices: Vec<usize> = matrices.map(|(number, _)| number).collect();
+    assert_eq!(matrices.len(), 3);
+    let last = |call: Call| calls.iter().rposition(|&other| other == call).unwrap();
+    for pair in matrices.windows(2) {
+        let first = calls.iter().position(|&call| call == Call::Release(pair[1])).unwrap();
+        let before = calls[..first].iter().rposition(|&call| call == Call::Read(pair[1])).unwrap();
+        assert!(last(Call::Release(pair[0])) < before, "{calls:?}");
+    }
+    // A large one goes piece by piece.
+    for &number in &matrices {
+        assert!(calls.iter().filter(|&&call| call == Call::Release(number)).count() >= 4, "{calls:?}");
+    }
 }

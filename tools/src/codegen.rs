@@ -95,7 +95,7 @@ pub fn cpu_failure(error: &loom_codegen_cpu::Error) -> Failure {
     match error {
         Error::Target(_) => Failure::NoDevice(error.to_string()),
         Error::Memory { .. } | Error::Prefix(_) | Error::Embedded { .. } => Failure::User(error.to_string()),
-        Error::NoDefinition(_) | Error::Internal { .. } => Failure::Internal(error.to_string()),
+        Error::NoDefinition(_) | Error::Weights(_) | Error::Internal { .. } => Failure::Internal(error.to_string()),
     }
 }
 

@@ -56,13 +56,13 @@ fn compile(folder: &TempDir, args: &[&str]) -> Output {
     loomc.arg("compile").args(args).current_dir(folder.path()).output().unwrap()
 }
 
-/// Two objects of one network, one with its weights inside, in one program.
+/// Two objects of one network, one with its weights inside, in one program: their prefixes differ in case alone.
 #[test]
 fn two_networks_in_one_program() {
     let folder = folder();
     for args in [
         &["net.json", "--target", "cpu", "--emit", "object", "-o", "one.o"][..],
-        &["net.json", "--emit", "object", "-o", "two.o", "--prefix", "two", "--embed-weights"],
+        &["net.json", "--emit", "object", "-o", "two.o", "--prefix", "Tiny", "--embed-weights"],
     ] {
         let done = compile(&folder, args);
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -80,18 +80,18 @@ fn two_networks_in_one_program() {
         #include "two.h"
         #include <stdio.h>
         #include <string.h>
-        static _Alignas(64) char one[TINY_PREPARED_BYTES], two[TWO_PREPARED_BYTES], work[TINY_WORKSPACE_BYTES];
-        static float file[TINY_WEIGHTS_BYTES / 4];
+        static _Alignas(64) char one[tiny_PREPARED_BYTES], two[Tiny_PREPARED_BYTES], work[tiny_WORKSPACE_BYTES];
+        static float file[tiny_WEIGHTS_BYTES / 4];
         int main(void) {
             FILE *stream = fopen("one.weights", "rb");
             if (fread(file, 1, sizeof file, stream) != sizeof file) return 2;
             tiny_weights weights;
             tiny_weights_in(&weights, file);
             tiny_prepare(&weights, one);
-            two_prepare(two);
+            Tiny_prepare(two);
             float x[6] = {1, -2, 3, 0.5f, 0, -0.25f}, y[10] = {0}, z[10] = {0};
             tiny_run(one, &(tiny_inputs){x}, &(tiny_outputs){y}, work);
-            two_run(two, &(two_inputs){x}, &(two_outputs){z}, work);
+            Tiny_run(two, &(Tiny_inputs){x}, &(Tiny_outputs){z}, work);
             return y[0] == 0 || memcmp(y, z, sizeof y) != 0;
         }
     "#;

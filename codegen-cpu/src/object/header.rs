@@ -27,7 +27,6 @@ impl Header<'_> {
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let ObjectOptions { triple, level, prefix, .. } = self.options;
-        let upper = prefix.to_ascii_uppercase();
         let version = env!("CARGO_PKG_VERSION");
         let takes_weights = self.options.weights.is_none() && !self.flat.offsets.is_empty();
         writeln!(
@@ -39,10 +38,10 @@ impl Header<'_> {
    between calls: any number of threads may run at once, each in a workspace of its own, over the same prepared
    memory. Both functions set the floating-point environment that LN1 asks for and restore the caller's.
 
-   Both blocks of memory begin at a multiple of {upper}_ALIGNMENT bytes. Tensors are row-major, and begin at a multiple
+   Both blocks of memory begin at a multiple of {prefix}_ALIGNMENT bytes. Tensors are row-major, and begin at a multiple
    of 4 bytes. No memory that is written may overlap any other. */
-#ifndef LOOM_{upper}_H
-#define LOOM_{upper}_H
+#ifndef LOOM_{prefix}_H
+#define LOOM_{prefix}_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -51,12 +50,12 @@ impl Header<'_> {
 extern \"C\" {{
 #endif
 
-#define {upper}_ALIGNMENT {SCRATCH_ALIGNMENT}
+#define {prefix}_ALIGNMENT {SCRATCH_ALIGNMENT}
 /* What {prefix}_prepared_bytes(), {prefix}_workspace_bytes() and {prefix}_weights_bytes() give, for memory of a fixed
    size. */
-#define {upper}_PREPARED_BYTES {prepared}
-#define {upper}_WORKSPACE_BYTES {workspace}
-#define {upper}_WEIGHTS_BYTES {weights}
+#define {prefix}_PREPARED_BYTES {prepared}
+#define {prefix}_WORKSPACE_BYTES {workspace}
+#define {prefix}_WEIGHTS_BYTES {weights}
 ",
             name = comment(&self.program.name),
             prepared = self.places.prepared_bytes,

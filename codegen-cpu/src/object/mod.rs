@@ -83,8 +83,26 @@ pub fn emit_object(program: &Verified, options: &ObjectOptions<'_>) -> Result<Ob
     if !names::is_identifier(&options.prefix) {
         return Err(Error::Prefix(options.prefix.clone()));
     }
+    if let Some(weights) = &options.weights {
+        check_weights(program, weights)?;
+    }
     // Cranelift folds arithmetic on constants with the processor's own.
     FpEnv::run(|| object(program, options))
+}
+
+/// The code reads as many elements of each weight as the program says.
+fn check_weights(program: &Verified, weights: &[&[u32]]) -> Result<(), Error> {
+    let needed = program.weights().count();
+    if weights.len() != needed {
+        return Err(Error::Weights(format!("{needed} are needed, {} were given", weights.len())));
+    }
+    for ((_, buffer), bits) in program.weights().zip(weights) {
+        let (name, elements) = (&buffer.name, buffer.shape.elements());
+        if bits.len() as u64 != elements {
+            return Err(Error::Weights(format!("`{name}` has {elements} elements, {} were given", bits.len())));
+        }
+    }
+    Ok(())
 }
 
 fn object(program: &Verified, options: &ObjectOptions<'_>) -> Result<Object, Error> {

@@ -183,20 +183,18 @@ impl CpuExecutor {
             worth_threads: options.worth_threads,
         };
         executor.bind(None)?;
-        executor.pack_stored();
         let mut done_with = only_packed(&executor.program, layouts_of(&executor.code));
         FpEnv::run(|| {
             for kernel in 0..executor.program.kernels.len() {
                 // Runs read the panels: a mapped weight shall not lie in memory twice.
                 let done_with = done_with.remove(&kernel).unwrap_or_default();
-                let release = || done_with.iter().for_each(|&weight| executor.weights.release(weight));
                 for panels in executor.pieces(kernel) {
-                    // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
-                    unsafe { executor.pack_panels(kernel, panels) };
-                    release();
-                }
-                if executor.code.kernels()[kernel].stored.is_some() {
-                    release();
+                    match executor.code.kernels()[kernel].stored {
+                        Some(_) => executor.pack_stored(kernel, panels),
+                        // SAFETY: weights and constants are bound, which is all that a pack function of this time reads.
+                        None => unsafe { executor.pack_panels(kernel, panels) },
+                    }
+                    done_with.iter().for_each(|&weight| executor.weights.release(weight));
                 }
             }
         });
@@ -266,35 +264,30 @@ impl CpuExecutor {
         Ok(())
     }
 
-    /// Writes the panels of weights that are kept as they are stored.
-    fn pack_stored(&mut self) {
-        let number_of = |weight: BufferId| self.program.weights().position(|(id, _)| id == weight);
-        for (kernel, block) in self.code.kernels().iter().zip(&mut self.panels) {
-            let (Some(pack), Some(block)) = (&kernel.stored, block) else { continue };
-            let Some((view, _)) = number_of(pack.weight()).and_then(|number| self.weights.stored(number)) else {
-                continue;
-            };
-            let bytes = (pack.panels() * pack.panel_bytes()) as usize;
-            let out = &mut block.bytes_mut()[..bytes];
-            match &self.pool {
-                None => pack.write(&view, 0..pack.panels(), out),
-                Some(pool) => pool.rayon().install(|| {
-                    let share = pack.panels().div_ceil(self.scratch.len() as u64).max(1);
-                    let chunks = out.par_chunks_mut((share * pack.panel_bytes()).max(1) as usize);
-                    chunks.enumerate().for_each(|(number, out)| {
-                        let first = number as u64 * share;
-                        pack.write(&view, first..pack.panels().min(first + share), out);
-                    });
-                }),
-            }
+    /// Writes these panels of a weight that is kept as it is stored.
+    fn pack_stored(&mut self, kernel: usize, panels: Range<u64>) {
+        let (Some(pack), Some(block)) = (&self.code.kernels()[kernel].stored, &mut self.panels[kernel]) else { return };
+        let number = self.program.weights().position(|(id, _)| id == pack.weight());
+        let Some((view, _)) = number.and_then(|number| self.weights.stored(number)) else { return };
+        let bytes = pack.panel_bytes().max(1);
+        let out = &mut block.bytes_mut()[(panels.start * bytes) as usize..(panels.end * bytes) as usize];
+        match &self.pool {
+            None => pack.write(&view, panels, out),
+            Some(pool) => pool.rayon().install(|| {
+                let share = (panels.end - panels.start).div_ceil(self.scratch.len() as u64).max(1);
+                let chunks = out.par_chunks_mut((share * bytes) as usize);
+                chunks.enumerate().for_each(|(number, out)| {
+                    let first = panels.start + number as u64 * share;
+                    pack.write(&view, first..panels.end.min(first + share), out);
+                });
+            }),
         }
     }
 
     /// The panels of a kernel that are packed once, in pieces, after each of which the weight's memory can be let go.
     fn pieces(&self, kernel: usize) -> impl Iterator<Item = Range<u64>> + use<> {
         let code = &self.code.kernels()[kernel];
-        let generated = |panels: &PanelsLayout| panels.when == PackTime::Load && code.stored.is_none();
-        let panels = code.layout.panels.filter(generated);
+        let panels = code.layout.panels.filter(|panels| panels.when == PackTime::Load);
         let count = panels.map_or(0, |panels| panels.panels);
         let pieces = panels.map_or(0, |panels| panels.bytes() / PIECE).clamp(1, MOST_PIECES);
         let size = count.div_ceil(pieces).max(1);

@@ -3,7 +3,8 @@
 //! The thread that calls takes part: it takes ranges of items, one after another, and so do the pool's threads as soon as they
 //! wake. It waits at the end for those alone that have begun. So a pool whose threads are late, since others have the
 //! processors, costs little more than none. To wake takes longer than many kernels do, so threads that have helped stay awake
-//! for a moment, in the [`Lobby`].
+//! for a moment, in the [`Lobby`]. A host's own threads don't, since they may have other work; while they have, no more calls
+//! for them are queued than they are.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -86,15 +87,16 @@ impl Job<'_> {
             block: AtomicUsize::new(1),
             helpers: AtomicUsize::new(0),
         });
-        let awake = pool.lobby().map_or(0, |lobby| lobby.post(&shared));
+        let Posted { number, awake } = pool.lobby().post(&shared);
         for _ in awake..helpers {
-            let (shared, lobby) = (Arc::clone(&shared), pool.lobby().cloned());
+            if !pool.lobby().queue(pool.threads()) {
+                break;
+            }
+            let (shared, lobby) = (Arc::clone(&shared), Arc::clone(pool.lobby()));
             pool.rayon().spawn(move || {
-                let seen = lobby.as_ref().map(|lobby| lobby.number.load(Ordering::SeqCst));
+                lobby.queued.fetch_sub(1, Ordering::SeqCst);
                 shared.help();
-                if let (Some(lobby), Some(seen)) = (lobby, seen) {
-                    lobby.linger(seen);
-                }
+                lobby.linger(number);
             });
         }
         // SAFETY: the promise of the caller; nobody else has the first block.
@@ -130,9 +132,13 @@ impl Job<'_> {
     }
 }
 
-/// Where a pool's threads that have just helped look for the next job, awake.
-#[derive(Debug, Default)]
+/// Where a pool's threads that have just helped look for the next job.
+#[derive(Debug)]
 pub(super) struct Lobby {
+    /// Whether they stay awake here for a while.
+    lingers: bool,
+    /// How many calls for helpers are in the pool's queue.
+    queued: AtomicUsize,
     /// How many are here.
     waiting: AtomicUsize,
     /// How many jobs have been posted.
@@ -146,20 +152,47 @@ const LINGER: Duration = Duration::from_micros(100);
 /// After so many jobs a thread looks at what else its pool has to do.
 const JOBS: usize = 64;
 
+/// What is known of a job that has been posted.
+struct Posted {
+    /// How many have been, with it.
+    number: u64,
+    /// How many threads are there to see it.
+    awake: usize,
+}
+
 impl Lobby {
-    /// Shows a job to those who wait here, and tells how many they are.
-    fn post(&self, job: &Arc<Shared>) -> usize {
+    pub(super) fn new(lingers: bool) -> Lobby {
+        Lobby {
+            lingers,
+            queued: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            number: AtomicU64::new(0),
+            posted: Mutex::new(None),
+        }
+    }
+
+    /// Shows a job to those who wait here.
+    fn post(&self, job: &Arc<Shared>) -> Posted {
         *self.posted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(job));
-        self.number.fetch_add(1, Ordering::SeqCst);
-        self.waiting.load(Ordering::SeqCst)
+        let number = self.number.fetch_add(1, Ordering::SeqCst) + 1;
+        Posted { number, awake: self.waiting.load(Ordering::SeqCst) }
+    }
+
+    /// Whether one more call for a helper may be queued, which counts it. Where there are `most` already, the pool's threads
+    /// have other work: each of those calls, when its time comes, finds the job that was posted last.
+    fn queue(&self, most: usize) -> bool {
+        let more = |queued| (queued < most).then_some(queued + 1);
+        self.queued.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
     /// Helps with the jobs that come after the one of this number, until none comes for a while.
     fn linger(&self, mut seen: u64) {
         for _ in 0..JOBS {
-            self.waiting.fetch_add(1, Ordering::SeqCst);
-            self.watch(seen);
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            if self.lingers {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                self.watch(seen);
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+            }
             // Looked at again, now that nobody counts on this thread: who posts a job either sees that, or is seen here.
             let number = self.number.load(Ordering::SeqCst);
             if number == seen {

@@ -30,8 +30,7 @@ use crate::executor::ExecuteError;
 pub struct Pool {
     rayon: Arc<rayon::ThreadPool>,
     threads: usize,
-    /// Of threads that are a host's own, none.
-    lobby: Option<Arc<Lobby>>,
+    lobby: Arc<Lobby>,
 }
 
 /// By number of threads: those that some session has now.
@@ -44,22 +43,22 @@ impl Pool {
     pub fn shared(threads: usize) -> Result<Pool, ExecuteError> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((rayon, lobby)) = shared.get(&threads)
-            && let Some(rayon) = rayon.upgrade()
+            && let (Some(rayon), Some(lobby)) = (rayon.upgrade(), lobby.upgrade())
         {
-            return Ok(Pool { rayon, threads, lobby: lobby.upgrade() });
+            return Ok(Pool { rayon, threads, lobby });
         }
         let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.saturating_sub(1).max(1));
         let named = builder.thread_name(|index| format!("loom-{index}"));
         let rayon = Arc::new(named.build().map_err(|error| ExecuteError::Device(error.to_string()))?);
-        let lobby = Arc::new(Lobby::default());
+        let lobby = Arc::new(Lobby::new(true));
         shared.retain(|_, (rayon, _)| rayon.strong_count() > 0);
         shared.insert(threads, (Arc::downgrade(&rayon), Arc::downgrade(&lobby)));
-        Ok(Pool { rayon, threads, lobby: Some(lobby) })
+        Ok(Pool { rayon, threads, lobby })
     }
 
     /// A host's own threads: a session runs on as many as there are, that which runs it among them.
     pub fn of(pool: Arc<rayon::ThreadPool>) -> Pool {
-        Pool { threads: pool.current_num_threads(), rayon: pool, lobby: None }
+        Pool { threads: pool.current_num_threads(), rayon: pool, lobby: Arc::new(Lobby::new(false)) }
     }
 
     /// On how many threads a session runs.
@@ -67,9 +66,9 @@ impl Pool {
         self.threads
     }
 
-    /// Where its threads wait awake, if they may.
-    pub(super) fn lobby(&self) -> Option<&Arc<Lobby>> {
-        self.lobby.as_ref()
+    /// Where its threads look for jobs.
+    pub(super) fn lobby(&self) -> &Arc<Lobby> {
+        &self.lobby
     }
 
     pub(super) fn rayon(&self) -> &rayon::ThreadPool {
