@@ -198,7 +198,7 @@ pub struct StoredPack {
 impl StoredPack {
     /// The panels of an operand that is nothing but a stored weight, if they can be such: `None` where anything else happens to
     /// its elements, where too few of its terms share a scale, and where the panels are so small that their parts, each of
-    /// which begins at a multiple of [`ALIGNMENT`], are no smaller than `f32`s.
+    /// which begins at a multiple of [`ALIGNMENT`], are larger than `f32`s.
     pub(crate) fn of(kernel: &Kernel, forms: &Forms, pack: &Pack) -> Option<StoredPack> {
         let [function] = &pack.view.functions[..] else { return None };
         let (true, [place]) = (function.body.insts.is_empty(), &pack.view.places[..]) else { return None };
@@ -240,7 +240,7 @@ impl StoredPack {
             batches,
             rows,
         };
-        (stored.panel_bytes() < pack.panel_bytes()).then_some(stored)
+        (stored.panel_bytes() <= pack.panel_bytes()).then_some(stored)
     }
 
     /// The same for a kernel that differs from this one's in its buffers alone.

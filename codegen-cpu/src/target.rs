@@ -1,8 +1,9 @@
 //! Which processors code is generated for.
 //!
-//! The host of x86-64 needs SSE4.1 (vector rounding and integer minima are single instructions from there on); code for
-//! another machine of it is for a level of that architecture, x86-64-v2 the lowest. AArch64 needs nothing. Vectors of 128 bits are Cranelift's widest. Whatever else a processor has changes speed, never bits:
-//! Cranelift doesn't contract a product and a sum.
+//! This processor, if it's an x86-64, must have SSE4.1 (vector rounding and integer minima are single instructions from
+//! there on); code for any processor of that architecture is for one of its levels, of which x86-64-v2 is the lowest.
+//! AArch64 needs nothing. Vectors of 128 bits are Cranelift's widest. Whatever else a processor has changes speed, never
+//! bits: Cranelift doesn't contract a product and a sum.
 
 use cranelift_codegen::isa::{Builder, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};

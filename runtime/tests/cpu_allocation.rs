@@ -185,6 +185,31 @@ fn stored_weights_take_about_their_stored_size() {
     assert!(floats > 4 * elements, "panels of f32 are counted: {floats}");
 }
 
+/// Panels of a few terms have more padding than codes.
+#[test]
+fn a_depthwise_weight_takes_no_more_for_being_stored() {
+    for kernel in [1, 2, 3] {
+        let layer = r#"{"type": "conv2d", "filters": 4096, "groups": 4096, "activation": "linear", "kernel_size":"#;
+        let config = format!(r#"{{"input_shape": [4096, 3, 3], "layers": [{layer} {kernel}}}]}}"#);
+        let network = loom_ir::config::parse(&config).unwrap();
+        let program = Arc::new(loom_passes::compile(&network, &loom_passes::PipelineOptions::default()).unwrap());
+        let peak = |storage: Storage| {
+            let weights = stored(&program, storage, Granularity::Channel);
+            let options = CpuOptions { threads: Some(1), ..CpuOptions::default() };
+            let before = HELD.with(Cell::get);
+            PEAK.with(|peak| peak.set(before));
+            CpuExecutor::with_options(Arc::clone(&program), weights, &options).unwrap();
+            PEAK.with(Cell::get) - before
+        };
+        // Weights that are widened are in memory as such, too.
+        let floats = peak(Storage::F32) + 4096 * kernel * kernel * 4;
+        for storage in [Storage::Bf16, Storage::F8, Storage::I16, Storage::I8, Storage::I4] {
+            let found = peak(storage);
+            assert!(found <= floats + (1 << 14), "{storage}, {kernel}x{kernel}: {found} bytes, {floats} as f32");
+        }
+    }
+}
+
 #[test]
 fn a_pool_whose_threads_are_busy_queues_few_calls_for_them() {
     let rayon = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());

@@ -201,6 +201,21 @@ mod tests {
         assert_eq!(four.dequantise(Storage::F4, four.quantise(Storage::F4, Scheme::Symmetric, -3.1)), -3.0);
     }
 
+    /// What docs/numerics.md says of an `output_scale`: a code times its scale, divided by it and rounded, is that code
+    /// unless the product overflows. Subnormal products are multiples of the least number, and so exact.
+    #[test]
+    fn products_with_a_scale_have_their_codes_back() {
+        for exponent in 0..255u32 {
+            for mantissa in (0..64u32).map(|part| (part * 0x0002_0821) & 0x007f_ffff).chain([1, 2, 3, 0x007f_ffff]) {
+                let scale = f32::from_bits(exponent << 23 | mantissa);
+                for code in (1..=127).map(|code| code as f32).filter(|code| scale > 0.0 && (code * scale).is_finite()) {
+                    assert_eq!((code * scale / scale).round_ties_even(), code, "{scale:e}");
+                }
+            }
+        }
+        assert!((127.0 * f32::MAX / f32::MAX).is_infinite());
+    }
+
     #[test]
     fn extremes_stay_finite() {
         for storage in STORAGES {
