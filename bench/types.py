@@ -37,6 +37,7 @@ def main():
             runs[f"layers of `{integers}`"] = ["net.json", "--precision", integers, "--weights", weights]
         runs["layers of `int8`, `net.int8.json`"] = ["net.int8.json", "--weights", weights]
         runs["layers of `int8`, `net.fixed.json`"] = ["net.fixed.json", "--weights", weights]
+        runs["layers of `int8`, `net.affine.json`"] = ["net.affine.json", "--weights", weights]
         seconds = {name: [] for name in runs}
         least = {}
         for _ in range(arguments.rounds):

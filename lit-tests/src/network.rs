@@ -65,7 +65,7 @@ impl Generator {
             _ => String::new(),
         };
         if self.random.below(12) == 0 {
-            keys += &format!("\"output_scale\": 0.0{}, ", 1 + self.random.below(99));
+            keys += &self.coding("output");
         }
         text.replacen('{', &format!("{{{keys}"), 1)
     }
@@ -85,12 +85,23 @@ impl Generator {
             }
         };
         if has("group_size") && self.random.below(2) == 0 {
-            keys += &format!("\"group_size\": {}, ", 1 + self.random.below(9));
+            // A channel of a convolution has up to 9 weights, which share a scale.
+            let least = if has("kernel_size") { 9 } else { 1 };
+            keys += &format!("\"group_size\": {}, ", least + self.random.below(9));
         }
-        for key in ["input_scale", "inner_scale"].into_iter().filter(|key| has(key)) {
+        for value in ["input", "inner"].into_iter().filter(|value| has(&format!("{value}_scale"))) {
             if self.random.below(3) == 0 {
-                keys += &format!("\"{key}\": 0.0{}, ", 1 + self.random.below(99));
+                keys += &self.coding(value);
             }
+        }
+        keys
+    }
+
+    /// The keys of a value's codes.
+    fn coding(&mut self, value: &str) -> String {
+        let mut keys = format!("\"{value}_scale\": 0.0{}, ", 1 + self.random.below(99));
+        if self.random.below(2) == 0 {
+            keys += &format!("\"{value}_zero_point\": {}, ", self.random.below(256) as i64 - 128);
         }
         keys
     }

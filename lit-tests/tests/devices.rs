@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use loom_codegen_cpu::{Level, ObjectOptions};
 use loom_ir::kernel::BufferKind;
 use loom_ir::kernel::ids::rows_named;
-use loom_ir::numerics::quantise::SCALE;
+use loom_ir::numerics::quantise::{SCALE, SUM};
 use loom_ir::types::DType;
 use loom_lit_tests::network::random_network;
 use loom_lit_tests::object::ObjectExecutor;
@@ -30,10 +30,13 @@ fn artifact(source: &str, seed: u64, special: u64) -> Artifact {
     let mut random = Random(seed);
     let coded: Vec<String> =
         program.weights().filter(|(_, b)| b.kind != BufferKind::Weight).map(|(_, b)| b.name.clone()).collect();
-    let is_scale = |name: &str| name.strip_suffix(SCALE).is_some_and(|of| coded.iter().any(|name| name == of));
+    let is_made = |name: &str| {
+        let of = name.strip_suffix(SCALE).or_else(|| name.strip_suffix(SUM));
+        of.is_some_and(|of| coded.iter().any(|name| name == of))
+    };
     let weights: Vec<Tensor> = program
         .weights()
-        .filter(|(_, buffer)| !is_scale(&buffer.name))
+        .filter(|(_, buffer)| !is_made(&buffer.name))
         .map(|(_, buffer)| {
             let special = if coded.contains(&buffer.name) { 0 } else { special };
             let bits = random.floats(buffer.shape.elements() as usize, special);

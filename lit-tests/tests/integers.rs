@@ -48,29 +48,44 @@ fn stored(tensors: &[Tensor]) -> TensorFile {
     TensorFile::from_bytes(Path::new("weights"), std::fs::read(&path).unwrap()).unwrap()
 }
 
-/// The definition of docs/layers.md in plain arithmetic, of a weight in groups of a size.
-fn expected(row: &[f32], given: Option<f32>, greatest: f64, size: usize) -> Vec<u32> {
-    let scale = given.unwrap_or_else(|| {
+/// The codes of a row less their zero point, and the row's scale, by the definition of docs/layers.md in plain arithmetic.
+fn steps(row: &[f32], given: Option<(f32, Option<i32>)>) -> (Vec<i32>, f32) {
+    let (scale, zero_point) = given.unwrap_or_else(|| {
         let finite = row.iter().all(|x| x.is_finite());
         let most = row.iter().fold(0f32, |most, x| most.max(x.abs()));
-        if finite { (most / 127.0).max(f32::from_bits(1)) } else { f32::NAN }
+        (if finite { (most / 127.0).max(f32::from_bits(1)) } else { f32::NAN }, None)
     });
-    let codes: Vec<i32> = row.iter().map(|x| (x / scale).round_ties_even().clamp(-127.0, 127.0) as i32).collect();
-    let result = |weights: &[f32]| {
-        let mut parts = Vec::new();
-        for (weights, codes) in weights.chunks(size).zip(codes.chunks(size)) {
-            let most = weights.iter().fold(0f32, |most, w| most.max(w.abs()));
-            let scale = (f64::from(most) / greatest) as f32;
-            let code = |w: f32| (f64::from(w) / f64::from(scale)).round_ties_even() as i32;
-            let total: i32 = weights.iter().zip(codes).map(|(&w, &x)| code(w) * x).sum();
-            parts.push(total as f32 * scale);
-        }
-        // One part is no sum; several are fewer than lanes.
-        let sum = if parts.len() == 1 { parts[0] } else { fold(parts) };
-        let y = sum * scale;
-        if y.is_nan() { 0x7fc0_0000 } else { y.to_bits() }
-    };
-    weights().chunks(INPUTS).map(result).collect()
+    let (least, most) = zero_point.map_or((-127.0, 127.0), |zero| ((-128 - zero) as f32, (127 - zero) as f32));
+    (row.iter().map(|x| (x / scale).round_ties_even().clamp(least, most) as i32).collect(), scale)
+}
+
+/// The codes of weights that share a scale, and the scale.
+fn weight_codes(weights: &[f32], greatest: f64) -> (Vec<i32>, f32) {
+    let most = weights.iter().fold(0f32, |most, w| most.max(w.abs()));
+    let scale = if most == 0.0 { 1.0 } else { (f64::from(most) / greatest) as f32 };
+    (weights.iter().map(|&w| (f64::from(w) / f64::from(scale)).round_ties_even() as i32).collect(), scale)
+}
+
+/// One result: of weights in groups of a size.
+fn product(row: &[f32], given: Option<(f32, Option<i32>)>, weights: &[f32], greatest: f64, size: usize) -> f32 {
+    let (codes, scale) = steps(row, given);
+    scale * times(&codes, weights, greatest, size)
+}
+
+/// The sum of the groups' products, before the input's scale.
+fn times(codes: &[i32], weights: &[f32], greatest: f64, size: usize) -> f32 {
+    let mut parts = Vec::new();
+    for (weights, codes) in weights.chunks(size).zip(codes.chunks(size)) {
+        let (weights, scale) = weight_codes(weights, greatest);
+        let total: i32 = weights.iter().zip(codes).map(|(&w, &x)| w * x).sum();
+        parts.push(total as f32 * scale);
+    }
+    // One part is no sum; several are fewer than lanes.
+    if parts.len() == 1 { parts[0] } else { fold(parts) }
+}
+
+fn bits(y: f32) -> u32 {
+    if y.is_nan() { 0x7fc0_0000 } else { y.to_bits() }
 }
 
 /// LN1's sum of at most 32 terms: each its own lane, folded by halves.
@@ -98,16 +113,118 @@ fn a_dense_layer_is_its_definition() {
     for (dtype, greatest) in [("int8", 127.0), ("int4", 7.0)] {
         // 10 inputs in groups of at most 4: three of 4, 4 and 2.
         for (group, size) in [("", INPUTS), (r#", "group_size": 4"#, 4)] {
-            for (scale, given) in [("", None), (r#", "input_scale": 0.03125"#, Some(0.03125))] {
+            for (keys, given) in [
+                ("", None),
+                (r#", "input_scale": 0.03125"#, Some((0.03125, None))),
+                (r#", "input_scale": 0.03125, "input_zero_point": 0"#, Some((0.03125, Some(0)))),
+                (r#", "input_scale": 0.03125, "input_zero_point": -128"#, Some((0.03125, Some(-128)))),
+                (r#", "input_scale": 0.03125, "input_zero_point": 127"#, Some((0.03125, Some(127)))),
+                (r#", "input_scale": 0.0625, "input_zero_point": 17"#, Some((0.0625, Some(17)))),
+            ] {
                 let source = format!(
                     r#"{{"batch_size": 6, "input_shape": [{INPUTS}], "layers": [{{"type": "dense", "output_size": {OUTPUTS},
-                        "bias": false, "activation": "linear", "dtype": "{dtype}"{group}{scale}}}]}}"#
+                        "bias": false, "activation": "linear", "dtype": "{dtype}"{group}{keys}}}]}}"#
                 );
-                let expected: Vec<u32> = rows.iter().flat_map(|row| expected(row, given, greatest, size)).collect();
+                let result = |row: &Vec<f32>| -> Vec<u32> {
+                    weights().chunks(INPUTS).map(|w| bits(product(row, given, w, greatest, size))).collect()
+                };
+                let expected: Vec<u32> = rows.iter().flat_map(result).collect();
                 assert_eq!(run(&source, &file, &input), expected, "{source}");
             }
         }
     }
+}
+
+/// Two groups of two channels, 3 x 3 taps, padding: the zero point is what padding is.
+#[test]
+fn a_convolution_is_its_definition() {
+    const SIZE: usize = 5;
+    let x: Vec<f32> = (0..4 * SIZE * SIZE).map(|index| ((index * index) as f32 * 0.37).sin() + 0.5).collect();
+    let w: Vec<f32> = (0..4 * 2 * 9).map(|index| ((index * index) as f32 * 0.61).cos()).collect();
+    let input = Tensor::from_f32("input", [1, 4, SIZE as u64, SIZE as u64].into(), &x).unwrap();
+    let file = stored(&[Tensor::from_f32("layers.0.weight", [4, 2, 3, 3].into(), &w).unwrap()]);
+    for (dtype, greatest) in [("int8", 127.0), ("int4", 7.0)] {
+        // Of 18 weights, 9 to 17 make two groups.
+        for (group, size) in
+            [("", 18), (r#", "group_size": 9"#, 9), (r#", "group_size": 17"#, 9), (r#", "group_size": 18"#, 18)]
+        {
+            for (keys, given) in [
+                ("", None),
+                (r#", "input_scale": 0.015625"#, Some((0.015625, None))),
+                (r#", "input_scale": 0.0078125, "input_zero_point": -64"#, Some((0.0078125, Some(-64)))),
+                (r#", "input_scale": 0.015625, "input_zero_point": 90"#, Some((0.015625, Some(90)))),
+            ] {
+                let source = format!(
+                    r#"{{"input_shape": [4, {SIZE}, {SIZE}], "layers": [{{"type": "conv2d", "filters": 4, "kernel_size": 3,
+                        "padding": 1, "groups": 2, "bias": false, "activation": "linear", "dtype": "{dtype}"{group}{keys}}}]}}"#
+                );
+                let (codes, scale) = steps(&x, given);
+                let mut expected = Vec::new();
+                for (filter, weights) in w.chunks(18).enumerate() {
+                    for (row, column) in (0..SIZE * SIZE).map(|position| (position / SIZE, position % SIZE)) {
+                        let taken = |tap: usize| {
+                            let (channel, tap) = (filter / 2 * 2 + tap / 9, tap % 9);
+                            let (row, column) = ((row + tap / 3).wrapping_sub(1), (column + tap % 3).wrapping_sub(1));
+                            let inside = row < SIZE && column < SIZE;
+                            if inside { codes[(channel * SIZE + row) * SIZE + column] } else { 0 }
+                        };
+                        let taken: Vec<i32> = (0..18).map(taken).collect();
+                        expected.push(bits(times(&taken, weights, greatest, size) * scale));
+                    }
+                }
+                assert_eq!(run(&source, &file, &input), expected, "{source}");
+            }
+        }
+    }
+}
+
+/// h' = relu(u + v), both of integers.
+#[test]
+fn a_recurrent_layer_is_its_definition() {
+    let (samples, times, hidden) = (2, 3, 5);
+    let numbers = |count: usize, factor: f32| -> Vec<f32> {
+        (0..count).map(|index| ((index * index) as f32 * factor).sin()).collect()
+    };
+    let (x, ih, hh) = (numbers(samples * times * 4, 0.37), numbers(hidden * 4, 0.61), numbers(hidden * hidden, 0.23));
+    let input = Tensor::from_f32("input", [2, 3, 4].into(), &x).unwrap();
+    let weight = |role: &str, columns: u64, numbers: &[f32]| {
+        Tensor::from_f32(format!("layers.0.{role}"), [hidden as u64, columns].into(), numbers).unwrap()
+    };
+    let file = stored(&[weight("weight_ih", 4, &ih), weight("weight_hh", 5, &hh)]);
+    for (group, size) in [("", 5), (r#", "group_size": 2"#, 2)] {
+        for (keys, given, inner) in [
+            ("", None, None),
+            (r#", "inner_scale": 0.03125"#, None, Some((0.03125, None))),
+            (
+                r#", "input_scale": 0.0078125, "input_zero_point": 5, "inner_scale": 0.015625, "inner_zero_point": -128"#,
+                Some((0.0078125, Some(5))),
+                Some((0.015625, Some(-128))),
+            ),
+        ] {
+            let source = format!(
+                r#"{{"batch_size": 2, "input_shape": [3, 4], "layers": [{{"type": "rnn", "hidden_size": 5, "biases": "none",
+                    "activation": "relu", "dtype": "int8"{group}{keys}}}]}}"#
+            );
+            // Groups as even as can be: of 5 in groups of 2, of 4 in groups of 2.
+            let expected = x.chunks(times * 4).flat_map(|sample| {
+                let mut state = vec![0f32; hidden];
+                let mut states = Vec::new();
+                for step in sample.chunks(4) {
+                    let next = ih.chunks(4).zip(hh.chunks(hidden)).map(|(ih, hh)| {
+                        let u = product(step, given, ih, 127.0, size.min(4));
+                        let v = product(&state, inner, hh, 127.0, size);
+                        (u + v).max(0.0)
+                    });
+                    state = next.collect();
+                    states.extend(state.iter().map(|&h| bits(h)));
+                }
+                states
+            });
+            let expected: Vec<u32> = expected.collect();
+            assert_eq!(run(&source, &file, &input), expected, "{source}");
+        }
+    }
+    assert_eq!(samples, 2);
 }
 
 #[test]
@@ -172,7 +289,13 @@ fn mnist_in_integers() {
         }
         seen.push((name.to_string(), file.to_string()));
     }
-    let expected = [("int8", "net.json"), ("int8", "net.int8.json"), ("int8", "net.fixed.json"), ("int4", "net.json")];
+    let expected = [
+        ("int8", "net.json"),
+        ("int8", "net.int8.json"),
+        ("int8", "net.fixed.json"),
+        ("int8", "net.affine.json"),
+        ("int4", "net.json"),
+    ];
     assert_eq!(seen, expected.map(|(name, file)| (name.to_string(), file.to_string())));
 }
 
@@ -205,20 +328,23 @@ fn codes_that_arrive_are_those_of_their_values() {
     let mut bits: Vec<u32> = (0..5 * 6).map(|index| ((index as f32 - 13.0) * 0.05).to_bits()).collect();
     bits[..4].copy_from_slice(&[f32::NAN, f32::INFINITY, -1e30, -0.0].map(f32::to_bits));
     let input = Tensor::new("input", DType::F32, Shape::from([5, 6]), bits).unwrap();
-    for scale in ["0.1", "0.0371", "3e-5", "8192"] {
+    let zero_points = [None, Some(-128), Some(3), Some(0)];
+    for (scale, zero_point) in ["0.1", "0.0371", "3e-5", "8192"].iter().flat_map(|s| zero_points.map(|z| (s, z))) {
+        let zero = |value: &str| zero_point.map_or(String::new(), |zero| format!(r#", "{value}_zero_point": {zero}"#));
+        let (input_zero, output_zero) = (zero("input"), zero("output"));
         let network = |between: &str| {
             format!(
-                r#"{{"dtype": "int8", "batch_size": 5, "input_shape": [6], "input_scale": {scale}, "layers": [
+                r#"{{"dtype": "int8", "batch_size": 5, "input_shape": [6], "input_scale": {scale}{input_zero}, "layers": [
                 {{"type": "relu"}}, {between}
-                {{"type": "dense", "output_size": 6, "output_scale": {scale}}}, {between}
+                {{"type": "dense", "output_size": 6, "output_scale": {scale}{output_zero}}}, {between}
                 {{"type": "dense", "output_size": 3, "activation": "linear"}}]}}"#
             )
         };
         let taken = run(&network(""), &stored(&[named(1, 6), named(2, 3)].concat()), &input);
         // A shift by nothing hides where the values are from; their scale must then be said.
         let hidden = network(r#"{"type": "scale", "offset": 0.0, "factor": 1.0},"#);
-        let hidden = hidden.replace(r#""dense","#, &format!(r#""dense", "input_scale": {scale},"#));
+        let hidden = hidden.replace(r#""dense","#, &format!(r#""dense", "input_scale": {scale}{input_zero},"#));
         let made = run(&hidden, &stored(&[named(2, 6), named(4, 3)].concat()), &input);
-        assert_eq!(taken, made, "{scale}");
+        assert_eq!(taken, made, "{scale} {zero_point:?}");
     }
 }

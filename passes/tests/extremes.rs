@@ -111,6 +111,38 @@ fn sums_of_integers_fit_32_bits() {
     let error = dense(131_072, "").unwrap_err();
     assert!(error.contains("layers.0: sums of 131072 products of integers"), "{error}");
     assert_eq!(dense(131_072, r#", "group_size": 65536"#), Ok(()));
+    // A code less a zero point may be 255 in size.
+    let affine = r#", "input_scale": 0.5, "input_zero_point": -128"#;
+    assert_eq!(dense(65_793, affine), Ok(()));
+    let error = dense(65_794, affine).unwrap_err();
+    assert!(error.contains("those of at most 65793 do"), "{error}");
+    let most = 65_793i64;
+    assert!(most * 255 * 128 <= i64::from(i32::MAX) && (most + 1) * 255 * 128 > i64::from(i32::MAX));
+    let before = r#"{"dtype": "int8", "input_scale": 0.5, "input_zero_point": 3, "layers": [
+        {"type": "dense", "input_size": 65794, "output_size": 2}]}"#;
+    assert!(network(before).unwrap_err().contains("65793"));
+}
+
+#[test]
+fn channels_of_a_convolution_share_scales() {
+    let conv = |group_size: u64| {
+        network(&format!(
+            r#"{{"dtype": "int4", "input_shape": [6, 8, 8], "layers": [
+                {{"type": "conv2d", "filters": 2, "kernel_size": 3, "group_size": {group_size}}}]}}"#
+        ))
+    };
+    for group_size in [9, 18, 40, 54, 1 << 40] {
+        assert_eq!(conv(group_size), Ok(()));
+    }
+    let error = conv(8).unwrap_err();
+    assert!(error.contains("a `group_size` of 8 is less than the 9 weights of a channel"), "{error}");
+}
+
+#[test]
+fn a_zero_point_needs_its_scale() {
+    let source = r#"{"input_zero_point": 3, "layers": [{"type": "dense", "input_size": 4, "output_size": 2}]}"#;
+    let error = loom_ir::config::parse(source).unwrap_err().to_string();
+    assert!(error.contains("a zero point says nothing without the scale"), "{error}");
 }
 
 #[test]
@@ -121,7 +153,7 @@ fn integers_are_for_products_with_weights() {
     for layer in [
         r#"{"type": "relu"DTYPE}"#,
         r#"{"type": "layer_norm"DTYPE}"#,
-        r#"{"type": "lstm", "hidden_size": 3DTYPE}"#,
+        r#"{"type": "embedding", "vocab_size": 4, "embedding_dim": 3DTYPE}"#,
         r#"{"type": "flatten"DTYPE}"#,
     ] {
         let error = alone(&layer.replace("DTYPE", r#", "dtype": "int8""#), "float32").unwrap_err();

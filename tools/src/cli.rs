@@ -129,7 +129,8 @@ Examples:
     #[command(after_help = "\
 The network runs in floats; of what each layer with an integer dtype multiplies
 with its weights the sizes are measured. The new config is the old one with
-`input_scale` and `inner_scale` for those layers (docs/layers.md). A network in
+`input_scale` and `inner_scale` for those layers (docs/layers.md), and with
+--affine their zero points, which a config that has some keeps. A network in
 which no layer has such a dtype becomes one of --dtype. A dtype of floats that
 the network says stays for what has no integers, and is measured in float32.
 
@@ -513,6 +514,9 @@ pub struct Calibrate {
     /// With --method percentile: how many of a hundred elements are at most of that size
     #[arg(long, value_name = "P", default_value_t = 99.9, value_parser = percentile)]
     pub percentile: f64,
+    /// Zero points too: codes from the least element to the greatest, as suits what is never negative
+    #[arg(long)]
+    pub affine: bool,
     /// What a network becomes that says nothing of integers
     #[arg(long, value_enum, default_value = "int8")]
     pub dtype: Integers,

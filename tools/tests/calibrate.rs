@@ -26,6 +26,17 @@ fn the_examples_scales_are_measured() {
     let expected = std::fs::read_to_string(example("net.int8.json")).unwrap();
     assert_eq!(std::fs::read_to_string(&output).unwrap(), expected);
 
+    // With zero points, which a config that has them keeps.
+    let (affine, twice) = (folder.path().join("affine.json"), folder.path().join("twice.json"));
+    assert!(calibrate(&example("net.json"), &digits, &affine, &["--affine"]).status.success());
+    let expected_affine = std::fs::read_to_string(example("net.affine.json")).unwrap();
+    assert_eq!(std::fs::read_to_string(&affine).unwrap(), expected_affine);
+    assert!(calibrate(&affine, &digits, &twice, &[]).status.success());
+    assert_eq!(std::fs::read_to_string(&twice).unwrap(), expected_affine);
+    let percentile = ["--method", "percentile", "--percentile", "90"];
+    assert!(calibrate(&affine, &digits, &twice, &percentile).status.success());
+    assert_ne!(std::fs::read_to_string(&twice).unwrap(), expected_affine);
+
     // A config that has scales gets others in their places.
     let again = folder.path().join("again.json");
     let percentile = ["--method", "percentile", "--percentile", "99"];
@@ -90,8 +101,12 @@ fn any_number_of_samples_is_measured_behind_recurrent_layers() {
     sample[32..].fill(0.7);
     let one = measured(config, &sample, &[1, 5, 8]);
     let five = measured(config, &sample.repeat(5), &[5, 5, 8]);
-    let scale = |report: &str| report.split("input_scale ").nth(1).map(str::to_string);
-    assert!(!one.contains("greatest 0)") && scale(&one) == scale(&five), "{one}{five}");
+    let scale = |report: &str| report.split("layers.1.input_scale ").nth(1).map(str::to_string);
+    assert!(scale(&one).is_some_and(|scale| !scale.contains("greatest 0)")), "{one}");
+    assert_eq!(scale(&one), scale(&five));
+    // The state is what the steps before have left: of one step there is none.
+    let state = |report: &str| report.contains("layers.0.inner_scale 1 (greatest 0)");
+    assert!(state(&one) && !state(&measured(config, &[0.7; 40], &[1, 5, 8])), "{one}");
 }
 
 #[test]

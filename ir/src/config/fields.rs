@@ -282,6 +282,11 @@ pub fn signed(value: Value<'_>, at: &dyn Fn() -> At) -> Result<i64, ConfigError>
     integer(value, at, Rules { least: i64::MIN, too_small: "at least -2^63", too_large: "less than 2^63" })
 }
 
+/// An integer of 8 bits.
+pub(super) fn code(value: Value<'_>, at: &dyn Fn() -> At) -> Result<i8, ConfigError> {
+    integer(value, at, Rules { least: i8::MIN, too_small: "at least -128", too_large: "at most 127" })
+}
+
 /// A number that a 64-bit float has.
 pub fn float(value: Value<'_>, at: &dyn Fn() -> At) -> Result<f64, ConfigError> {
     if value.kind() != Kind::Number {

@@ -83,7 +83,7 @@ pub use network::{
 };
 pub use parallel::{CombineMode, Filter, GridScatter, Parallel};
 pub use pooling::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d};
-pub use precision::{Precision, Quantisation};
+pub use precision::{GivenCoding, Precision, Quantisation};
 pub use recurrent::{Cell, CellBiases, Recurrent};
 pub use schema::{ACTIVATIONS, ActivationType, Key, LAYER_KEYS, LAYER_TYPES, LayerType, NETWORK_KEYS};
 pub use softmax::{Softmax, SoftmaxVariant};

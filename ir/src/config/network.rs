@@ -11,7 +11,7 @@ use super::elements::{Broadcast, Normalize, Reshape, Scale, Slice};
 use super::kmeans::Kmeans;
 use super::parallel::{CombineMode, Parallel};
 use super::pooling::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d};
-use super::precision::{Precision, Quantisation};
+use super::precision::{GivenCoding, Precision, Quantisation};
 use super::recurrent::Recurrent;
 use super::softmax::Softmax;
 use super::spanned::Spanned;
@@ -24,8 +24,8 @@ pub struct Network {
     pub id: Option<String>,
     /// The number format of layers that don't say which.
     pub precision: Precision,
-    /// The scale of the codes that the input becomes; without it the input stays as it is.
-    pub input_scale: Option<Spanned<f32>>,
+    /// The codes that the input becomes; without them the input stays as it is.
+    pub input_codes: Option<GivenCoding>,
     /// Samples that one run computes.
     pub batch_size: u64,
     /// The shape of one sample, without the batch axis. Left out, it follows from the first layer.

@@ -7,7 +7,7 @@ use super::schema::{self, Key};
 use super::spanned::Spanned;
 use crate::kernel::scalar::UnaryOp;
 use crate::numerics::formats::Storage;
-use crate::numerics::quantise::CodeFormat;
+use crate::numerics::quantise::{CodeFormat, Coding};
 
 /// The number format of a layer. Of a float: of its weights, and of what it gives; it computes in `f32` all the same. Of an
 /// integer: of its weights' codes, which are multiplied with codes of its input; what it gives is `f32`.
@@ -100,27 +100,61 @@ impl Precision {
 pub struct Quantisation {
     /// Weights of one output that share a scale, at most; all of them where it isn't given.
     pub group_size: Option<Spanned<u64>>,
-    /// The scale of the input's codes; where it isn't given, each row has one of its own.
-    pub input_scale: Option<Spanned<f32>>,
-    /// The same for what the layer's last product takes, where that isn't the input.
-    pub inner_scale: Option<Spanned<f32>>,
-    /// The scale of the codes that the result becomes, of a layer of any format; without it the result stays as it is.
-    pub output_scale: Option<Spanned<f32>>,
+    /// The input's codes; where they aren't given, each row has a scale of its own.
+    pub input: Option<GivenCoding>,
+    /// The same for what the layer's last product takes, where that isn't the input; of a recurrent layer for the state.
+    pub inner: Option<GivenCoding>,
+    /// The codes that the result becomes, of a layer of any format; without them the result stays as it is.
+    pub output: Option<GivenCoding>,
+}
+
+/// A [`Coding`] as a file says it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GivenCoding {
+    /// The scale.
+    pub scale: Spanned<f32>,
+    /// The zero point.
+    pub zero_point: Option<Spanned<i8>>,
+}
+
+impl GivenCoding {
+    /// What is said.
+    pub fn coding(&self) -> Coding {
+        Coding { scale: self.scale.value, zero_point: self.zero_point.map(|zero_point| zero_point.value) }
+    }
 }
 
 /// The keys of [`Quantisation`].
 pub(super) fn read_quantisation(fields: &mut Fields<'_, '_>) -> Result<Quantisation, Reported> {
     let group_size = fields.optional(schema::GROUP_SIZE, fields::size);
-    let [input_scale, inner_scale, output_scale] =
-        [schema::INPUT_SCALE, schema::INNER_SCALE, schema::OUTPUT_SCALE].map(|key| read_scale(fields, key));
-    let (input_scale, inner_scale, output_scale) = (input_scale?, inner_scale?, output_scale?);
-    Ok(Quantisation { group_size: group_size?, input_scale, inner_scale, output_scale })
+    let [input, inner, output] = [
+        (schema::INPUT_SCALE, schema::INPUT_ZERO_POINT),
+        (schema::INNER_SCALE, schema::INNER_ZERO_POINT),
+        (schema::OUTPUT_SCALE, schema::OUTPUT_ZERO_POINT),
+    ]
+    .map(|keys| read_coding(fields, keys));
+    Ok(Quantisation { group_size: group_size?, input: input?, inner: inner?, output: output? })
 }
 
-/// A scale of codes.
-pub(super) fn read_scale(fields: &mut Fields<'_, '_>, key: Key) -> Result<Option<Spanned<f32>>, Reported> {
-    let scale = fields.optional(key, fields::positive)?;
-    Ok(scale.map(|scale| Spanned::new(scale.value as f32, scale.span)))
+/// A scale of codes, and maybe their zero point.
+pub(super) fn read_coding(
+    fields: &mut Fields<'_, '_>,
+    (scale, zero_point): (Key, Key),
+) -> Result<Option<GivenCoding>, Reported> {
+    let given = fields.optional(scale, fields::positive);
+    let zero_point_given = fields.optional(zero_point, fields::code);
+    match (given?, zero_point_given?) {
+        (Some(scale), zero_point) => {
+            let scale = Spanned::new(scale.value as f32, scale.span);
+            Ok(Some(GivenCoding { scale, zero_point }))
+        }
+        (None, Some(given)) => {
+            let at = fields.object.at(Some(zero_point.name.to_owned()));
+            let rule = "a zero point says nothing without the scale that it goes with";
+            Err(fields.report(ConfigError::Rule { at, rule, span: given.span }))
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// The `dtype` of a network or of a layer.

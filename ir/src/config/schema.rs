@@ -53,9 +53,13 @@ keys! {
     FROM = "from", "what is added: a layer's name, `input`, or a number of layers back; default 1";
     GROUP_SIZE = "group_size", "of integers: weights of one output that share a scale, at most; default all";
     INPUT_SCALE = "input_scale", "of integers: the scale of the input's codes; left out, each row has its own, or the codes that arrive are taken";
+    INPUT_ZERO_POINT = "input_zero_point", "with `input_scale`: the code of 0, -128 to 127; left out, codes are symmetric";
+    OUTPUT_ZERO_POINT = "output_zero_point", "with `output_scale`: the code of 0, -128 to 127; left out, codes are symmetric";
+    NETWORK_ZERO_POINT = "input_zero_point", "with `input_scale`: the code of 0, -128 to 127; left out, codes are symmetric";
+    INNER_ZERO_POINT = "inner_zero_point", "with `inner_scale`: the code of 0, -128 to 127; left out, codes are symmetric";
     OUTPUT_SCALE = "output_scale", "the result becomes codes of 8 bits with this scale";
     NETWORK_SCALE = "input_scale", "the input becomes codes of 8 bits with this scale";
-    INNER_SCALE = "inner_scale", "of integers: the same for what the layer's last product takes";
+    INNER_SCALE = "inner_scale", "of integers: the same for what the layer's last product takes, or a recurrent layer's for its state";
     GROUPS = "groups", "parts that the channels are divided into; default 1";
     HEIGHT = "height", "the output size; wins over `output_size`";
     BIASES = "biases", "`both`: one for the input's product and one for the state's, the default; `single` or `none`";
@@ -142,11 +146,23 @@ keys! {
 }
 
 /// The keys of the network itself.
-pub const NETWORK_KEYS: &[Key] =
-    &[ID, BATCH_SIZE, INPUT_SHAPE, SEED, LAYERS, GRID_ROWS, GRID_COLS, LAYERS_PER_CELL, DTYPE, NETWORK_SCALE, DIALECT];
+pub const NETWORK_KEYS: &[Key] = &[
+    ID,
+    BATCH_SIZE,
+    INPUT_SHAPE,
+    SEED,
+    LAYERS,
+    GRID_ROWS,
+    GRID_COLS,
+    LAYERS_PER_CELL,
+    DTYPE,
+    NETWORK_SCALE,
+    NETWORK_ZERO_POINT,
+    DIALECT,
+];
 
 /// The keys that a layer of any type may have.
-pub const LAYER_KEYS: &[Key] = &[TYPE, NAME, DTYPE, OUTPUT_SCALE];
+pub const LAYER_KEYS: &[Key] = &[TYPE, NAME, DTYPE, OUTPUT_SCALE, OUTPUT_ZERO_POINT];
 
 /// The keys of a position in a grid.
 pub(super) const POSITION_KEYS: &[Key] = &[BRANCH_INDEX, TARGET_ROW, TARGET_COL, TARGET_LAYER];
@@ -184,6 +200,7 @@ pub const LAYER_TYPES: &[LayerType] = &[
             ACTIVATION,
             GROUP_SIZE,
             INPUT_SCALE,
+            INPUT_ZERO_POINT,
         ],
         read: layers::dense,
     },
@@ -203,7 +220,9 @@ pub const LAYER_TYPES: &[LayerType] = &[
             GROUPS,
             BIAS,
             ACTIVATION,
+            GROUP_SIZE,
             INPUT_SCALE,
+            INPUT_ZERO_POINT,
         ],
         read: layers::conv1d,
     },
@@ -225,7 +244,9 @@ pub const LAYER_TYPES: &[LayerType] = &[
             GROUPS,
             BIAS,
             ACTIVATION,
+            GROUP_SIZE,
             INPUT_SCALE,
+            INPUT_ZERO_POINT,
         ],
         read: layers::conv2d,
     },
@@ -368,7 +389,9 @@ pub const LAYER_TYPES: &[LayerType] = &[
             BIAS,
             GROUP_SIZE,
             INPUT_SCALE,
+            INPUT_ZERO_POINT,
             INNER_SCALE,
+            INNER_ZERO_POINT,
         ],
         read: layers::swiglu,
     },
@@ -376,7 +399,18 @@ pub const LAYER_TYPES: &[LayerType] = &[
         name: "stitch",
         aliases: &[],
         doc: "a linear map of the last axis to another size",
-        keys: &[INPUT_SIZE, OUTPUT_SIZE, WIDTH, HEIGHT, INPUT_HEIGHT, OUTPUT_HEIGHT, BIAS, GROUP_SIZE, INPUT_SCALE],
+        keys: &[
+            INPUT_SIZE,
+            OUTPUT_SIZE,
+            WIDTH,
+            HEIGHT,
+            INPUT_HEIGHT,
+            OUTPUT_HEIGHT,
+            BIAS,
+            GROUP_SIZE,
+            INPUT_SCALE,
+            INPUT_ZERO_POINT,
+        ],
         read: layers::stitch,
     },
     LayerType {
@@ -400,7 +434,9 @@ pub const LAYER_TYPES: &[LayerType] = &[
             OUTPUT_PROJECTION,
             GROUP_SIZE,
             INPUT_SCALE,
+            INPUT_ZERO_POINT,
             INNER_SCALE,
+            INNER_ZERO_POINT,
         ],
         read: attention::attention,
     },
@@ -447,6 +483,11 @@ pub const LAYER_TYPES: &[LayerType] = &[
             RETURN_SEQUENCES,
             INITIAL_STATE,
             ACTIVATION,
+            GROUP_SIZE,
+            INPUT_SCALE,
+            INPUT_ZERO_POINT,
+            INNER_SCALE,
+            INNER_ZERO_POINT,
         ],
         read: recurrent::rnn,
     },
@@ -467,8 +508,20 @@ pub const LAYER_TYPES: &[LayerType] = &[
     },
 ];
 
-const RECURRENT_KEYS: &[Key] =
-    &[INPUT_SIZE, HIDDEN_SIZE, SEQ_LENGTH, BIASES, BIDIRECTIONAL, RETURN_SEQUENCES, INITIAL_STATE];
+const RECURRENT_KEYS: &[Key] = &[
+    INPUT_SIZE,
+    HIDDEN_SIZE,
+    SEQ_LENGTH,
+    BIASES,
+    BIDIRECTIONAL,
+    RETURN_SEQUENCES,
+    INITIAL_STATE,
+    GROUP_SIZE,
+    INPUT_SCALE,
+    INPUT_ZERO_POINT,
+    INNER_SCALE,
+    INNER_ZERO_POINT,
+];
 
 /// The one layer that has to name its activation.
 pub(super) const ACTIVATION_LAYER: &str = "activation";

@@ -19,7 +19,7 @@ pub(super) fn read(context: &mut Context, document: Value<'_>) -> Result<Network
     fields.refuse_others(schema::NETWORK_KEYS, &Choice::default());
     let id = fields.optional(schema::ID, fields::string);
     let precision = precision::read(&mut fields);
-    let input_scale = precision::read_scale(&mut fields, schema::NETWORK_SCALE);
+    let input_codes = precision::read_coding(&mut fields, (schema::NETWORK_SCALE, schema::NETWORK_ZERO_POINT));
     let batch_size = fields.optional_or(schema::BATCH_SIZE, 1, fields::size);
     let input_shape = fields.optional(schema::INPUT_SHAPE, fields::sample_shape);
     let seed = fields.optional_or(schema::SEED, 0, fields::count);
@@ -29,7 +29,7 @@ pub(super) fn read(context: &mut Context, document: Value<'_>) -> Result<Network
     Ok(Network {
         id: id?.map(|id| id.value),
         precision: precision?.unwrap_or_default(),
-        input_scale: input_scale?,
+        input_codes: input_codes?,
         batch_size: batch_size?.value,
         input_shape: input_shape?,
         seed: seed?.value,

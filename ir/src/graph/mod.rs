@@ -16,7 +16,7 @@ use petgraph::stable_graph::{EdgeReference, NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 
 use crate::kernel::scalar::{BinaryOp, CompareOp, UnaryOp};
-use crate::numerics::quantise::{CodeFormat, SCALE};
+use crate::numerics::quantise::{CodeFormat, SCALE, SUM};
 use crate::types::{DType, Shape};
 
 pub use op::{ContractAxes, Op, OpError, ReduceKind, TensorType, Window};
@@ -289,6 +289,12 @@ impl<'a> Builder<'a> {
         let scale = Op::Weight(format!("{name}{SCALE}"));
         let codes = self.graph.add_leaf(Op::Codes(name, format), TensorType::new(DType::I32, shape), &self.origin);
         [codes, self.graph.add_leaf(scale, TensorType::new(DType::F32, scales), &self.origin)]
+    }
+
+    /// The sums of those codes of `origin.role` that share a scale.
+    pub fn code_sums(&mut self, role: &str, scales: impl Into<Shape>) -> NodeId {
+        let op = Op::Weight(format!("{}.{role}{SUM}", self.origin));
+        self.graph.add_leaf(op, TensorType::new(DType::I32, scales), &self.origin)
     }
 
     /// Elements known to the compiler.

@@ -11,6 +11,9 @@ use super::formats::{Number, Storage};
 /// The end of the name of a tensor of scales.
 pub const SCALE: &str = ".scale";
 
+/// The end of the name of a program's tensor of the sums of codes that share a scale: no file has one.
+pub const SUM: &str = ".sum";
+
 /// A format of codes that are contracted as they are: symmetric, signed, of at most 8 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -52,6 +55,25 @@ impl CodeFormat {
     /// The format with this [`name`](Self::name).
     pub fn from_name(name: &str) -> Option<CodeFormat> {
         CodeFormat::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// What the codes q of 8 bits that a layer's input or result becomes stand for: `f32(q - z) · s`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Coding {
+    /// s: more than 0 and finite.
+    pub scale: f32,
+    /// z, a code; without it 0 stands for itself, and the least code isn't used.
+    pub zero_point: Option<i8>,
+}
+
+impl Coding {
+    /// The least and the greatest q - z.
+    pub fn steps(self) -> (i16, i16) {
+        match self.zero_point {
+            Some(zero) => (i16::from(i8::MIN) - i16::from(zero), i16::from(i8::MAX) - i16::from(zero)),
+            None => (-i16::from(i8::MAX), i16::from(i8::MAX)),
+        }
     }
 }
 

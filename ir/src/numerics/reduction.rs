@@ -74,6 +74,9 @@ impl IntegerSpec {
     /// The most terms of which no sum leaves 32 bits: each is at most 2^14 in size.
     pub const MOST_TERMS: u64 = (i32::MAX as u64) >> 14;
 
+    /// The same where one factor is a code less a zero point, so that it is at most 255 in size.
+    pub const MOST_AFFINE_TERMS: u64 = (i32::MAX as u64) / (255 << 7);
+
     /// The low bits of a factor, with their sign.
     pub const fn factor(self, value: i32) -> i32 {
         let unused = 32 - self.bits;

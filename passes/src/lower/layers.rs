@@ -2,6 +2,7 @@
 
 use loom_ir::graph::{Builder, ContractAxes, NodeId, Op, ReduceKind};
 use loom_ir::kernel::scalar::{CompareOp, UnaryOp};
+use loom_ir::numerics::quantise::Coding;
 use loom_ir::types::{DType, Shape};
 
 use super::quantised;
@@ -30,19 +31,19 @@ pub(super) fn dense(
 pub(super) enum Factors<'a> {
     /// The numbers themselves.
     Floats,
-    /// Codes, those of the input with this scale if one is given.
-    Codes(&'a Quantised, Option<f32>),
+    /// Codes, those of the input as given, or with a scale of each row.
+    Codes(&'a Quantised, Option<Coding>),
 }
 
 impl Factors<'_> {
     /// Those of a layer's input.
     pub fn of_input(quantised: &Option<Quantised>) -> Factors<'_> {
-        quantised.as_ref().map_or(Factors::Floats, |quantised| Factors::Codes(quantised, quantised.input_scale))
+        quantised.as_ref().map_or(Factors::Floats, |quantised| Factors::Codes(quantised, quantised.input))
     }
 
     /// Those of what a layer's last product takes.
     pub fn of_inner(quantised: &Option<Quantised>) -> Factors<'_> {
-        quantised.as_ref().map_or(Factors::Floats, |quantised| Factors::Codes(quantised, quantised.inner_scale))
+        quantised.as_ref().map_or(Factors::Floats, |quantised| Factors::Codes(quantised, quantised.inner))
     }
 }
 
@@ -56,7 +57,9 @@ pub(super) fn linear(
     factors: Factors<'_>,
 ) -> NodeId {
     let y = match factors {
-        Factors::Codes(quantised, scale) => quantised::linear(b, x, weight_role, weight_shape, quantised, scale),
+        Factors::Codes(quantised, coding) => {
+            quantised::linear(b, x, weight_role, weight_shape, (quantised, coding), None)
+        }
         Factors::Floats => {
             let weight = b.weight(weight_role, weight_shape);
             let axes = ContractAxes {

@@ -32,8 +32,8 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
     let input_type = TensorType::new(DType::F32, network.values[0].clone());
     let mut cached = attention::Cached::new(&mut graph, network);
     let mut values: Vec<NodeId> = vec![Builder::new(&mut graph, "").input(INPUT, input_type)];
-    if let Some(scale) = network.input_scale {
-        values[0] = quantised::quantise(&mut Builder::new(&mut graph, INPUT), values[0], scale);
+    if let Some(coding) = network.input_codes {
+        values[0] = quantised::quantise(&mut Builder::new(&mut graph, INPUT), values[0], coding);
     }
     for layer in &network.layers {
         let mut b = Builder::new(&mut graph, layer.path.to_string());
@@ -52,7 +52,7 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
                 let y = window::convolution(&mut b, x, [*filters, *groups], window, *bias, layer.quantised.as_ref());
                 activation::apply(&mut b, *activation, y, 1)
             }
-            ShapedKind::Quantise { scale } => quantised::quantise(&mut b, x, *scale),
+            ShapedKind::Quantise { coding } => quantised::quantise(&mut b, x, *coding),
             ShapedKind::Pool { input, kind, window } => {
                 let x = b.reshape(x, input.clone());
                 match quantised::arriving(&mut b, x).filter(|_| window::takes_codes(*kind, window)) {
@@ -98,7 +98,7 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
             ShapedKind::Swiglu { input_size, intermediate_size, bias } => {
                 layers::swiglu(&mut b, x, [*input_size, *intermediate_size], *bias, &layer.quantised)
             }
-            ShapedKind::Recurrent(layer) => recurrent::recurrent(&mut b, x, layer),
+            ShapedKind::Recurrent(options) => recurrent::recurrent(&mut b, x, options, &layer.quantised),
             ShapedKind::Attention(options) => {
                 attention::attention(&mut b, x, options, &layer.quantised, cached.as_mut())
             }
@@ -122,7 +122,7 @@ pub fn lower(network: &ShapedNetwork) -> Graph {
             ShapedKind::RmsNorm { first_axis, epsilon } => layers::rms_norm(&mut b, x, *first_axis, *epsilon),
             ShapedKind::Residual { from } => b.add(x, values[from.0]),
             ShapedKind::Activation(Activation::Relu) if let Some(mut value) = quantised::arriving(&mut b, x) => {
-                value.codes = quantised::relu(&mut b, value.codes);
+                value.relu(&mut b);
                 value.meaning(&mut b)
             }
             ShapedKind::Activation(kind) => {

@@ -7,34 +7,45 @@ use loom_ir::graph::{Builder, ContractAxes, NodeId, Op, TensorType};
 use loom_ir::kernel::scalar::UnaryOp;
 use loom_ir::types::{DType, Shape};
 
-use super::{activation, combine};
-use crate::shapes::{SequenceInput, ShapedRecurrent};
+use super::layers::Factors;
+use super::{activation, combine, quantised};
+use crate::shapes::{Quantised, SequenceInput, ShapedRecurrent};
 
 /// Runs the cell over the sequence. Gives `[B, T, directions · hidden_size]`, or the last step's
 /// `[B, directions · hidden_size]`.
-pub(super) fn recurrent(b: &mut Builder<'_>, x: NodeId, layer: &ShapedRecurrent) -> NodeId {
+pub(super) fn recurrent(
+    b: &mut Builder<'_>,
+    x: NodeId,
+    layer: &ShapedRecurrent,
+    quantised: &Option<Quantised>,
+) -> NodeId {
     let batch = b.graph().shape(x).dims()[0];
     let x = match layer.input {
         SequenceInput::Sequence => x,
         SequenceInput::ChannelsFirst => b.op(Op::Transpose(vec![0, 2, 1]), &[x]),
         SequenceInput::Flat => b.reshape(x, [batch, layer.steps, layer.input_size]),
     };
-    let mut directions = vec![direction(b, x, layer, "")];
+    let mut directions = vec![direction(b, x, layer, quantised, "")];
     if layer.bidirectional {
-        directions.push(direction(b, x, layer, "_reverse"));
+        directions.push(direction(b, x, layer, quantised, "_reverse"));
     }
     let axis = b.graph().shape(directions[0]).rank() - 1;
     if directions.len() == 1 { directions[0] } else { combine::concat(b, &directions, axis) }
 }
 
 /// One direction; `suffix` ends the names of its weights.
-fn direction(b: &mut Builder<'_>, x: NodeId, layer: &ShapedRecurrent, suffix: &str) -> NodeId {
+fn direction(
+    b: &mut Builder<'_>,
+    x: NodeId,
+    layer: &ShapedRecurrent,
+    quantised: &Option<Quantised>,
+    suffix: &str,
+) -> NodeId {
     let reverse = !suffix.is_empty();
     let (batch, steps) = (b.graph().shape(x).dims()[0], layer.steps);
     let rows = layer.cell.gates() * layer.hidden_size;
-    let weight = b.weight(&format!("weight_ih{suffix}"), [rows, layer.input_size]);
-    let axes = ContractAxes { lhs_batch: vec![], rhs_batch: vec![], lhs_reduced: vec![2], rhs_reduced: vec![1] };
-    let u = b.op(Op::Contract(axes), &[x, weight]);
+    let factors = (Factors::of_input(quantised), Factors::of_inner(quantised));
+    let u = product(b, x, &format!("weight_ih{suffix}"), [rows, layer.input_size], factors.0, None);
     let u = match layer.biases {
         CellBiases::Both => biased(b, u, &format!("bias_ih{suffix}")),
         CellBiases::Single => biased(b, u, &format!("bias{suffix}")),
@@ -58,10 +69,7 @@ fn direction(b: &mut Builder<'_>, x: NodeId, layer: &ShapedRecurrent, suffix: &s
     let h = start(b, "initial_h");
     let c = (layer.cell == Cell::Lstm).then(|| start(b, "initial_c"));
     // contract(h, weight_hh) + bias_hh, at every step with the same weights.
-    let weight = b.weight(&format!("weight_hh{suffix}"), [rows, layer.hidden_size]);
-    let weight = b.broadcast(weight, &Shape::from([steps, rows, layer.hidden_size]), &[1, 2]);
-    let axes = ContractAxes { lhs_batch: vec![0], rhs_batch: vec![0], lhs_reduced: vec![2], rhs_reduced: vec![2] };
-    let v = b.op(Op::Contract(axes), &[h, weight]);
+    let v = product(b, h, &format!("weight_hh{suffix}"), [rows, layer.hidden_size], factors.1, Some(steps));
     let v = if layer.biases == CellBiases::Both { biased(b, v, &format!("bias_hh{suffix}")) } else { v };
 
     let gates = Gates { u, v, size: layer.hidden_size };
@@ -86,6 +94,30 @@ fn direction(b: &mut Builder<'_>, x: NodeId, layer: &ShapedRecurrent, suffix: &s
     let ends = vec![steps, batch, layer.hidden_size];
     let last = b.op(Op::Slice { starts, ends, steps: vec![1; 3] }, &[after]);
     b.reshape(last, state)
+}
+
+/// The product over the last axis of x, the third, with a weight `[rows, elements]`; with `steps`, of each of the first axis with
+/// the same.
+fn product(
+    b: &mut Builder<'_>,
+    x: NodeId,
+    role: &str,
+    [rows, size]: [u64; 2],
+    factors: Factors<'_>,
+    steps: Option<u64>,
+) -> NodeId {
+    if let Factors::Codes(quantised, coding) = factors {
+        return quantised::linear(b, x, role, [rows, size], (quantised, coding), steps);
+    }
+    let weight = b.weight(role, [rows, size]);
+    let (weight, batch) = match steps {
+        Some(steps) => (b.broadcast(weight, &Shape::from([steps, rows, size]), &[1, 2]), vec![0]),
+        None => (weight, vec![]),
+    };
+    let reduced = b.graph().shape(weight).rank() - 1;
+    let axes =
+        ContractAxes { lhs_batch: batch.clone(), rhs_batch: batch, lhs_reduced: vec![2], rhs_reduced: vec![reduced] };
+    b.op(Op::Contract(axes), &[x, weight])
 }
 
 /// i, f, o = sigmoid(u + v); g = tanh(u + v); c' = (f · c) + (i · g); h' = o · tanh(c')

@@ -6,8 +6,8 @@ use loom_ir::types::{DType, Shape};
 use super::{layers, quantised};
 use crate::shapes::{PoolKind, Quantised, SpatialWindow};
 
-/// The windows of `[batch, channels, positions…]`: `[batch, channels, outputs…, kernel…]`.
-fn windows(b: &mut Builder<'_>, x: NodeId, window: &SpatialWindow, fill: f32) -> NodeId {
+/// The windows of `[batch, channels, positions…]`: `[batch, channels, outputs…, kernel…]`. `fill` is the bits of what pads.
+fn windows(b: &mut Builder<'_>, x: NodeId, window: &SpatialWindow, fill: u32) -> NodeId {
     let spatial = window.size.len();
     let op = Op::Window(Window {
         axes: (2..2 + spatial).collect(),
@@ -16,7 +16,7 @@ fn windows(b: &mut Builder<'_>, x: NodeId, window: &SpatialWindow, fill: f32) ->
         dilation: window.dilation.clone(),
         low: window.padding.clone(),
         high: window.padding.clone(),
-        fill: fill.to_bits(),
+        fill,
     });
     b.op(op, &[x])
 }
@@ -42,33 +42,42 @@ pub(super) fn convolution(
         Some(integers) => (integers.input, integers.weight),
         None => (x, b.weight("weight", weight)),
     };
-    let patches = windows(b, x, window, 0.0);
+    let (fill, parts) =
+        integers.as_ref().map_or((0, 1), |integers| (i32::from(integers.zero_point) as u32, integers.groups));
+    let patches = windows(b, x, window, fill);
     let positions = b.graph().shape(patches).dims()[2..2 + spatial].to_vec();
-    // Grouped channels get an axis of their own, as a batch axis of both operands.
-    let grouped = usize::from(groups > 1);
-    let (weight, patches) = if groups > 1 {
-        let per_group = vec![groups, filters / groups, channels / groups];
-        let weight = b.reshape(weight, [per_group, window.size.clone()].concat());
-        let sizes = vec![batch, groups, channels / groups];
-        (weight, b.reshape(patches, [sizes, positions.clone(), window.size.clone()].concat()))
+    // Grouped channels get an axis of their own, as a batch axis of both operands, and so do those that share a scale.
+    let (grouped, parted) = (usize::from(groups > 1), usize::from(parts > 1));
+    let (weight, patches) = if grouped + parted > 0 {
+        let each = channels / groups / parts;
+        let [grouping, parting] = [(groups, grouped), (parts, parted)].map(|(count, axes)| vec![count; axes]);
+        let split = [grouping.clone(), vec![filters / groups], parting.clone(), vec![each], window.size.clone()];
+        let weight = b.reshape(weight, split.concat());
+        let split = [vec![batch], grouping, parting, vec![each], positions.clone(), window.size.clone()];
+        (weight, b.reshape(patches, split.concat()))
     } else {
         (weight, patches)
     };
     let weight_shape = b.graph().shape(weight).dims().to_vec();
     let repeated = Shape::new([vec![batch], weight_shape.clone()].concat());
     let weight = b.broadcast(weight, &repeated, &(1..=weight_shape.len()).collect::<Vec<_>>());
-    let batch_axes: Vec<usize> = (0..=grouped).collect();
-    // After the batch axes: weight [filters, channels, kernel…], patches [channels, positions…, kernel…].
+    // After the batch axes: weight [filters, (parts), channels, kernel…], patches [(parts), channels, positions…, kernel…].
     let first = 1 + grouped;
     let axes = ContractAxes {
-        lhs_batch: batch_axes.clone(),
-        rhs_batch: batch_axes,
-        lhs_reduced: (first + 2..first + 2 + spatial).chain([first + 1]).collect(),
-        rhs_reduced: (first + 1 + spatial..first + 1 + 2 * spatial).chain([first]).collect(),
+        lhs_batch: (0..first).chain((first + 1..).take(parted)).collect(),
+        rhs_batch: (0..first + parted).collect(),
+        lhs_reduced: (first + parted + 2..first + parted + 2 + spatial).chain([first + parted + 1]).collect(),
+        rhs_reduced: (first + parted + 1 + spatial..first + parted + 1 + 2 * spatial).chain([first + parted]).collect(),
     };
     let y = b.op(Op::Contract(axes), &[weight, patches]);
-    let y = b.reshape(y, [vec![batch, filters], positions].concat());
-    let y = integers.map_or(y, |integers| integers.meaning(b, y));
+    let y = match integers {
+        Some(integers) => {
+            let dims = [vec![batch, groups, parts, filters / groups], positions].concat();
+            let totals = b.reshape(y, dims);
+            integers.meaning(b, totals, groups)
+        }
+        None => b.reshape(y, [vec![batch, filters], positions].concat()),
+    };
     if bias { layers::add_bias(b, y, "bias", 1) } else { y }
 }
 
@@ -79,12 +88,12 @@ pub(super) fn pooling(b: &mut Builder<'_>, x: NodeId, kind: PoolKind, window: &S
     let kernel: Vec<usize> = (2 + spatial..2 + 2 * spatial).collect();
     match kind {
         PoolKind::Max => {
-            let patches = windows(b, x, window, f32::NEG_INFINITY);
+            let patches = windows(b, x, window, f32::NEG_INFINITY.to_bits());
             b.reduce(ReduceKind::Max, patches, &kernel)
         }
         PoolKind::Average { count_include_pad } => {
             let extents = b.graph().shape(x).dims()[2..].to_vec();
-            let patches = windows(b, x, window, 0.0);
+            let patches = windows(b, x, window, 0);
             if count_include_pad {
                 return layers::mean(b, patches, &kernel);
             }

@@ -7,7 +7,8 @@ use loom_ir::diagnostics::{Diagnostic, Span};
 use loom_ir::types::{Shape, ShapeLimit};
 
 /// Which layers multiply integers.
-const INTEGER_LAYERS: &str = "dense, conv1d, conv2d, swiglu, stitch and multi_head_attention layers can";
+const INTEGER_LAYERS: &str =
+    "dense, conv1d, conv2d, rnn, lstm, gru, swiglu, stitch and multi_head_attention layers can";
 
 /// One mistake, with the layer it is in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -374,6 +375,20 @@ pub enum ShapeError {
         /// The layer's type.
         span: Span,
     },
+    /// Groups of weights that are smaller than a channel's weights.
+    #[error(
+        "{path}: a `group_size` of {group_size} is less than the {volume} weights of a channel, which share a scale"
+    )]
+    GroupSize {
+        /// The layer.
+        path: LayerPath,
+        /// What the layer says.
+        group_size: u64,
+        /// Weights of a channel.
+        volume: u64,
+        /// The `group_size`.
+        span: Span,
+    },
     /// A tensor over the limits.
     #[error("{path}: {what} {source}")]
     Limit {
@@ -449,6 +464,7 @@ impl ShapeError {
             ShapeError::Terms { span, most, .. } => message
                 .at(*span, "too long a sum")
                 .help(format!("`group_size`, at most {most}, makes several sums of it")),
+            ShapeError::GroupSize { span, volume, .. } => message.at(*span, format!("at least {volume}")),
             ShapeError::EmbeddingInput { span, made, maker, .. } => {
                 message.at(*span, "takes ids").also(*made, format!("{maker} makes this input"))
             }

@@ -7,6 +7,7 @@ use loom_ir::config::{
     Precision, Residual, ResidualFrom, Spanned,
 };
 use loom_ir::diagnostics::{Span, nearest};
+use loom_ir::numerics::quantise::Coding;
 use loom_ir::types::{Shape, ShapeLimit};
 
 use super::error::{ShapeError, ShapeErrors};
@@ -37,6 +38,7 @@ pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
         layers: Vec::new(),
         names: BTreeMap::from([("input".to_string(), ValueId(0))]),
         precision: network.precision,
+        most_terms: quantised::most_terms(network),
         errors: Vec::new(),
     };
     let output = walk.list(&network.layers, ValueId(0));
@@ -46,7 +48,7 @@ pub(super) fn infer(network: &Network) -> Result<ShapedNetwork, ShapeErrors> {
             name: network.id.clone().unwrap_or_default(),
             batch_size: network.batch_size,
             seed: network.seed,
-            input_scale: network.input_scale.map(|scale| scale.value),
+            input_codes: network.input_codes.map(|given| given.coding()),
             values: walk.values.into_iter().map(|value| value.shape).collect(),
             layers: walk.layers,
             output,
@@ -71,6 +73,8 @@ struct Walk {
     /// The number format of the layers at hand that don't say which.
     precision: Precision,
     errors: Vec<ShapeError>,
+    /// Of a sum of integers.
+    most_terms: u64,
 }
 
 /// The layer at hand and what it reads.
@@ -149,8 +153,8 @@ impl Walk {
             };
             self.precision = around;
             value = output?;
-            if let Some(scale) = layer.quantisation.output_scale {
-                value = self.quantise(layer, value, scale.value);
+            if let Some(given) = layer.quantisation.output {
+                value = self.quantise(layer, value, given.coding());
             }
             if let Some(name) = &layer.name {
                 self.names.insert(name.value.clone(), value);
@@ -160,10 +164,10 @@ impl Walk {
     }
 
     /// A result that becomes codes. It is the layer's own: its path is that of the layer.
-    fn quantise(&mut self, layer: &Layer, input: ValueId, scale: f32) -> ValueId {
+    fn quantise(&mut self, layer: &Layer, input: ValueId, coding: Coding) -> ValueId {
         let value = Value { ids: false, ..self.values[input.0].clone() };
         self.values.push(value);
-        let (path, precision, kind) = (layer.path.clone(), Precision::F32, ShapedKind::Quantise { scale });
+        let (path, precision, kind) = (layer.path.clone(), Precision::F32, ShapedKind::Quantise { coding });
         self.layers.push(ShapedLayer { path, type_name: "quantise", input, precision, quantised: None, kind });
         ValueId(self.values.len() - 1)
     }
@@ -225,11 +229,13 @@ impl Walk {
     ) -> Option<ValueId> {
         let resolved = resolved.map_err(|error| self.errors.push(error)).ok()?;
         // The output is known all the same: the layers after this one can be checked.
-        let (precision, quantised) = quantised::of(at, &resolved, self.precision, &self.values[input.0].shape)
-            .unwrap_or_else(|error| {
-                self.errors.push(error);
-                (Precision::F32, None)
-            });
+        let (precision, quantised) =
+            quantised::of(at, &resolved, self.precision, &self.values[input.0].shape, self.most_terms).unwrap_or_else(
+                |error| {
+                    self.errors.push(error);
+                    (Precision::F32, None)
+                },
+            );
         let shape = Shape::checked(resolved.output);
         let shape = shape.map_err(|source| self.errors.push(at.limit("the output:", source))).ok()?;
         let maker = Some((at.layer.path.clone(), at.layer.type_span));

@@ -30,11 +30,11 @@ use std::fmt;
 use loom_ir::config::{
     Activation, Cell, CellBiases, KmeansMetric, KmeansOutput, LayerPath, Network, NormalizeBy, Precision, Scale,
 };
-use loom_ir::numerics::quantise::CodeFormat;
+use loom_ir::numerics::quantise::{CodeFormat, Coding};
 use loom_ir::types::Shape;
 
 pub use error::{ShapeError, ShapeErrors};
-pub(crate) use quantised::groups_of;
+pub(crate) use quantised::{channel_groups, groups_of};
 
 /// A network with all sizes known.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,8 +45,8 @@ pub struct ShapedNetwork {
     pub batch_size: u64,
     /// Seed of weights that no file gives.
     pub seed: u64,
-    /// The scale of the codes that the input becomes, if it does.
-    pub input_scale: Option<f32>,
+    /// The codes that the input becomes, if it does.
+    pub input_codes: Option<Coding>,
     /// The shapes of all values, batch included; the first is the input's.
     pub values: Vec<Shape>,
     /// The layers in the order of execution.
@@ -83,10 +83,10 @@ pub struct Quantised {
     pub format: CodeFormat,
     /// Weights of one output that share a scale, at most.
     pub group_size: Option<u64>,
-    /// The scale of the input's codes; without it each row has one of its own.
-    pub input_scale: Option<f32>,
-    /// The same for the input of the last product.
-    pub inner_scale: Option<f32>,
+    /// The input's codes; without them each row has a scale of its own.
+    pub input: Option<Coding>,
+    /// The same for the input of the last product, or a recurrent layer's state.
+    pub inner: Option<Coding>,
 }
 
 /// What a layer computes, sizes resolved.
@@ -94,8 +94,8 @@ pub struct Quantised {
 pub enum ShapedKind {
     /// What the layer before says of its result: codes of 8 bits, and what they stand for.
     Quantise {
-        /// What a code is multiplied by.
-        scale: f32,
+        /// Which.
+        coding: Coding,
     },
     /// A matrix product over the last axis.
     Dense {

@@ -1,6 +1,6 @@
 //! Layers that multiply integers: which can, and how many terms their sums may have.
 
-use loom_ir::config::{LayerKind, Precision};
+use loom_ir::config::{GivenCoding, LayerKind, Network, Precision, Quantisation};
 use loom_ir::numerics::reduction::IntegerSpec;
 use loom_ir::types::Shape;
 
@@ -15,10 +15,11 @@ pub(super) fn of(
     resolved: &Resolved,
     precision: Precision,
     input: &Shape,
+    most: u64,
 ) -> Result<(Precision, Option<Quantised>), ShapeError> {
     let Some(format) = precision.codes() else { return Ok((precision, None)) };
-    let lengths = terms(&resolved.kind, input);
-    if lengths.is_empty() {
+    let products = products(at, &resolved.kind, &resolved.output, input);
+    if products.is_empty() {
         return match at.layer.precision {
             Some(asked) if asked == precision && !contains_layers(at) => Err(ShapeError::Integers {
                 path: at.layer.path.clone(),
@@ -31,19 +32,39 @@ pub(super) fn of(
     }
     let options = at.layer.quantisation;
     let group_size = options.group_size.map(|size| size.value);
-    for length in lengths {
-        let (count, terms) = groups_of(length, group_size);
-        if terms > IntegerSpec::MOST_TERMS {
+    for Product { length, channels, results } in products {
+        let (count, terms) = match (channels, options.group_size) {
+            (Some(channels), Some(group_size)) => {
+                let volume = length / channels.max(1);
+                let Some((count, each)) = channel_groups(channels, volume, Some(group_size.value)) else {
+                    let (path, group_size, span) = (at.layer.path.clone(), group_size.value, group_size.span);
+                    return Err(ShapeError::GroupSize { path, group_size, volume, span });
+                };
+                (count, each * volume)
+            }
+            _ => groups_of(length, group_size),
+        };
+        if terms > most {
             let (path, span) = (at.layer.path.clone(), at.layer.type_span);
-            return Err(ShapeError::Terms { path, terms, most: IntegerSpec::MOST_TERMS, span });
+            return Err(ShapeError::Terms { path, terms, most, span });
         }
-        let totals = at.shape.elements().max(resolved.output.iter().product::<u64>());
+        let totals = at.shape.elements().max(results);
         let all = Shape::checked(vec![count, totals.max(1)]);
         all.map_err(|source| at.limit("the groups' totals:", source))?;
     }
-    let [input_scale, inner_scale] =
-        [options.input_scale, options.inner_scale].map(|scale| scale.map(|scale| scale.value));
-    Ok((precision, Some(Quantised { format, group_size, input_scale, inner_scale })))
+    let [input, inner] = [options.input, options.inner].map(|given| given.map(|given| given.coding()));
+    Ok((precision, Some(Quantised { format, group_size, input, inner })))
+}
+
+/// The most terms that a sum of products has in a network: fewer where any of its codes have a zero point.
+pub(super) fn most_terms(network: &Network) -> u64 {
+    let has = |given: Option<GivenCoding>| given.is_some_and(|given| given.zero_point.is_some());
+    let mut affine = has(network.input_codes);
+    network.visit(&mut |layer| {
+        let Quantisation { input, inner, output, .. } = layer.quantisation;
+        affine |= [input, inner, output].into_iter().any(has);
+    });
+    if affine { IntegerSpec::MOST_AFFINE_TERMS } else { IntegerSpec::MOST_TERMS }
 }
 
 /// Groups of a row of weights, and the weights of each (of the last one maybe fewer): as many groups as groups of that
@@ -54,23 +75,61 @@ pub(crate) fn groups_of(length: u64, group_size: Option<u64>) -> (u64, u64) {
     (count, length.div_ceil(count))
 }
 
+/// The same of so many channels, each of `volume` weights: as few groups as can be, of whole channels, all of as many. `None`
+/// where a group has no room for a channel.
+pub(crate) fn channel_groups(channels: u64, volume: u64, group_size: Option<u64>) -> Option<(u64, u64)> {
+    let most = group_size.map_or(channels, |size| size / volume.max(1));
+    if channels <= most {
+        return Some((1, channels));
+    }
+    let divisors = (1..=channels.isqrt()).filter(|divisor| channels.is_multiple_of(*divisor));
+    let each = divisors.flat_map(|divisor| [divisor, channels / divisor]).filter(|&each| each <= most).max()?;
+    Some((channels / each, each))
+}
+
 /// A layer whose own format is that of the layers inside.
 fn contains_layers(at: &At<'_>) -> bool {
     matches!(at.layer.kind, LayerKind::Sequential(_) | LayerKind::Parallel(_) | LayerKind::Kmeans(_))
 }
 
-/// The terms of each product with weights.
-fn terms(kind: &ShapedKind, input: &Shape) -> Vec<u64> {
+/// A product with weights.
+struct Product {
+    /// Weights of an output.
+    length: u64,
+    /// Of a convolution, how many channels they are of.
+    channels: Option<u64>,
+    /// How many sums there are.
+    results: u64,
+}
+
+/// The products of a layer with its weights.
+fn products(at: &At<'_>, kind: &ShapedKind, output: &[u64], input: &Shape) -> Vec<Product> {
+    let outputs = output.iter().fold(1u64, |all, &extent| all.saturating_mul(extent));
+    let last = at.shape.dims().last().copied().unwrap_or(1);
+    let rows = at.shape.elements().checked_div(last).unwrap_or(0);
+    let product = |length, results| Product { length, channels: None, results };
     match kind {
-        ShapedKind::Dense { input_size, .. } => vec![*input_size],
+        ShapedKind::Dense { input_size, .. } => vec![product(*input_size, outputs)],
         ShapedKind::Conv { input, groups, window, .. } => {
-            vec![(input.dims()[1] / groups).saturating_mul(window.size.iter().product())]
+            let channels = input.dims()[1] / groups;
+            let length = channels.saturating_mul(window.size.iter().product());
+            vec![Product { length, channels: Some(channels), results: outputs }]
         }
-        ShapedKind::Swiglu { input_size, intermediate_size, .. } => vec![*input_size, *intermediate_size],
+        ShapedKind::Swiglu { input_size, intermediate_size, .. } => {
+            let inner = rows.saturating_mul(*intermediate_size);
+            vec![product(*input_size, inner), product(*intermediate_size, outputs)]
+        }
         ShapedKind::Attention(options) => {
-            let mut terms = input.dims().last().copied().into_iter().collect::<Vec<u64>>();
-            terms.extend(options.output_projection.then(|| options.heads.saturating_mul(options.head_dim)));
-            terms
+            let width = options.heads.saturating_mul(options.head_dim);
+            let size = input.dims().last().copied().unwrap_or(1);
+            let mut products = vec![product(size, rows.saturating_mul(width))];
+            products.extend(options.output_projection.then(|| product(width, outputs)));
+            products
+        }
+        ShapedKind::Recurrent(layer) => {
+            let gates = layer.cell.gates().saturating_mul(layer.hidden_size);
+            let results = at.shape.dims()[0].saturating_mul(layer.steps).saturating_mul(gates);
+            vec![product(layer.input_size, results), product(layer.hidden_size, results)]
         }
         _ => Vec::new(),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use loom_ir::kernel::{Buffer, BufferKind, Program};
 use loom_ir::numerics::formats::{Number, Storage};
-use loom_ir::numerics::quantise::{CodeFormat, SCALE, Scheme};
+use loom_ir::numerics::quantise::{CodeFormat, SCALE, SUM, Scheme};
 use loom_ir::types::{DType, Shape};
 
 use crate::fp_env::FpEnv;
@@ -20,11 +20,12 @@ pub(super) enum CodesError {
     Memory { name: String, shape: Shape },
 }
 
-/// A weight of codes in a program, and its scales.
+/// A weight of codes in a program, its scales, and the sums of the codes that share one, where the program asks for them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Coded<'a> {
     pub codes: &'a Buffer,
     pub scales: &'a Buffer,
+    sums: Option<&'a Buffer>,
     format: CodeFormat,
     groups: Groups,
 }
@@ -37,7 +38,9 @@ pub(super) fn coded(program: &Program) -> BTreeMap<&str, Coded<'_>> {
         let BufferKind::Codes(format) = codes.kind else { return None };
         let scales: &Buffer = weights.get(format!("{}{SCALE}", codes.name).as_str())?;
         let groups = Groups::of_scales(&codes.shape, &scales.shape).filter(|_| scales.dtype == DType::F32)?;
-        Some((codes.name.as_str(), Coded { codes, scales, format, groups }))
+        let sums = weights.get(format!("{}{SUM}", codes.name).as_str()).copied();
+        let sums = sums.filter(|sums| sums.dtype == DType::I32 && sums.shape == scales.shape);
+        Some((codes.name.as_str(), Coded { codes, scales, sums, format, groups }))
     });
     coded.collect()
 }
@@ -61,14 +64,14 @@ pub(super) fn of_file(file: &StoredFile<'_>, program: &Program) -> Result<BTreeM
         } else {
             coded.quantised(|index| f32::from_bits(Storage::F32.narrow(stored.number(index)) as u32))
         };
-        made.extend(tensors?.map(|tensor| (tensor.name().to_string(), tensor)));
+        made.extend(tensors?.into_iter().map(|tensor| (tensor.name().to_string(), tensor)));
     }
     Ok(made)
 }
 
 impl Coded<'_> {
-    /// The codes and scales of numbers.
-    pub fn quantised(&self, value: impl Fn(usize) -> f32) -> Result<[Tensor; 2], CodesError> {
+    /// The codes and scales of numbers, and the codes' sums.
+    pub fn quantised(&self, value: impl Fn(usize) -> f32) -> Result<Vec<Tensor>, CodesError> {
         let (storage, scheme) = (self.format.storage(), Scheme::Symmetric);
         let parameters = parameters(&self.codes.shape, &self.groups, (storage, scheme), &value)
             .map_err(|(index, value)| CodesError::NotFinite { name: self.codes.name.clone(), index, value })?;
@@ -83,7 +86,7 @@ impl Coded<'_> {
         })
     }
 
-    fn tensors(&self, code: impl Fn(usize) -> u64, scale: impl Fn(usize) -> f32) -> Result<[Tensor; 2], CodesError> {
+    fn tensors(&self, code: impl Fn(usize) -> u64, scale: impl Fn(usize) -> f32) -> Result<Vec<Tensor>, CodesError> {
         let word = |bits: u64| match self.format.storage().widen(bits) {
             Number::Integer(code) => code as i32 as u32,
             Number::Float(_) => 0,
@@ -97,6 +100,20 @@ impl Coded<'_> {
             words.extend((0..count).map(bits));
             Tensor::new(&buffer.name, buffer.dtype, buffer.shape.clone(), words).ok_or_else(memory)
         };
-        Ok([filled(self.codes, &|index| word(code(index)))?, filled(self.scales, &|group| scale(group).to_bits())?])
+        let codes = filled(self.codes, &|index| word(code(index)))?;
+        let scales = filled(self.scales, &|group| scale(group).to_bits())?;
+        let sums = match self.sums {
+            Some(buffer) => {
+                let mut sums = vec![0u32; scales.bits().len()];
+                for (index, &code) in codes.bits().iter().enumerate() {
+                    if let Some(sum) = sums.get_mut(self.groups.of_element(index)) {
+                        *sum = sum.wrapping_add(code);
+                    }
+                }
+                Some(filled(buffer, &|group| sums.get(group).copied().unwrap_or_default())?)
+            }
+            None => None,
+        };
+        Ok([codes, scales].into_iter().chain(sums).collect())
     }
 }

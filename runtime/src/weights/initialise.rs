@@ -56,7 +56,7 @@ pub(super) fn weights(program: &Program, seed: u64) -> Result<Vec<Tensor>, Initi
             name: coded.codes.name.clone(),
             shape: coded.codes.shape.clone(),
         })?;
-        made.extend(tensors.map(|tensor| (tensor.name().to_string(), tensor)));
+        made.extend(tensors.into_iter().map(|tensor| (tensor.name().to_string(), tensor)));
     }
     program.weights().map(|(_, buffer)| made.remove(&buffer.name).map_or_else(|| weight(buffer, seed), Ok)).collect()
 }

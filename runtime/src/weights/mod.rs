@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use loom_ir::diagnostics::nearest;
 use loom_ir::kernel::{Buffer, BufferKind, Forms, Program};
-use loom_ir::numerics::quantise::SCALE;
+use loom_ir::numerics::quantise::{SCALE, SUM};
 use loom_ir::numerics::stored::{Form, View};
 use loom_ir::types::{DType, Shape};
 
@@ -272,9 +272,9 @@ fn compare(file: &StoredFile<'_>, program: &Program, made: &BTreeMap<String, Ten
     let missing: Vec<&str> =
         known.iter().copied().filter(|&name| file.get(name).is_none() && !made.contains_key(name)).collect();
     // A scale that belongs to the file's own codes is none of its tensors; where the network has codes and the file numbers, one
-    // beside them belongs to nothing.
-    let stray =
-        |name: &str| made.contains_key(name) && name.strip_suffix(SCALE).is_some_and(|codes| made.contains_key(codes));
+    // beside them belongs to nothing, and sums never do.
+    let companion = |name: &str| name.strip_suffix(SCALE).or_else(|| name.strip_suffix(SUM)).map(str::to_string);
+    let stray = |name: &str| made.contains_key(name) && companion(name).is_some_and(|codes| made.contains_key(&codes));
     let extra: Vec<&str> =
         file.tensors().map(|(name, _)| name).filter(|name| !known.contains(name) || stray(name)).collect();
     // Every pair of names is measured: a courtesy that a hostile file must not be able to make expensive.
@@ -291,7 +291,7 @@ fn compare(file: &StoredFile<'_>, program: &Program, made: &BTreeMap<String, Ten
                 coded.contains_key(codes)
                     && file.get(codes).is_some_and(|codes| codes.dtype != FileDType::of(DType::I32))
             };
-            if buffer.name.strip_suffix(SCALE).is_some_and(of_codes) {
+            if companion(&buffer.name).is_some_and(|codes| of_codes(&codes)) {
                 continue;
             }
             let (dtype, shape) = (buffer.dtype, buffer.shape.clone());

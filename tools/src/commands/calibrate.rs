@@ -1,13 +1,14 @@
 //! `loomc calibrate`: scales for the inputs of layers of integers, from samples.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use loom_ir::config::{Layer, Network, Precision};
+use loom_ir::config::{GivenCoding, Layer, Network, Precision};
+use loom_ir::diagnostics::Span;
 use loom_ir::kernel::states::States;
 use loom_ir::numerics::formats::Storage;
-use loom_ir::numerics::quantise::{Parameters, Range, Scheme};
-use loom_passes::calibration::Watched;
+use loom_ir::numerics::quantise::{Coding, Parameters, Range, Scheme};
+use loom_passes::calibration::{Watched, WatchedValue};
 use loom_passes::{PipelineOptions, compile_graph};
 use loom_runtime::artifact::{Artifact, Target};
 use loom_runtime::fp_env::FpEnv;
@@ -24,10 +25,15 @@ use crate::{format, stdout};
 /// Of a number's bits without its sign, those that are not told apart where sizes are counted: 9 bits of the fraction stay.
 const UNCOUNTED_BITS: u32 = 14;
 
-/// The sizes of a value's elements so far.
-struct Sizes {
+/// How many sizes are told apart.
+const SIZES: usize = 1 << (31 - UNCOUNTED_BITS);
+
+/// A value's elements so far, and 0.
+struct Seen {
+    least: f32,
     greatest: f32,
-    /// How many there are of each size, where a percentile is asked for.
+    /// Where a percentile is asked for, how many there are of each size: first those below 0, from the greatest size down, then
+    /// the others, from the least size up.
     counts: Option<Vec<u64>>,
 }
 
@@ -65,19 +71,55 @@ pub fn calibrate(args: &Calibrate) -> Result<(), Failure> {
     let mut model = Model { artifact, shaped: None, times: Times::default() };
     let input = model.input(Some(&args.input))?;
     let mut session = model.session(&args.device)?;
-    let sizes = measured(args, &mut session, &model, &input, &values)?;
+    let seen = measured(args, &mut session, &model, &input, &values)?;
 
-    let scales: Vec<f32> = sizes.iter().map(|sizes| scale(sizes, args)).collect();
-    let found: BTreeMap<(String, &str), f32> =
-        values.iter().zip(&scales).map(|(watched, &scale)| ((watched.path.to_string(), watched.key), scale)).collect();
+    let affine = affine_values(&before);
+    let scheme = |watched: &Watched| match args.affine || affine.contains(&(watched.path.to_string(), watched.value)) {
+        true => Scheme::Affine,
+        false => Scheme::Symmetric,
+    };
+    let codings: Vec<Coding> =
+        values.iter().zip(&seen).map(|(watched, seen)| coding(seen, scheme(watched), args)).collect();
+    let found: Found = values
+        .iter()
+        .zip(&codings)
+        .map(|(watched, &coding)| ((watched.path.to_string(), watched.value), coding))
+        .collect();
     let written = edited(&text, &before, whole.then_some(source.network.precision), &found);
     write_atomically(&args.output, |file| std::io::Write::write_all(file, written.as_bytes()))?;
     let samples = slices(&session, &input, Some(&args.input))?.samples();
     let mut report = format!("{} samples\n", format::count(samples));
-    for ((watched, scale), sizes) in values.iter().zip(&scales).zip(&sizes) {
-        report += &format!("{} {scale} (greatest {})\n", watched.output(), sizes.greatest);
+    for ((watched, coding), seen) in values.iter().zip(&codings).zip(&seen) {
+        let (name, Coding { scale, zero_point }) = (watched.name(), coding);
+        report += &match zero_point {
+            Some(zero_point) => {
+                format!("{name} {scale}, zero point {zero_point} ({} to {})\n", seen.least, seen.greatest)
+            }
+            None => format!("{name} {scale} (greatest {})\n", seen.size()),
+        };
     }
     stdout::print(&report)
+}
+
+/// What was found of a layer's values.
+type Found = BTreeMap<(String, WatchedValue), Coding>;
+
+/// The values of which the network says a zero point: they get another one.
+fn affine_values(network: &Network) -> BTreeSet<(String, WatchedValue)> {
+    let mut affine = BTreeSet::new();
+    network.visit(&mut |layer: &Layer| {
+        for (value, given) in given(layer) {
+            if given.is_some_and(|given| given.zero_point.is_some()) {
+                affine.insert((layer.path.to_string(), value));
+            }
+        }
+    });
+    affine
+}
+
+/// What a layer says of the values that can be measured.
+fn given(layer: &Layer) -> [(WatchedValue, Option<GivenCoding>); 2] {
+    [(WatchedValue::Input, layer.quantisation.input), (WatchedValue::Inner, layer.quantisation.inner)]
 }
 
 /// Runs the network on the samples, a batch at a time.
@@ -87,7 +129,7 @@ fn measured(
     model: &Model,
     input: &[Tensor],
     values: &[Watched],
-) -> Result<Vec<Sizes>, Failure> {
+) -> Result<Vec<Seen>, Failure> {
     let samples = slices(session, input, Some(&args.input))?.samples();
     let batch = match States::of(model.artifact.program()) {
         Some(_) => samples,
@@ -99,8 +141,8 @@ fn measured(
             .max()
             .unwrap_or(1),
     };
-    let counts = || (args.method == Method::Percentile).then(|| vec![0u64; 1 << (31 - UNCOUNTED_BITS)]);
-    let mut sizes: Vec<Sizes> = values.iter().map(|_| Sizes { greatest: 0.0, counts: counts() }).collect();
+    let counts = || (args.method == Method::Percentile).then(|| vec![0u64; 2 * SIZES]);
+    let mut seen: Vec<Seen> = values.iter().map(|_| Seen { least: 0.0, greatest: 0.0, counts: counts() }).collect();
     let mut progress = Progress::new("calibrate");
     let mut first = 0;
     while first < samples {
@@ -108,23 +150,24 @@ fn measured(
         let part: Option<Vec<Tensor>> = input.iter().map(|tensor| rows(tensor, first, end)).collect();
         let part = part.ok_or_else(|| Failure::Internal("samples do not fit their tensor".to_string()))?;
         let outputs = session.run_tensors(&part)?;
-        for (watched, sizes) in values.iter().zip(&mut sizes) {
-            let name = watched.output();
-            let value = outputs.iter().find(|tensor| tensor.name() == name).and_then(Tensor::as_f32);
-            for &element in value.ok_or_else(|| Failure::Internal(format!("there is no output `{name}`")))? {
-                sizes.add(element).ok_or_else(|| {
-                    let path = args.input.display();
-                    Failure::User(format!(
-                        "{path}: with samples {first} to {}, {name} would be of a value that is {element}",
-                        end - 1
-                    ))
-                })?;
+        for (watched, seen) in values.iter().zip(&mut seen) {
+            for name in watched.outputs() {
+                let value = outputs.iter().find(|tensor| tensor.name() == name).and_then(Tensor::as_f32);
+                for &element in value.ok_or_else(|| Failure::Internal(format!("there is no output `{name}`")))? {
+                    seen.add(element).ok_or_else(|| {
+                        let (path, name) = (args.input.display(), watched.name());
+                        Failure::User(format!(
+                            "{path}: with samples {first} to {}, {name} would be of a value that is {element}",
+                            end - 1
+                        ))
+                    })?;
+                }
             }
         }
         progress.step(end as usize, samples as usize);
         first = end;
     }
-    Ok(sizes)
+    Ok(seen)
 }
 
 /// Some samples of a tensor.
@@ -136,61 +179,97 @@ fn rows(tensor: &Tensor, first: u64, end: u64) -> Option<Tensor> {
     Tensor::new(tensor.name(), tensor.dtype(), dims.into(), bits.to_vec())
 }
 
-impl Sizes {
+impl Seen {
     /// `None` where the element isn't finite.
     fn add(&mut self, element: f32) -> Option<()> {
-        let size = element.abs();
-        if !size.is_finite() {
+        if !element.is_finite() {
             return None;
         }
-        self.greatest = self.greatest.max(size);
+        self.least = self.least.min(element);
+        self.greatest = self.greatest.max(element);
         if let Some(counts) = &mut self.counts {
-            counts[(size.to_bits() >> UNCOUNTED_BITS) as usize] += 1;
+            let size = (element.abs().to_bits() >> UNCOUNTED_BITS) as usize;
+            counts[if element < 0.0 { SIZES - 1 - size } else { SIZES + size }] += 1;
         }
         Some(())
     }
 
+    /// The greatest size.
+    fn size(&self) -> f32 {
+        self.greatest.max(-self.least)
+    }
+
     /// The least size, as sizes are counted, that so many of a hundred elements do not exceed.
     fn percentile(&self, percentile: f64) -> f32 {
-        let Some(counts) = &self.counts else { return self.greatest };
-        let wanted = (percentile / 100.0 * counts.iter().sum::<u64>() as f64).ceil() as u64;
-        let mut seen = 0;
-        let bin = counts.iter().position(|count| {
-            seen += count;
-            seen >= wanted
-        });
-        let last = |bin: usize| f32::from_bits((((bin + 1) as u32) << UNCOUNTED_BITS) - 1);
-        bin.map_or(self.greatest, |bin| last(bin).min(self.greatest))
+        let Some(counts) = &self.counts else { return self.size() };
+        let (below, above) = counts.split_at(SIZES);
+        let sizes = below.iter().rev().zip(above).map(|(below, above)| below + above);
+        reached(sizes, percentile).map_or(self.size(), |size| greatest_of(size).min(self.size()))
+    }
+
+    /// The same of the elements themselves, from 0: the least and the greatest, each with so many of a hundred elements on its
+    /// side of 0 or less far from it.
+    fn ends(&self, percentile: f64) -> (f32, f32) {
+        let Some(counts) = &self.counts else { return (self.least, self.greatest) };
+        let end = |place: Option<usize>, most: f32| match place.and_then(|place| place.checked_sub(SIZES)) {
+            Some(size) => greatest_of(size).min(most),
+            None => 0.0,
+        };
+        let upper = end(reached(counts.iter().copied(), percentile), self.greatest);
+        (-end(reached(counts.iter().rev().copied(), percentile), -self.least), upper)
     }
 }
 
-/// The scale by which the value's greatest size, or its percentile, has the greatest code.
-fn scale(sizes: &Sizes, args: &Calibrate) -> f32 {
-    FpEnv::run(|| {
-        let greatest = match args.method {
-            Method::MinMax => sizes.greatest,
-            Method::Percentile => sizes.percentile(args.percentile),
-        };
-        let range = Range::ZERO.with(greatest).unwrap_or(Range::ZERO);
-        Parameters::of(Storage::I8, Scheme::Symmetric, range).scale
+/// The greatest number of a size.
+fn greatest_of(size: usize) -> f32 {
+    f32::from_bits((((size + 1) as u32) << UNCOUNTED_BITS) - 1)
+}
+
+/// The first place by which so many of a hundred are counted.
+fn reached(counts: impl Iterator<Item = u64> + Clone, percentile: f64) -> Option<usize> {
+    let wanted = (percentile / 100.0 * counts.clone().sum::<u64>() as f64).ceil() as u64;
+    let mut seen = 0;
+    counts.into_iter().position(|count| {
+        seen += count;
+        seen >= wanted
     })
 }
 
-/// The config's text with the scales in it, and with the number format of layers that had none.
-fn edited(text: &str, network: &Network, whole: Option<Precision>, scales: &BTreeMap<(String, &str), f32>) -> String {
+/// The codes of which the value's greatest size, or its percentile, has the greatest; affine, of which its ends have the ends.
+fn coding(seen: &Seen, scheme: Scheme, args: &Calibrate) -> Coding {
+    FpEnv::run(|| {
+        let (least, greatest) = match (scheme, args.method) {
+            (Scheme::Symmetric, Method::MinMax) => (0.0, seen.size()),
+            (Scheme::Symmetric, Method::Percentile) => (0.0, seen.percentile(args.percentile)),
+            (Scheme::Affine, Method::MinMax) => (seen.least, seen.greatest),
+            (Scheme::Affine, Method::Percentile) => seen.ends(args.percentile),
+        };
+        let range = Range::ZERO.with(least).and_then(|range| range.with(greatest)).unwrap_or(Range::ZERO);
+        let Parameters { scale, zero_point } = Parameters::of(Storage::I8, scheme, range);
+        let zero_point = (scheme == Scheme::Affine).then(|| i8::try_from(zero_point).unwrap_or_default());
+        Coding { scale, zero_point }
+    })
+}
+
+/// The config's text with what was found in it, and with the number format of layers that had none.
+fn edited(text: &str, network: &Network, whole: Option<Precision>, found: &Found) -> String {
     let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
     network.visit(&mut |layer: &Layer| {
         let path = layer.path.to_string();
-        let keys = [("input_scale", layer.quantisation.input_scale), ("inner_scale", layer.quantisation.inner_scale)];
         let mut added = String::new();
-        let found = keys.into_iter().filter_map(|(key, old)| Some((key, old, scales.get(&(path.clone(), key))?)));
-        for (number, (key, old, scale)) in found.enumerate() {
-            if let (0, Some(precision)) = (number, whole) {
+        for (value, old) in given(layer) {
+            let Some(coding) = found.get(&(path.clone(), value)) else { continue };
+            if let (Some(precision), "") = (whole, &*added) {
                 added += &format!(", \"dtype\": \"{}\"", precision.name());
             }
-            match old {
-                Some(old) => edits.push((old.span.range(), scale.to_string())),
-                None => added += &format!(", \"{key}\": {scale}"),
+            let mut put = |key: &str, old: Option<Span>, new: String| match old {
+                Some(span) => edits.push((span.range(), new)),
+                None => added += &format!(", \"{key}\": {new}"),
+            };
+            let [scale, zero_point] = value.keys();
+            put(scale, old.map(|old| old.scale.span), coding.scale.to_string());
+            if let Some(code) = coding.zero_point {
+                put(zero_point, old.and_then(|old| old.zero_point).map(|old| old.span), code.to_string());
             }
         }
         let end = layer.type_span.range().end;

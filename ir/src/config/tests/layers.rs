@@ -153,9 +153,9 @@ fn dense_mistakes() {
          `layers.0.input_size`: expected an integer, found a string\n  \"4\" <- expected an integer\n\
          `layers.0.bias`: expected true or false, found a number\n  1 <- expected true or false\n\
          `layers.0.activation`: expected a string, found a number\n  3 <- expected a string\n\
-         layers.0 (`dense`) has no key `untis`\n  \"untis\" <- unknown key\n  help: known are `type`, `name`, `dtype`, `output_scale`, \
+         layers.0 (`dense`) has no key `untis`\n  \"untis\" <- unknown key\n  help: known are `type`, `name`, `dtype`, `output_scale`, `output_zero_point`, \
          `input_size`, `output_size`, `width`, `height`, `input_height`, `output_height`, `bias`, `activation`, \
-         `group_size` and `input_scale`\n",
+         `group_size`, `input_scale` and `input_zero_point`\n",
     );
     // A wrong size isn't missing as well.
     assert_wrong(

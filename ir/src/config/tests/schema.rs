@@ -52,6 +52,11 @@ fn wrong_values(key: Key) -> &'static [(&'static str, &'static str)] {
         "axis" | "start_axis" | "end_axis" => SIGNED,
         "vocab_size" => &[("0", "must be at least 1, found 0"), ("16777217", "must be at most 2^24, found 16777217")],
         "epsilon" | "temperature" | "filter_temperature" | "kmeans_temperature" | "kmeans_learning_rate" => POSITIVE,
+        "input_zero_point" | "inner_zero_point" | "output_zero_point" => &[
+            ("128", "must be at most 127, found 128"),
+            ("-129", "must be at least -128, found -129"),
+            ("0.5", "expected an integer, found a number with a fraction"),
+        ],
         "input_scale" | "inner_scale" | "output_scale" => &[
             ("0", "must be more than 0, found 0"),
             ("-0.5", "must be more than 0, found -0.5"),

@@ -171,7 +171,7 @@ fn unknown_keys() {
     assert_eq!(
         wrong(&with_keys(r#""optimizer": {}"#)),
         "the network has no key `optimizer`\n  \"optimizer\" <- unknown key\n  help: known are `id`, `batch_size`, \
-         `input_shape`, `seed`, `layers`, `grid_rows`, `grid_cols`, `layers_per_cell`, `dtype`, `input_scale` and `dialect`\n"
+         `input_shape`, `seed`, `layers`, `grid_rows`, `grid_cols`, `layers_per_cell`, `dtype`, `input_scale`, `input_zero_point` and `dialect`\n"
     );
     assert_eq!(
         wrong(&with_keys(r#""bias": true"#)),
