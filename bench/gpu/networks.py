@@ -27,6 +27,8 @@ NETWORKS = {
     "matvec4": (4, [4096], [dense(4096)]),
     "matvec_int8": (1, [4096], [{**dense(4096), "dtype": "int8"}]),
     "gemm2048_int8": (2048, [2048], [{**dense(2048), "dtype": "int8"}]),
+    "gemm4096_int8": (4096, [4096], [{**dense(4096), "dtype": "int8", "input_scale": 0.01}]),
+    "cnn_int8": (256, [32, 28, 28], [{**conv(64), "dtype": "int8", "input_scale": 0.01}]),
     "softmax": (4096, [4096], [{"type": "softmax"}]),
     "layernorm": (4096, [4096], [{"type": "layer_norm"}]),
     "relu": (4096, [4096], [{"type": "relu"}]),

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, UserFuncName, Value, types};
-use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
+use cranelift_codegen::isa::{CallConv, TargetFrontendConfig, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use loom_ir::kernel::{Body, BufferId, Forms, Kernel, Program};
 use loom_ir::types::DType;
 
 use crate::abi::{Factors, KernelLayout, Microkernel, RowsFn};
-use crate::alike;
 use crate::emit::attend::AttendPlan;
 use crate::emit::contract::{ContractPlan, Functions, Side, StoredForms};
 use crate::emit::gather::GatherPlan;
@@ -21,6 +20,7 @@ use crate::error::Error;
 use crate::level::Level;
 use crate::stored::StoredPack;
 use crate::wide::{Isa, Pool};
+use crate::{alike, apart};
 
 /// How a kernel will be computed.
 #[derive(Debug)]
@@ -113,6 +113,13 @@ pub(crate) struct Module {
 }
 
 impl Module {
+    /// Makes the functions ones of a target.
+    pub(crate) fn of_target(&mut self, isa: &dyn TargetIsa) {
+        if apart::is_needed(isa) {
+            self.units.iter_mut().for_each(|unit| apart::keep_apart(&mut unit.function));
+        }
+    }
+
     /// Nobody outside calls the kernels.
     pub(crate) fn hide(&mut self) {
         for unit in self.units.iter_mut().filter(|unit| unit.visibility == Visibility::Exported) {

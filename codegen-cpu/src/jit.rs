@@ -132,7 +132,8 @@ fn compile_here(program: &Verified, forms: &Forms, options: &Options) -> Result<
         Some(level) => isa_of_level(&target_lexicon::Triple::host().to_string(), level, Form::Jit)?,
     };
     // Not colocated: memory for code comes in pieces that may lie further apart than a near call reaches.
-    let module = functions::generate(program, options.extras(forms), isa.frontend_config(), false)?;
+    let mut module = functions::generate(program, options.extras(forms), isa.frontend_config(), false)?;
+    module.of_target(isa.as_ref());
     let mut builder = JITBuilder::with_isa(isa, Box::new(libcall_name));
     for unit in &module.units {
         let Visibility::Imported(import) = unit.visibility else { continue };

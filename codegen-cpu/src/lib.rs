@@ -15,6 +15,7 @@
 
 pub mod abi;
 mod alike;
+mod apart;
 mod emit;
 mod error;
 mod functions;

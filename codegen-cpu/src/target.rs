@@ -52,6 +52,10 @@ pub(crate) fn isa_of_level(triple: &str, level: Level, form: Form) -> Result<Own
         Level::Avx2 => Some("x86-64-v3"),
         Level::Avx512 => Some("x86-64-v4"),
     };
+    if matches!(level, Level::Avx2 | Level::Avx512) {
+        // Cranelift's presets have AVX2 and no AVX, without which it writes the old forms of instructions.
+        builder.enable("has_avx").map_err(|error| fail(&error))?;
+    }
     if let Some(preset) = preset {
         builder.enable(preset).map_err(|error| fail(&error))?;
     }

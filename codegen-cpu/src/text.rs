@@ -33,7 +33,8 @@ pub fn emit_asm(program: &Verified, target: &Target) -> Result<String, Error> {
 
 fn assembly(program: &Verified, target: &Target) -> Result<String, Error> {
     let isa = isa(target, Form::Object)?;
-    let module = functions::generate(program, Extras::default(), isa.frontend_config(), true)?;
+    let mut module = functions::generate(program, Extras::default(), isa.frontend_config(), true)?;
+    module.of_target(isa.as_ref());
     let mut text = format!("; {}\n", isa.triple());
     for (number, unit) in module.units.iter().enumerate() {
         let _ = writeln!(text, "\n; u0:{number} {}\n{}:", unit.comment, unit.name);

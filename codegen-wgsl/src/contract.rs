@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use loom_ir::kernel::Contract;
+use loom_ir::numerics::reduction::{IntegerSpec, Products};
 use loom_ir::types::DType;
 
 use crate::error::Error;
@@ -50,13 +51,32 @@ pub(crate) struct Matrices {
     /// In what units tiles take the operands.
     units: [Units; 2],
     axes: Axes,
+    /// The kernel's axes, of which the last reduced one counts the packed terms.
+    extents: Vec<u64>,
     batches: u64,
     rows: u64,
     columns: u64,
-    /// Terms of each sum.
+    /// Terms of each sum, or packed ones.
     terms: u64,
+    /// So many of them in a chunk.
+    chunk: u64,
     /// The type of factors and totals.
     dtype: DType,
+    /// Whether factors are four codes in a word, and products the sums of the four.
+    packed: bool,
+}
+
+/// Codes of a packed term.
+const PACKED: u64 = 4;
+
+/// The reduced axis along which terms are packed by fours: of integers the last that moves, if it has whole fours. Sums of integers
+/// may be added in any order.
+fn packing(module: &Module<'_>, contract: &Contract, axes: &Axes) -> Option<usize> {
+    let Products::Integer(IntegerSpec { bits: 8 }) = contract.products else { return None };
+    let extents = &module.kernel.axes;
+    let last = axes.reduced.clone().rev().find(|&axis| extents[axis] > 1)?;
+    let alone = [&contract.lhs, &contract.rhs].into_iter().all(|lambda| module.takes_axes_alone(lambda));
+    (alone && extents[last].is_multiple_of(PACKED)).then_some(last)
 }
 
 pub(crate) fn generate(module: &mut Module<'_>, contract: &Contract, target: &Target) -> Result<Grid, Error> {
@@ -89,11 +109,13 @@ impl Axes {
 
 fn sizes(module: &Module<'_>, contract: &Contract, axes: &Axes) -> Sizes {
     let count = |range: &Range<usize>| product(&module.kernel.axes[range.clone()]);
+    let each = if packing(module, contract, axes).is_some() { PACKED } else { 1 };
     Sizes {
         batches: count(&axes.batch),
         rows: count(&axes.rows),
         columns: count(&axes.columns),
-        terms: count(&axes.reduced),
+        terms: count(&axes.reduced) / each,
+        chunk: CHUNK / each,
         apart: apart(module, contract, axes),
     }
 }
@@ -103,25 +125,54 @@ impl Matrices {
     pub(crate) fn write(module: &mut Module<'_>, contract: &Contract, tile: Option<Tile>) -> Result<Matrices, Error> {
         let axes = Axes::of(module, contract);
         let dtype = contract.products.dtype();
-        let factors = contract.factors();
-        let [lhs, rhs] = &factors;
-        let units = tile.map(|tile| Units::both(module, [lhs, rhs], &axes, tile));
-        let Sizes { batches, rows, columns, terms, .. } = sizes(module, contract, &axes);
+        let Sizes { batches, rows, columns, terms, chunk, .. } = sizes(module, contract, &axes);
+        let mut extents = module.kernel.axes.clone();
+        let packing = packing(module, contract, &axes);
+        let (lhs, rhs, units) = match packing {
+            // Packing takes the low bits.
+            Some(last) => {
+                extents[last] /= PACKED;
+                let units = [&contract.lhs, &contract.rhs].map(|lambda| Units::numbers(module, lambda, &axes));
+                let lhs = module.function("lhs", &contract.lhs, &[])?;
+                let rhs = module.function("rhs", &contract.rhs, &[])?;
+                let lhs = module.packed(&lhs, &contract.lhs, last)?;
+                (lhs, module.packed(&rhs, &contract.rhs, last)?, Some(units))
+            }
+            None => {
+                let factors = contract.factors();
+                let [lhs, rhs] = &factors;
+                let units = tile.map(|tile| Units::both(module, [lhs, rhs], &axes, tile));
+                (module.function("lhs", lhs, &[])?, module.function("rhs", rhs, &[])?, units)
+            }
+        };
         Ok(Matrices {
-            lhs: module.function("lhs", lhs, &[])?,
-            rhs: module.function("rhs", rhs, &[])?,
+            lhs,
+            rhs,
             epilogue: module.function("epilogue", &contract.epilogue, &[dtype])?,
             units: units.unwrap_or([Units::Numbers { along_terms: true }; 2]),
             axes,
+            extents,
             batches,
             rows,
             columns,
             terms,
+            chunk,
             dtype,
+            packed: packing.is_some(),
         })
     }
 
-    /// The type of factors and totals in the text.
+    /// The type of factors in the text.
+    fn factor(&self, module: &Module<'_>) -> DType {
+        if self.packed { DType::U32 } else { self.number(module) }
+    }
+
+    /// The factor that adds nothing.
+    fn no_factor(&self, module: &Module<'_>) -> &'static str {
+        if self.packed { "0u" } else { self.zero(module) }
+    }
+
+    /// The type of totals in the text.
     fn number(&self, module: &Module<'_>) -> DType {
         module.dtype(self.dtype)
     }
@@ -138,7 +189,11 @@ impl Matrices {
 
     /// The product of two factors as an expression.
     fn mul(&self, module: &mut Module<'_>, a: &str, b: &str) -> String {
-        if self.dtype == DType::F32 { module.mul(a, b) } else { format!("{a} * {b}") }
+        match self.dtype {
+            DType::F32 => module.mul(a, b),
+            _ if self.packed => format!("dot4I8Packed({a}, {b})"),
+            _ => format!("{a} * {b}"),
+        }
     }
 
     /// The axes that the epilogue and its store need.

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use loom_ir::kernel::{Arg, BufferId, BufferKind, Forms, Kernel, Lambda, Program};
+use loom_ir::numerics::formats::Storage;
+use loom_ir::numerics::stored::Form;
 use loom_ir::types::DType;
 
 use crate::error::Error;
@@ -261,6 +263,75 @@ impl<'a> Module<'a> {
         self.text.close();
         self.text.line("");
         Ok(function)
+    }
+
+    /// Whether a lambda's function is given nothing but axes.
+    pub fn takes_axes_alone(&self, lambda: &Lambda) -> bool {
+        lambda.args.iter().all(|arg| match arg {
+            Arg::Load(load) => !self.kept.contains_key(load),
+            Arg::Index(_) => true,
+            Arg::Reduced(_) => false,
+        })
+    }
+
+    /// Writes the function of four codes of 8 bits, those that another function gives for neighbours along an axis, in a word, the
+    /// first in its low bits: of that axis it takes the number of the four, if there are several. Where they are a word in memory, it
+    /// is read.
+    pub fn packed(&mut self, function: &Function, lambda: &Lambda, axis: usize) -> Result<Function, Error> {
+        let mut packed = Function { name: format!("{}_packed", function.name), result: DType::U32, ..function.clone() };
+        let several = self.kernel.axes[axis] > 4;
+        if !several {
+            packed.axes.remove(&axis);
+        }
+        let params: Vec<String> = packed
+            .axes
+            .iter()
+            .map(|&other| if other == axis { "four: u32".to_string() } else { format!("i{other}: u32") })
+            .collect();
+        let word = self.word(lambda, axis)?;
+        self.text.open(format!("fn {}({}) -> u32", packed.name, params.join(", ")));
+        if !function.axes.contains(&axis) {
+            self.text.line(format!("return (u32({}) & 255u) * {}u;", function.call(), 0x0101_0101));
+        } else {
+            self.text.line(format!("let i{axis} = {};", if several { "4u * four" } else { "0u" }));
+            match word {
+                Some(word) => self.text.line(format!("return {word};")),
+                None => {
+                    for code in 0..4 {
+                        let argument = |&other: &usize| match other == axis && code > 0 {
+                            true => format!("i{other} + {code}u"),
+                            false => format!("i{other}"),
+                        };
+                        let arguments: Vec<String> = function.axes.iter().map(argument).collect();
+                        self.text.line(format!("let code_{code} = u32({}({}));", function.name, arguments.join(", ")));
+                    }
+                    self.text.line(
+                        "return (code_0 & 255u) | (code_1 & 255u) << 8u | (code_2 & 255u) << 16u | code_3 << 24u;",
+                    );
+                }
+            }
+        }
+        self.text.close();
+        self.text.line("");
+        Ok(packed)
+    }
+
+    /// The word with the four codes from `i{axis}`, a multiple of four, on, where a lambda is a load of codes that are stored so.
+    fn word(&self, lambda: &Lambda, axis: usize) -> Result<Option<String>, Error> {
+        let (&[Arg::Load(load)], []) = (lambda.args.as_slice(), lambda.function.insts.as_slice()) else {
+            return Ok(None);
+        };
+        let (access, extents) = (&self.kernel.loads[load as usize], &self.kernel.axes);
+        let is_codes = |form: &Form| form.storage == Storage::I8 && form.groups.is_none();
+        let stored = self.program.buffer(access.buffer).dtype == DType::I32
+            && self.forms.get(&access.buffer).is_some_and(is_codes);
+        let place = Place::of(access, extents);
+        let mut others = (0..extents.len()).filter(|&other| other != axis);
+        let aligned = place.coefficient(axis) == 1
+            && place.offset().is_multiple_of(4)
+            && others.all(|other| place.coefficient(other).is_multiple_of(4))
+            && Guarded::of(&self.kernel.name, access, extents)? == Guarded::Always;
+        Ok((stored && aligned).then(|| format!("{}[({}) / 4u]", access.buffer, place.text())))
     }
 
     /// Declares `l{load}`. Where a guard fails the first element is read in place of one that may not exist, and

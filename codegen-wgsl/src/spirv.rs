@@ -90,13 +90,18 @@ const CONTROLS: [Control; 3] = [
 /// SPIR-V 1.3: what Vulkan 1.1 and later accept.
 const VERSION: (u8, u8) = (1, 3);
 
-/// The strict SPIR-V of a validated module with the entry point `main`.
+/// The strict SPIR-V of a validated module with the entry point `main`, for any device in the tier strict.
 pub fn strict_spirv(validated: &Validated) -> Result<Vec<u32>, Error> {
-    strict_spirv_for(validated, Controls::ALL)
+    strict_spirv_for(validated, Controls::ALL, false)
 }
 
-/// The same for a device that has only some of the float controls.
-pub fn strict_spirv_for(validated: &Validated, controls: Controls) -> Result<Vec<u32>, Error> {
+/// The same for a device that has only some of the float controls, and maybe `SPV_KHR_integer_dot_product`: without it dot products
+/// of four codes are made of other integer operations.
+pub fn strict_spirv_for(validated: &Validated, controls: Controls, packed_dot: bool) -> Result<Vec<u32>, Error> {
+    let mut capabilities = vec![spv::Capability::Shader];
+    if packed_dot {
+        capabilities.extend([spv::Capability::DotProduct, spv::Capability::DotProductInput4x8BitPacked]);
+    }
     let options = spv::Options {
         lang_version: VERSION,
         flags: spv::WriterFlags::empty(),
@@ -111,6 +116,7 @@ pub fn strict_spirv_for(validated: &Validated, controls: Controls) -> Result<Vec
         zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
         force_loop_bounding: false,
         fake_missing_bindings: false,
+        capabilities: Some(capabilities.into_iter().collect()),
         binding_map: bindings(validated),
         ..spv::Options::default()
     };
@@ -293,7 +299,7 @@ mod tests {
 
     fn strict(controls: Controls) -> Vec<u32> {
         let validated = validate(SOURCE).unwrap_or_else(|error| panic!("{error}"));
-        strict_spirv_for(&validated, controls).unwrap_or_else(|error| panic!("{error}"))
+        strict_spirv_for(&validated, controls, false).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The preamble that the pass adds to, as the specification's assembler would write it.
@@ -344,6 +350,30 @@ mod tests {
         let left: Vec<&str> =
             expected.into_iter().filter(|line| !line.contains("4464") && !line.contains("4459")).collect();
         assert_eq!(without, left);
+    }
+
+    /// Packed dot products are an instruction where there is one, and sums of products of extracted bits where there isn't.
+    #[test]
+    fn packed_dot_products_are_asked_for_where_they_are() {
+        const OP_S_DOT: u32 = 4450;
+        const OP_BIT_FIELD_S_EXTRACT: u32 = 202;
+        let source = "
+            @group(0) @binding(0) var<storage, read> x: array<u32>;
+            @group(0) @binding(1) var<storage, read_write> y: array<i32>;
+            @compute @workgroup_size(1)
+            fn main() { y[0] = dot4I8Packed(x[0], x[1]); }";
+        let validated = validate(source).unwrap_or_else(|error| panic!("{error}"));
+        for (packed_dot, there, absent) in
+            [(true, OP_S_DOT, OP_BIT_FIELD_S_EXTRACT), (false, OP_BIT_FIELD_S_EXTRACT, OP_S_DOT)]
+        {
+            let words =
+                strict_spirv_for(&validated, Controls::ALL, packed_dot).unwrap_or_else(|error| panic!("{error}"));
+            let list = instructions(&words).unwrap_or_else(|error| panic!("{error}"));
+            let has = |opcode: u32| list.iter().any(|instruction| instruction.opcode == opcode);
+            assert!(has(there) && !has(absent), "{packed_dot}");
+            let extension = preamble(&words).contains(&"OpExtension SPV_KHR_integer_dot_product".to_string());
+            assert_eq!(extension, packed_dot);
+        }
     }
 
     #[test]

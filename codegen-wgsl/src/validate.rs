@@ -124,7 +124,13 @@ fn check_function(function: &Function, is_float: impl Fn(Handle<Expression>) -> 
                 return forbidden("a float negation".to_string());
             }
             Expression::Math { fun, arg, .. } => {
-                let integer = matches!(fun, MathFunction::Min | MathFunction::Max | MathFunction::CountLeadingZeros);
+                let integer = matches!(
+                    fun,
+                    MathFunction::Min
+                        | MathFunction::Max
+                        | MathFunction::CountLeadingZeros
+                        | MathFunction::Dot4I8Packed
+                );
                 if !integer || is_float(arg) {
                     return forbidden(format!("the builtin {fun:?}"));
                 }

@@ -109,6 +109,7 @@ fn object(program: &Verified, options: &ObjectOptions<'_>) -> Result<Object, Err
     let isa = isa_of_level(&options.triple, options.level, Form::Object)?;
     let environment = environment::exchange(isa.triple())?;
     let mut module = functions::generate(program, Extras::of_object(options.level), isa.frontend_config(), true)?;
+    module.of_target(isa.as_ref());
     module.hide();
     let config = isa.frontend_config();
     let builder = ObjectBuilder::new(isa, "loom", Box::new(libcall_name))

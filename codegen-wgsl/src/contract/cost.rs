@@ -7,8 +7,6 @@
 use crate::target::{ContractShape, Target};
 use crate::tile::{Cost, Tile};
 
-use super::CHUNK;
-
 /// How much longer an invocation alone takes where its neighbours' operands lie apart.
 const APART: u32 = 5;
 
@@ -19,6 +17,8 @@ pub(super) struct Sizes {
     pub rows: u64,
     pub columns: u64,
     pub terms: u64,
+    /// Terms of a chunk.
+    pub chunk: u64,
     /// Whether outputs that are neighbours have an operand that is no neighbour in memory.
     pub apart: bool,
 }
@@ -40,7 +40,7 @@ pub(super) fn least(target: &Target, sizes: Sizes) -> u128 {
 }
 
 fn estimate(target: &Target, sizes: Sizes, shape: &ContractShape) -> u128 {
-    let Sizes { batches, rows, columns, terms, apart } = sizes;
+    let Sizes { batches, rows, columns, terms, chunk, apart } = sizes;
     match *shape {
         ContractShape::Direct { cost } => {
             let workgroup = u64::from(target.shapes.workgroup);
@@ -50,7 +50,7 @@ fn estimate(target: &Target, sizes: Sizes, shape: &ContractShape) -> u128 {
         }
         ContractShape::Tiled { tile, cost } => {
             let (down, across) = (rows.div_ceil(tile.height().into()), columns.div_ceil(tile.width().into()));
-            let terms = own_terms(tile, terms) * u64::from(tile.teams);
+            let terms = own_terms(tile, terms, chunk) * u64::from(tile.teams);
             turns(target, batches * down * across) * time(tile.outputs().into(), terms, cost)
         }
     }
@@ -67,14 +67,15 @@ fn turns(target: &Target, workgroups: u64) -> u128 {
 }
 
 /// The terms of an output that one team goes through.
-fn own_terms(tile: Tile, terms: u64) -> u64 {
+fn own_terms(tile: Tile, terms: u64, chunk: u64) -> u64 {
     let terms = terms.next_multiple_of(tile.step.into());
-    let rounds = terms.div_ceil(CHUNK * u64::from(tile.teams));
-    terms.min(rounds * CHUNK)
+    let rounds = terms.div_ceil(chunk * u64::from(tile.teams));
+    terms.min(rounds * chunk)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::CHUNK;
     use super::*;
     use crate::target::{Class, Limits};
 
@@ -82,7 +83,7 @@ mod tests {
     fn chosen(batches: u64, rows: u64, columns: u64, terms: u64) -> Option<Tile> {
         let large = Limits { workgroup_storage: 49152, invocations_per_workgroup: 1024, ..Limits::PORTABLE };
         let apart = rows > 1;
-        choose(&Target::new(Class::Discrete, large), Sizes { batches, rows, columns, terms, apart })
+        choose(&Target::new(Class::Discrete, large), Sizes { batches, rows, columns, terms, chunk: CHUNK, apart })
     }
 
     #[test]
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn small_sums_are_left_to_invocations_alone() {
         // A convolution of one channel, whose windows are neighbours; sums without terms.
-        let windows = Sizes { batches: 256, rows: 8, columns: 784, terms: 25, apart: false };
+        let windows = Sizes { batches: 256, rows: 8, columns: 784, terms: 25, chunk: CHUNK, apart: false };
         assert_eq!(choose(&Target::new(Class::Discrete, Limits::PORTABLE), windows), None);
         assert_eq!(chosen(1, 4096, 4096, 0), None);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{CHUNK, Matrices};
+use super::Matrices;
 use crate::error::Error;
 use crate::generate::{Grid, limit};
 use crate::index::unflatten;
@@ -26,7 +26,7 @@ pub(crate) fn output(module: &mut Module<'_>, matrices: &Matrices, target: &Targ
     unflatten(
         &mut module.text,
         "flat",
-        &module.kernel.axes,
+        &matrices.extents,
         matrices.axes.batch.start..matrices.axes.reduced.start,
         &used,
     );
@@ -35,7 +35,7 @@ pub(crate) fn output(module: &mut Module<'_>, matrices: &Matrices, target: &Targ
     if matrices.terms == 0 {
         module.text.line(format!("let r0 = {zero};"));
     } else {
-        let chunked = matrices.terms > CHUNK;
+        let chunked = matrices.terms > matrices.chunk;
         if chunked {
             module.text.line(format!("var total = {zero};"));
             module.text.line("var count = 0u;");
@@ -51,7 +51,7 @@ pub(crate) fn output(module: &mut Module<'_>, matrices: &Matrices, target: &Targ
 
 /// The nest of loops over the reduced axes that have more than one index.
 fn loops(module: &mut Module<'_>, matrices: &Matrices, target: &Target, chunked: bool) -> Result<(), Error> {
-    let extents = &module.kernel.axes;
+    let extents = &matrices.extents;
     let mut axes: Vec<usize> = matrices.axes.reduced.clone().filter(|&axis| extents[axis] > 1).collect();
     let Some(last) = axes.pop() else {
         term(module, matrices, chunked);
@@ -100,7 +100,7 @@ fn term(module: &mut Module<'_>, matrices: &Matrices, chunked: bool) {
     if chunked {
         let (zero, total) = (matrices.zero(module), matrices.add(module, "total", "sum"));
         let text = &mut module.text;
-        text.open(format!("if (count == {CHUNK}u)"));
+        text.open(format!("if (count == {}u)", matrices.chunk));
         text.line(format!("total = {total};"));
         text.line(format!("sum = {zero};"));
         text.line("count = 0u;");

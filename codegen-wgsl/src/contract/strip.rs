@@ -13,7 +13,7 @@ use std::ops::Range;
 use loom_ir::kernel::{Arg, BufferId, Lambda};
 use loom_ir::types::DType;
 
-use super::{Axes, CHUNK, Matrices};
+use super::{Axes, Matrices};
 use crate::index::{Guarded, Place, unflatten};
 use crate::lambda::{Function, Module};
 use crate::target::Arithmetic;
@@ -84,7 +84,7 @@ impl Units {
 
     /// Numbers along whichever axis lies closer together in memory: along the terms if the last reduced axis moves the
     /// operand's first load by one element.
-    fn numbers(module: &Module<'_>, lambda: &Lambda, axes: &Axes) -> Units {
+    pub fn numbers(module: &Module<'_>, lambda: &Lambda, axes: &Axes) -> Units {
         let extents = &module.kernel.axes;
         let first = lambda.loads().next().map(|load| Place::of(&module.kernel.loads[load as usize], extents));
         let last = axes.reduced.clone().rev().find(|&axis| extents[axis] > 1);
@@ -146,7 +146,7 @@ impl<'a> Strip<'a> {
             axes.batch.clone().filter(|axis| function.axes.contains(axis)).collect::<Vec<usize>>()
         };
         let [lhs, rhs] = matrices.units;
-        let number = matrices.number(module);
+        let number = matrices.factor(module);
         [
             Strip {
                 name: "lhs",
@@ -212,7 +212,7 @@ impl<'a> Strip<'a> {
         let step = tile.step;
         let word = if self.wide { format!("vec4<{number}>") } else { number.to_string() };
         let unit = if self.units.are_vectors() { format!("vec4<{number}>") } else { number.to_string() };
-        let zero = matrices.zero(module);
+        let zero = matrices.no_factor(module);
         module.text.line(format!(
             "var<workgroup> {name}_tile: array<{word}, {}>;",
             self.words(tile) * tile.buffers * tile.teams
@@ -241,7 +241,7 @@ impl<'a> Strip<'a> {
             inside.push(format!("(line < {}u)", self.extent));
         }
         // With teams, a round may begin chunks past the last.
-        let whole = if tile.teams > 1 { CHUNK * u64::from(tile.teams) } else { step.into() };
+        let whole = if tile.teams > 1 { matrices.chunk * u64::from(tile.teams) } else { step.into() };
         if !matrices.terms.is_multiple_of(whole) {
             inside.push(format!("(k < {}u)", matrices.terms));
         }
@@ -250,8 +250,8 @@ impl<'a> Strip<'a> {
             module.text.open(format!("if ({})", inside.join(" & ")));
         }
         let used = &self.function.axes;
-        unflatten(&mut module.text, "line", &module.kernel.axes, self.axes.clone(), used);
-        unflatten(&mut module.text, "k", &module.kernel.axes, matrices.axes.reduced.clone(), used);
+        unflatten(&mut module.text, "line", &matrices.extents, self.axes.clone(), used);
+        unflatten(&mut module.text, "k", &matrices.extents, matrices.axes.reduced.clone(), used);
         if inside.is_empty() {
             module.text.line(format!("return {};", self.function.call()));
         } else {

@@ -10,8 +10,8 @@
 //! Where there are few outputs of many terms, a workgroup has teams. In a round each team sums a chunk of its own, and
 //! then the chunks' sums are added in order. A chunk past the last sums to +0.0, which changes nothing.
 
+use super::Matrices;
 use super::strip::Strip;
-use super::{CHUNK, Matrices};
 use crate::error::Error;
 use crate::generate::{Grid, limit};
 use crate::index::unflatten;
@@ -57,7 +57,7 @@ impl<'a> Tiled<'a> {
         let storage = target.limits.workgroup_storage;
         limit(module.kernel, "bytes of workgroup memory", tile.storage().into(), storage.into())?;
         // With two buffers a chunk begins in the first.
-        assert_eq!(CHUNK % u64::from(tile.step * tile.buffers), 0, "steps divide the chunk");
+        assert_eq!(matrices.chunk % u64::from(tile.step * tile.buffers), 0, "steps divide the chunk");
         assert_eq!(tile.step % tile.unrolled, 0, "the text repeats whole terms of a step");
         let strips = Strip::both(module, matrices, tile);
         for strip in &strips {
@@ -98,13 +98,13 @@ impl<'a> Tiled<'a> {
         for total in sums.totals(tile) {
             module.text.line(format!("var {total} = {zero};"));
         }
-        let first = if tile.teams > 1 { format!("team * {CHUNK}u") } else { "0u".to_string() };
+        let first = if tile.teams > 1 { format!("team * {}u", matrices.chunk) } else { "0u".to_string() };
         strips.iter().for_each(|strip| strip.fetch(module, tile, &first, true));
         if tile.buffers > 1 {
             strips.iter().for_each(|strip| strip.keep(module, tile, "0u"));
             module.text.line("workgroupBarrier();");
         }
-        let round = CHUNK * u64::from(tile.teams);
+        let round = matrices.chunk * u64::from(tile.teams);
         if sums != Sums::Only {
             module.text.open(format!("for (var round = 0u; round < {}u; round += {round}u)", matrices.terms));
         }
@@ -115,7 +115,7 @@ impl<'a> Tiled<'a> {
             Sums::Only => format!("{}u", matrices.terms),
             // No team's chunk is longer than the first one's.
             _ => {
-                module.text.line(format!("let span = min({CHUNK}u, {}u - round);", matrices.terms));
+                module.text.line(format!("let span = min({}u, {}u - round);", matrices.chunk, matrices.terms));
                 "span".to_string()
             }
         };
@@ -158,7 +158,7 @@ enum Sums {
 impl Sums {
     fn of(matrices: &Matrices, tile: Tile) -> Sums {
         match tile.teams {
-            1 if matrices.terms <= CHUNK => Sums::Only,
+            1 if matrices.terms <= matrices.chunk => Sums::Only,
             1 => Sums::Own,
             _ => Sums::Teams,
         }
@@ -230,10 +230,11 @@ fn step(module: &mut Module<'_>, matrices: &Matrices, tile: Tile, strips: &[Stri
         Sums::Only => (after.clone(), format!("{after} < {}u", matrices.terms)),
         Sums::Own => (format!("round + {after}"), format!("round + {after} < {}u", matrices.terms)),
         Sums::Teams => {
-            let others = CHUNK * u64::from(tile.teams - 1);
-            module.text.line(format!("let leap = select(0u, {others}u, {after} >= {CHUNK}u);"));
-            let more = format!("({after} < span) | (round + {}u < {}u)", CHUNK * u64::from(tile.teams), matrices.terms);
-            (format!("round + team * {CHUNK}u + leap + {after}"), more)
+            let chunk = matrices.chunk;
+            let others = chunk * u64::from(tile.teams - 1);
+            module.text.line(format!("let leap = select(0u, {others}u, {after} >= {chunk}u);"));
+            let more = format!("({after} < span) | (round + {}u < {}u)", chunk * u64::from(tile.teams), matrices.terms);
+            (format!("round + team * {chunk}u + leap + {after}"), more)
         }
     };
     module.text.line(format!("let more = {more};"));

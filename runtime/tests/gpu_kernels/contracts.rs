@@ -2,7 +2,7 @@
 
 use loom_ir::kernel::scalar::CompareOp;
 use loom_ir::kernel::{Arg, Body, Contract, Lambda};
-use loom_ir::numerics::reduction::Products;
+use loom_ir::numerics::reduction::{IntegerSpec, Products};
 use loom_ir::types::DType;
 use loom_runtime::executor::gpu::{ContractShape, Tile};
 
@@ -10,10 +10,16 @@ use crate::build::{Build, COST, Data, check, check_on, guarded, lambda, run, tar
 
 /// A batched product of matrices, the right one transposed or not.
 pub fn matrices(batch: u64, rows: u64, columns: u64, terms: u64, transposed: bool) -> Build {
+    products([batch, rows, columns, terms], transposed, Products::default())
+}
+
+/// The same of floats, or of integers, whose low 8 bits count.
+fn products([batch, rows, columns, terms]: [u64; 4], transposed: bool, products: Products) -> Build {
+    let dtype = products.dtype();
     let mut build = Build::new();
-    let a = build.input(DType::F32, &[batch, rows, terms]);
-    let b = build.input(DType::F32, &if transposed { [batch, columns, terms] } else { [batch, terms, columns] });
-    let y = build.output(DType::F32, &[batch, rows, columns]);
+    let a = build.input(dtype, &[batch, rows, terms]);
+    let b = build.input(dtype, &if transposed { [batch, columns, terms] } else { [batch, terms, columns] });
+    let y = build.output(dtype, &[batch, rows, columns]);
     let (column, term): (&[i64], &[i64]) = (&[0, 0, 1, 0], &[0, 0, 0, 1]);
     let first: &[i64] = &[1, 0, 0, 0];
     let lhs = build.access(a, &[(0, first), (0, &[0, 1, 0, 0]), (0, term)]);
@@ -24,13 +30,25 @@ pub fn matrices(batch: u64, rows: u64, columns: u64, terms: u64, transposed: boo
         batch: 1,
         rows: 1,
         columns: 1,
-        lhs: Lambda::identity(Arg::Load(0), DType::F32),
-        rhs: Lambda::identity(Arg::Load(1), DType::F32),
-        products: Products::default(),
-        epilogue: Lambda::identity(Arg::Reduced(0), DType::F32),
+        lhs: Lambda::identity(Arg::Load(0), dtype),
+        rhs: Lambda::identity(Arg::Load(1), dtype),
+        products,
+        epilogue: Lambda::identity(Arg::Reduced(0), dtype),
     });
     build.kernel(&[batch, rows, columns, terms], vec![lhs, rhs], body, output);
     build
+}
+
+/// Packed by fours where the terms are whole fours: one, several, those of a chunk and more; and one by one.
+#[test]
+fn integers_in_tiles_of_every_kind() {
+    let integers = |sizes, transposed| products(sizes, transposed, Products::Integer(IntegerSpec::default()));
+    for terms in [1, 3, 4, 8, 255, 256, 260, 1028] {
+        check(&integers([2, 5, 7, terms], terms > 4));
+    }
+    for tile in tiles() {
+        check_tile(&integers([1, 17, 20, 1028], tile.teams == 1), tile);
+    }
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub(super) struct Context {
     pub limits: wgpu::Limits,
     /// What SPIR-V asks for.
     controls: Controls,
+    /// Whether it has packed dot products.
+    packed_dot: bool,
     /// What the driver keeps of pipelines.
     pipelines: Option<Pipelines>,
     /// Bytes of the device's own memory, where that is known.
@@ -117,9 +119,9 @@ impl Context {
             },
         );
         let pipelines = Pipelines::open(&device, info, cache);
-        let memory = vulkan::memory(adapter);
+        let (memory, packed_dot) = (vulkan::memory(adapter), vulkan::packed_dot(adapter));
         let (controls, watcher) = (Controls::ALL, Watcher::default());
-        Ok(Context { device, queue, target, limits, controls, pipelines, memory, fault, watcher })
+        Ok(Context { device, queue, target, limits, controls, packed_dot, pipelines, memory, fault, watcher })
     }
 
     /// Keeps what the driver has of pipelines for other processes.
@@ -202,7 +204,7 @@ impl Context {
         validated.check(arithmetic).map_err(codegen_error)?;
         match arithmetic {
             Arithmetic::Native => {
-                strict_spirv_for(&validated, self.controls).map(Shader::Strict).map_err(codegen_error)
+                strict_spirv_for(&validated, self.controls, self.packed_dot).map(Shader::Strict).map_err(codegen_error)
             }
             Arithmetic::Guarded | Arithmetic::Soft => Ok(Shader::Plain(without_comments(&kernel.source))),
         }

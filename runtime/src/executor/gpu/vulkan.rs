@@ -47,6 +47,36 @@ pub(super) fn float_controls(_adapter: &wgpu::Adapter) -> Answer {
     Err("Vulkan")
 }
 
+/// Whether shaders of the adapter's devices have `SPV_KHR_integer_dot_product`: wgpu turns it on where it is.
+#[cfg(any(windows, target_os = "linux", target_os = "android"))]
+pub(super) fn packed_dot(adapter: &wgpu::Adapter) -> bool {
+    use ash::{khr, vk};
+
+    // SAFETY: the handle is only read below, while `adapter` is alive, and nothing of it is destroyed.
+    let Some(hal) = (unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }) else { return false };
+    let (shared, capabilities) = (hal.shared_instance(), hal.physical_device_capabilities());
+    let version = shared.instance_api_version().min(capabilities.properties().api_version);
+    let known = version >= vk::API_VERSION_1_3
+        || version >= vk::API_VERSION_1_1 && capabilities.supports_extension(khr::shader_integer_dot_product::NAME);
+    if !known {
+        return false;
+    }
+    let mut dot = vk::PhysicalDeviceShaderIntegerDotProductFeatures::default();
+    let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut dot);
+    // SAFETY: the physical device belongs to this instance; the call is part of Vulkan 1.1, and the structure of 1.3 or of the
+    // extension, one of which is there; both structures live until it returns.
+    unsafe {
+        shared.raw_instance().get_physical_device_features2(hal.raw_physical_device(), &mut features);
+    }
+    dot.shader_integer_dot_product != vk::FALSE
+}
+
+/// Whoever makes shaders elsewhere knows by itself.
+#[cfg(not(any(windows, target_os = "linux", target_os = "android")))]
+pub(super) fn packed_dot(_adapter: &wgpu::Adapter) -> bool {
+    false
+}
+
 /// Bytes of the largest memory that is the device's own.
 #[cfg(any(windows, target_os = "linux", target_os = "android"))]
 pub(super) fn memory(adapter: &wgpu::Adapter) -> Option<u64> {
