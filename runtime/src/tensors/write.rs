@@ -11,6 +11,7 @@ use loom_ir::limits;
 use loom_ir::types::{DType, Shape};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+use tempfile::NamedTempFile;
 
 use super::Tensor;
 use super::error::TensorError;
@@ -136,8 +137,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     // The temporary file's usual mode is for its owner only; this one becomes the user's file, as if created by them.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = builder.tempfile_in(folder).map_err(failed)?;
-    let _registered = Registered::new(file.path());
+    let (file, _registered) = Registered::file(&builder, folder).map_err(failed)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     write(&mut out).map_err(failed)?;
     let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
@@ -145,18 +145,27 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     Ok(())
 }
 
-/// Removes the files that [`write_atomically`] is writing at this moment, before the process ends without returning from
-/// it: by a signal, for example.
+/// Removes the files that [`write_atomically`] is writing at this moment, and lets it begin no other: for a process that ends without
+/// returning from it, by a signal for example.
 pub fn remove_partial_files() {
-    for path in partial_files().iter() {
+    let mut partial = partial_files();
+    partial.ended = true;
+    for path in &partial.paths {
         // It may have got its name meanwhile, or gone: either is fine.
         let _ = std::fs::remove_file(path);
     }
 }
 
-static PARTIAL_FILES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// The files that are being written.
+struct PartialFiles {
+    paths: BTreeSet<PathBuf>,
+    /// Whether the process ends.
+    ended: bool,
+}
 
-fn partial_files() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+static PARTIAL_FILES: Mutex<PartialFiles> = Mutex::new(PartialFiles { paths: BTreeSet::new(), ended: false });
+
+fn partial_files() -> MutexGuard<'static, PartialFiles> {
     PARTIAL_FILES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -164,15 +173,22 @@ fn partial_files() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 struct Registered(PathBuf);
 
 impl Registered {
-    fn new(path: &Path) -> Registered {
-        partial_files().insert(path.to_path_buf());
-        Registered(path.to_path_buf())
+    /// A file that is in the list from its beginning.
+    fn file(builder: &tempfile::Builder<'_, '_>, folder: &Path) -> io::Result<(NamedTempFile, Registered)> {
+        let mut partial = partial_files();
+        if partial.ended {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "the process is about to end"));
+        }
+        let file = builder.tempfile_in(folder)?;
+        partial.paths.insert(file.path().to_path_buf());
+        let registered = Registered(file.path().to_path_buf());
+        Ok((file, registered))
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        partial_files().remove(&self.0);
+        partial_files().paths.remove(&self.0);
     }
 }
 
