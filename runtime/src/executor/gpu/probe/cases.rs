@@ -5,7 +5,7 @@
 //! the lists that the kernel IR declares, so that a new one is probed from the day it exists.
 
 use loom_ir::kernel::scalar::{
-    BinaryOp, CompareOp, ScalarFn, ScalarFnBuilder, UnaryOp, Value, binary_accepts, unary_type,
+    BinaryOp, CompareOp, Inst, ScalarFn, ScalarFnBuilder, UnaryOp, Value, binary_accepts, unary_type,
 };
 use loom_ir::numerics::order::CANONICAL_NAN;
 use loom_ir::types::DType;
@@ -30,11 +30,13 @@ pub(crate) struct Group {
     pub output: DType,
     /// The probes.
     pub cases: Vec<Case>,
+    /// Whether the kernel is a contraction, whose sums the one probe computes otherwise.
+    pub contracts: bool,
 }
 
 impl Group {
     fn new(inputs: &'static [Input], output: DType) -> Group {
-        Group { inputs, output, cases: Vec::new() }
+        Group { inputs, output, cases: Vec::new(), contracts: false }
     }
 
     /// Adds a probe by what it computes; a bool result is stored as 0 or 1.
@@ -53,7 +55,15 @@ impl Group {
 
 /// The whole table. Few groups, because each costs a compiler some 10 ms before it has seen an instruction.
 pub(crate) fn groups() -> Vec<Group> {
-    vec![arithmetic(), float_operations(), float_relations(), conversions_to_float(), integer_operations(), functions()]
+    vec![
+        arithmetic(),
+        float_operations(),
+        float_relations(),
+        conversions_to_float(),
+        integer_operations(),
+        functions(),
+        packed_products(),
+    ]
 }
 
 /// What compilers rewrite, and what devices flush.
@@ -195,6 +205,27 @@ fn integer_operations() -> Group {
             });
         }
     }
+    group
+}
+
+/// What a contraction of four codes of 8 bits gives, for which some devices have an instruction of their own.
+fn packed_products() -> Group {
+    let mut group = Group::new(&[Input::M, Input::N], DType::I32);
+    group.contracts = true;
+    group.add("the sum of four products of codes", |f, v| {
+        let mut sum = f.inst(Inst::Const(DType::I32, 0));
+        for code in 0..4 {
+            let (high, low) = (f.u32(24 - 8 * code), f.inst(Inst::Const(DType::I32, 24)));
+            let [a, b] = [v[0], v[1]].map(|word| {
+                let word = f.binary(BinaryOp::Shl, word, high);
+                let word = f.bitcast(DType::I32, word);
+                f.binary(BinaryOp::Shr, word, low)
+            });
+            let product = f.binary(BinaryOp::Mul, a, b);
+            sum = f.binary(BinaryOp::Add, sum, product);
+        }
+        sum
+    });
     group
 }
 

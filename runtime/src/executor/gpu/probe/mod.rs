@@ -12,10 +12,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use loom_ir::eval::scalar;
-use loom_ir::kernel::scalar::{CompareOp, Inst, ScalarFnBuilder};
+use loom_ir::kernel::scalar::{BinaryOp, CompareOp, Inst, ScalarFnBuilder};
 use loom_ir::kernel::{
-    Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Kernel, Lambda, Program, Verified, verify,
+    Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Contract, Kernel, Lambda, Program, Verified, verify,
 };
+use loom_ir::numerics::reduction::{IntegerSpec, Products};
 use loom_ir::types::{DType, Shape};
 
 use self::cases::Group;
@@ -159,16 +160,59 @@ fn program(groups: &[Group]) -> Program {
             guards: Vec::new(),
             fill: 0,
         };
-        kernels.push(Kernel {
-            name,
-            axes: shape.dims().to_vec(),
-            loads: group.inputs.iter().map(load).collect(),
-            body: Body::Map(lambda(group)),
-            output: Access::identity(output, shape, 2),
-            in_loop: None,
+        kernels.push(if group.contracts {
+            contraction(name, group, output, shape)
+        } else {
+            Kernel {
+                name,
+                axes: shape.dims().to_vec(),
+                loads: group.inputs.iter().map(load).collect(),
+                body: Body::Map(lambda(group)),
+                output: Access::identity(output, shape, 2),
+                in_loop: None,
+            }
         });
     }
     Program { name: "probe".to_string(), buffers, kernels, plan: None }
+}
+
+/// For each value the contraction of the four codes in one word with those in another.
+fn contraction(name: String, group: &Group, output: BufferId, shape: Shape) -> Kernel {
+    let count = VALUES as u64;
+    let value = Affine { offset: 0, coefficients: vec![1, 0, 0, 0] };
+    let load = |&input: &inputs::Input| Access {
+        buffer: BufferId(input as u32),
+        shape: Shape::from([count]),
+        coords: vec![value.clone()],
+        guards: Vec::new(),
+        fill: 0,
+    };
+    let operand = |load: u32| {
+        let mut builder = ScalarFnBuilder::new();
+        let (word, code) = (builder.param(DType::U32), builder.param(DType::U32));
+        let bits = builder.u32(8);
+        let shift = builder.binary(BinaryOp::Mul, code, bits);
+        let code = builder.binary(BinaryOp::Shr, word, shift);
+        let code = builder.bitcast(DType::I32, code);
+        Lambda { args: vec![Arg::Load(load), Arg::Index(3)], function: builder.finish(code) }
+    };
+    let coords = vec![Affine { offset: 0, coefficients: vec![0; 4] }, value.clone()];
+    Kernel {
+        name,
+        axes: vec![count, 1, 1, 4],
+        loads: group.inputs.iter().map(load).collect(),
+        body: Body::Contract(Contract {
+            batch: 1,
+            rows: 1,
+            columns: 1,
+            lhs: operand(0),
+            rhs: operand(1),
+            products: Products::Integer(IntegerSpec::default()),
+            epilogue: Lambda::identity(Arg::Reduced(0), DType::I32),
+        }),
+        output: Access { buffer: output, shape, coords, guards: Vec::new(), fill: 0 },
+        in_loop: None,
+    }
 }
 
 /// All functions of a group, and the choice among them by the index of the row.

@@ -56,7 +56,14 @@ pub(crate) struct Faulty(pub Fault);
 impl Machine for Faulty {
     fn run(&self, program: &Arc<Verified>, inputs: &[&[u32]], outputs: &mut [&mut [u32]]) -> Result<(), ExecuteError> {
         for (kernel, output) in program.kernels.iter().zip(outputs) {
-            let Body::Map(lambda) = &kernel.body else { unreachable!("all kernels of the probe are maps") };
+            let lambda = match &kernel.body {
+                Body::Map(lambda) => lambda,
+                Body::Contract(contract) => {
+                    products(contract, kernel, inputs, output, self.0);
+                    continue;
+                }
+                _ => unreachable!("no other kernels are in the probe"),
+            };
             for (row, results) in output.chunks_mut(VALUES).enumerate() {
                 let function = &expand(&of_row(&lambda.function, row as u32), &|_, _| false);
                 let types = &function.types().unwrap();
@@ -77,6 +84,33 @@ impl Machine for Faulty {
             }
         }
         Ok(())
+    }
+}
+
+/// A contraction; its factors are functions too, and what a fault makes of them.
+fn products(contract: &Contract, kernel: &Kernel, inputs: &[&[u32]], output: &mut [u32], fault: Fault) {
+    let factors = contract.factors();
+    for (index, result) in output.iter_mut().enumerate() {
+        let factor = |lambda: &Lambda, code: u32| {
+            let function = &lambda.function;
+            let types = &function.types().unwrap();
+            let mut values: Vec<u32> = lambda
+                .args
+                .iter()
+                .map(|arg| match arg {
+                    Arg::Load(load) => inputs[kernel.loads[*load as usize].buffer.index()][index],
+                    _ => code,
+                })
+                .collect();
+            for &inst in &function.insts {
+                let step = Step { function, inst, types, values: &values };
+                let bits = fault(&step).unwrap_or_else(|| step.exact());
+                values.push(bits);
+            }
+            values[function.result.index()] as i32
+        };
+        let product = |code| factor(&factors[0], code).wrapping_mul(factor(&factors[1], code));
+        *result = (0..4).fold(0i32, |sum, code| sum.wrapping_add(product(code))) as u32;
     }
 }
 
