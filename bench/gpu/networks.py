@@ -13,9 +13,9 @@ def conv(filters, **options):
     return {"type": "conv2d", "filters": filters, "kernel_size": 3, "padding": 1, "activation": "relu", **options}
 
 
-def recurrent(cell, hidden):
+def recurrent(cell, hidden, **options):
     """64 steps, of which the last state is used."""
-    layers = [{"type": cell, "hidden_size": hidden, "return_sequences": False}, dense(10)]
+    layers = [{"type": cell, "hidden_size": hidden, "return_sequences": False, **options}, dense(10)]
     return (16, [64, 32], layers)
 
 
@@ -37,6 +37,7 @@ NETWORKS = {
     "lstm64": recurrent("lstm", 64),
     "lstm128": recurrent("lstm", 128),
     "lstm256": recurrent("lstm", 256),
+    "lstm128_int8": recurrent("lstm", 128, dtype="int8"),
     "gru128": recurrent("gru", 128),
     "rnn128": recurrent("rnn", 128),
     "block": (

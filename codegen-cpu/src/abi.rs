@@ -57,8 +57,6 @@ pub struct Microkernel {
 pub enum Factors {
     /// `f32`
     F32,
-    /// `i32` of at most 8 bits each.
-    I32,
     /// Bytes.
     I8,
 }

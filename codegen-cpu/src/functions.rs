@@ -6,7 +6,6 @@ use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, UserFunc
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use loom_ir::kernel::{Body, BufferId, Forms, Kernel, Program};
-use loom_ir::types::DType;
 
 use crate::abi::{Factors, KernelLayout, Microkernel, RowsFn};
 use crate::emit::attend::AttendPlan;
@@ -252,13 +251,12 @@ pub(crate) fn generate(
         let stands_in =
             |kernel: &Microkernel| (kernel.factors, u64::from(kernel.mr), u64::from(kernel.nr)) == (factors, mr, nr);
         let external = extras.microkernels.iter().position(stands_in);
-        let (word, dtype) = match factors {
-            Factors::F32 => ("", DType::F32),
-            Factors::I32 => ("i32_", DType::I32),
-            Factors::I8 => ("i8_", DType::I32),
+        let word = match factors {
+            Factors::F32 => "",
+            Factors::I8 => "i8_",
         };
         let name = format!("loom_micro_{word}{mr}x{nr}");
-        let function = writer.microkernel(&name, dtype, (mr, nr));
+        let function = writer.microkernel(&name, factors, (mr, nr));
         let visibility = external.map_or(Visibility::Local, |number| Visibility::Imported(Import::Microkernel(number)));
         units.push(Unit { name, comment: "microkernel".to_string(), visibility, function, code: None });
     }
@@ -411,8 +409,8 @@ impl Writer {
         })
     }
 
-    fn microkernel(&mut self, name: &str, dtype: DType, shape: (u64, u64)) -> Function {
-        self.write(name, 0, |g, params| micro::emit(g, dtype, shape, params))
+    fn microkernel(&mut self, name: &str, factors: Factors, shape: (u64, u64)) -> Function {
+        self.write(name, 0, |g, params| micro::emit(g, factors, shape, params))
     }
 }
 

@@ -85,7 +85,7 @@ impl AttendPlan {
         let groups = attend.groups(kernel.axes.len());
         let [batches, rows, columns, keys, inner] = groups.map(|group| kernel.axes[group].iter().product::<u64>());
         let microkernels = of_factors(extras.microkernels, Factors::F32);
-        let (of_scores, of_values) = (tile(rows, keys, &microkernels), tile(rows, columns, &microkernels));
+        let [of_scores, of_values] = [keys, columns].map(|wide| tile(Factors::F32, (rows, wide), &microkernels));
 
         // Axes of the parts: batch and rows, then keys and what is contracted, or columns and keys.
         let batch: Vec<usize> = (0..attend.batch).collect();

@@ -123,14 +123,9 @@ impl ContractPlan {
         let panel_axes: Vec<bool> = batch.iter().map(|&axis| depends(axis)).collect();
         let panel_batch: Vec<usize> = batch.iter().copied().filter(|&axis| depends(axis)).collect();
 
-        // Integers are bytes where there are microkernels for these.
-        let (wanted, generated) = match dtype {
-            DType::F32 => (Factors::F32, Factors::F32),
-            _ => (Factors::I8, Factors::I32),
-        };
-        let microkernels = of_factors(extras.microkernels, wanted);
-        let factors = if microkernels.is_empty() { generated } else { wanted };
-        let shape = tile(product(&narrow), product(&wide), &microkernels);
+        let factors = if dtype == DType::F32 { Factors::F32 } else { Factors::I8 };
+        let microkernels = of_factors(extras.microkernels, factors);
+        let shape = tile(factors, (product(&narrow), product(&wide)), &microkernels);
         let (mr, nr) = with_enough_panels(shape, (product(&wide), product(&reduced)), &microkernels);
         let mut pack = |side: Side, axes: &[usize], lambda: &Lambda, width: u64| -> Result<Pack, Error> {
             let batch = if side == panels { panel_batch.clone() } else { batch.clone() };
@@ -430,7 +425,7 @@ pub(crate) fn of_factors(microkernels: &[Microkernel], factors: Factors) -> Vec<
 
 /// The shape of tiles for an output of `narrow` by `wide`: that of the microkernel which takes the least time for all of
 /// them; of equals, the one whose panels have the least padding, then the first.
-pub(crate) fn tile(narrow: u64, wide: u64, microkernels: &[Microkernel]) -> (u64, u64) {
+pub(crate) fn tile(factors: Factors, (narrow, wide): (u64, u64), microkernels: &[Microkernel]) -> (u64, u64) {
     let padded = |(mr, nr): (u64, u64)| (narrow.next_multiple_of(mr), wide.next_multiple_of(nr));
     let shapes =
         microkernels.iter().map(|kernel| (u64::from(kernel.mr), u64::from(kernel.nr), u64::from(kernel.lanes)));
@@ -442,13 +437,15 @@ pub(crate) fn tile(narrow: u64, wide: u64, microkernels: &[Microkernel]) -> (u64
     if let Some((mr, nr, _)) = best {
         return (mr, nr);
     }
-    // The generated microkernel: 8 vectors of 4 where the sides are long enough, which leaves half of the 16 registers of
-    // x86-64 for operands.
-    let (mr, nr) = match narrow {
-        0 | 1 => (1, 32),
-        2 => (2, 16),
-        _ => (4, 8),
+    // The generated microkernel: 8 vectors of sums where the sides are long enough, which leaves half of the 16 registers of
+    // x86-64 for operands. Four columns are one of floats, and two of integers.
+    let columns = if factors == Factors::F32 { 32 } else { 16 };
+    let mr = match narrow {
+        0 | 1 => 1,
+        2 => 2,
+        _ => 4,
     };
+    let nr = columns / mr;
     (mr, nr.min(wide.next_multiple_of(4)).max(4))
 }
 
@@ -494,7 +491,7 @@ mod tests {
         let of_width = |nr| Microkernel { factors: Factors::F32, mr: 1, nr, lanes: 16, code: no_code };
         let microkernels = [128, 64, 32, 16].map(of_width);
         let shape = |wide, length| {
-            let shape = tile(1, wide, &microkernels);
+            let shape = tile(Factors::F32, (1, wide), &microkernels);
             with_enough_panels(shape, (wide, length), &microkernels).1
         };
         assert_eq!(shape(4096, 4096), 128);

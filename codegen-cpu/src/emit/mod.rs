@@ -6,7 +6,7 @@
 
 pub(crate) mod access;
 pub(crate) mod attend;
-mod bytes;
+pub(crate) mod bytes;
 pub(crate) mod contract;
 pub(crate) mod epilogue;
 pub(crate) mod gather;

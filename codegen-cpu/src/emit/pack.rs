@@ -61,7 +61,7 @@ impl Pack {
     /// Bytes of a panel.
     pub fn panel_bytes(&self) -> u64 {
         match self.factors {
-            Factors::F32 | Factors::I32 => self.view.count(2) * self.width * 4,
+            Factors::F32 => self.view.count(2) * self.width * 4,
             Factors::I8 => self.view.count(2).next_multiple_of(bytes::TERMS) * self.width,
         }
     }
