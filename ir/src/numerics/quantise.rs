@@ -36,6 +36,14 @@ impl CodeFormat {
         }
     }
 
+    /// The greatest code, the least being as far from 0.
+    pub const fn greatest(self) -> i8 {
+        match self {
+            CodeFormat::I8 => 127,
+            CodeFormat::I4 => 7,
+        }
+    }
+
     /// The name in graph text.
     pub const fn name(self) -> &'static str {
         match self {
@@ -164,6 +172,12 @@ impl Parameters {
         storage.narrow(Number::Integer(code))
     }
 
+    /// The code of a number in a symmetric format of few bits: what [`Parameters::quantise`] gives, as an integer.
+    pub fn code(self, format: CodeFormat, value: f32) -> i32 {
+        let greatest = f64::from(format.greatest());
+        (f64::from(value) / f64::from(self.scale)).round_ties_even().clamp(-greatest, greatest) as i32
+    }
+
     /// The number that a code stands for: `f32(q - z) · s`. (Infinite where x was within a step of the greatest `f32`.)
     pub fn dequantise(self, storage: Storage, bits: u64) -> f32 {
         let difference = match storage.widen(bits) {
@@ -183,6 +197,24 @@ fn rounded(value: f64) -> i128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn codes_of_few_bits_are_those_of_their_storage() {
+        let scales = [1.0, 0.007_874_016, f32::from_bits(1), f32::MAX, 3e-5];
+        let values = (0..4000u32).map(|step| f32::from_bits(step.wrapping_mul(0x9e37_79b9)));
+        let near = (0..4000u32).map(|step| (step as f32 - 2000.0) * 0.125);
+        let values: Vec<f32> = values.chain(near).filter(|value| value.is_finite()).collect();
+        for format in CodeFormat::ALL {
+            for scale in scales {
+                let parameters = Parameters { scale, zero_point: 0 };
+                for &value in values.iter().chain(&[0.0, -0.0, 0.5 * scale, 1.5 * scale, -2.5 * scale]) {
+                    let bits = parameters.quantise(format.storage(), Scheme::Symmetric, value);
+                    let expected = format.storage().widen(bits);
+                    assert_eq!(Number::Integer(parameters.code(format, value).into()), expected, "{value} / {scale}");
+                }
+            }
+        }
+    }
 
     const STORAGES: [Storage; 11] = [
         Storage::F8,

@@ -348,7 +348,7 @@ fn companions(
 }
 
 /// The parameters of each group of a tensor's elements; or the first that isn't finite, and its number.
-pub(crate) fn parameters(
+fn parameters(
     shape: &Shape,
     groups: &Groups,
     (storage, scheme): (Storage, Scheme),

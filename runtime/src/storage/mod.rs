@@ -15,7 +15,6 @@
 mod convert;
 mod read;
 
-pub(crate) use convert::parameters;
 pub use convert::{Conversion, ConvertError, Converted, Granularity, convert, convert_in_memory, name_fits};
 pub use loom_ir::numerics::groups::Groups;
 pub use read::{StorageError, Stored, StoredFile};

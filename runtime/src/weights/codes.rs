@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use loom_ir::kernel::{Buffer, BufferKind, Program};
-use loom_ir::numerics::formats::{Number, Storage};
-use loom_ir::numerics::quantise::{CodeFormat, SCALE, SUM, Scheme};
+use loom_ir::numerics::formats::Number;
+use loom_ir::numerics::quantise::{CodeFormat, Parameters, Range, SCALE, SUM, Scheme};
 use loom_ir::types::{DType, Shape};
 
 use crate::fp_env::FpEnv;
-use crate::storage::{Groups, StoredFile, parameters};
+use crate::storage::{Groups, StoredFile};
 use crate::tensors::Tensor;
 
 /// Why numbers have no codes.
@@ -60,9 +60,18 @@ pub(super) fn of_file(file: &StoredFile<'_>, program: &Program) -> Result<BTreeM
             && stored.scale_shape().is_some_and(|scales| coded.groups.divide(&stored.shape, scales))
             && scale(0).is_some();
         let tensors = if fits {
-            coded.tensors(|index| stored.code(index), |group| scale(coded.groups.first_of(group)).unwrap_or(1.0))
+            let word = |bits: u64| match coded.format.storage().widen(bits) {
+                Number::Integer(code) => code as i32 as u32,
+                Number::Float(_) => 0,
+            };
+            let mut codes = coded.room()?;
+            codes.extend((0..coded.elements()).map(|index| word(stored.code(index))));
+            coded.tensors(codes, |group| scale(coded.groups.first_of(group)).unwrap_or(1.0))
         } else {
-            coded.quantised(|index| f32::from_bits(Storage::F32.narrow(stored.number(index)) as u32))
+            match file.tensor_f32(name) {
+                Some(numbers) => coded.quantised(numbers.bits()),
+                None => Err(coded.memory()),
+            }
         };
         made.extend(tensors?.into_iter().map(|tensor| (tensor.name().to_string(), tensor)));
     }
@@ -71,26 +80,50 @@ pub(super) fn of_file(file: &StoredFile<'_>, program: &Program) -> Result<BTreeM
 
 impl Coded<'_> {
     /// The codes and scales of numbers, and the codes' sums.
-    pub fn quantised(&self, value: impl Fn(usize) -> f32) -> Result<Vec<Tensor>, CodesError> {
-        let (storage, scheme) = (self.format.storage(), Scheme::Symmetric);
-        let parameters = parameters(&self.codes.shape, &self.groups, (storage, scheme), &value)
-            .map_err(|(index, value)| CodesError::NotFinite { name: self.codes.name.clone(), index, value })?;
-        let of_group = |group: usize| parameters.get(group).copied();
+    pub fn quantised(&self, numbers: &[u32]) -> Result<Vec<Tensor>, CodesError> {
+        let (channel, group) = (self.groups.channel().max(1), self.groups.group().max(1));
+        let mut parameters = Vec::new();
+        let mut codes = self.room()?;
         FpEnv::run(|| {
-            self.tensors(
-                |index| {
-                    of_group(self.groups.of_element(index)).map_or(0, |p| p.quantise(storage, scheme, value(index)))
-                },
-                |group| of_group(group).map_or(1.0, |parameters| parameters.scale),
-            )
-        })
+            // Groups lie one after another.
+            for group in numbers.chunks(channel).flat_map(|channel| channel.chunks(group)) {
+                let mut range = Range::ZERO;
+                for (place, &bits) in group.iter().enumerate() {
+                    let value = f32::from_bits(bits);
+                    range = range.with(value).ok_or_else(|| CodesError::NotFinite {
+                        name: self.codes.name.clone(),
+                        index: codes.len() + place,
+                        value,
+                    })?;
+                }
+                let found = Parameters::of(self.format.storage(), Scheme::Symmetric, range);
+                codes.extend(group.iter().map(|&bits| found.code(self.format, f32::from_bits(bits)) as u32));
+                parameters.push(found.scale);
+            }
+            Ok(())
+        })?;
+        // A group without elements has the scale of one of zeros.
+        let scale = |group: usize| parameters.get(group).copied().unwrap_or(1.0);
+        self.tensors(codes, scale)
     }
 
-    fn tensors(&self, code: impl Fn(usize) -> u64, scale: impl Fn(usize) -> f32) -> Result<Vec<Tensor>, CodesError> {
-        let word = |bits: u64| match self.format.storage().widen(bits) {
-            Number::Integer(code) => code as i32 as u32,
-            Number::Float(_) => 0,
-        };
+    fn elements(&self) -> usize {
+        self.codes.shape.checked_elements().and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX)
+    }
+
+    /// Memory for all codes.
+    fn room(&self) -> Result<Vec<u32>, CodesError> {
+        let mut codes = Vec::new();
+        codes.try_reserve_exact(self.elements()).map_err(|_| self.memory())?;
+        Ok(codes)
+    }
+
+    fn memory(&self) -> CodesError {
+        CodesError::Memory { name: self.codes.name.clone(), shape: self.codes.shape.clone() }
+    }
+
+    /// The tensors of codes, as `i32`s, and of their groups' scales.
+    fn tensors(&self, codes: Vec<u32>, scale: impl Fn(usize) -> f32) -> Result<Vec<Tensor>, CodesError> {
         let filled = |buffer: &Buffer, bits: &dyn Fn(usize) -> u32| {
             let memory = || CodesError::Memory { name: buffer.name.clone(), shape: buffer.shape.clone() };
             let count = buffer.shape.checked_elements().and_then(|count| usize::try_from(count).ok());
@@ -100,7 +133,9 @@ impl Coded<'_> {
             words.extend((0..count).map(bits));
             Tensor::new(&buffer.name, buffer.dtype, buffer.shape.clone(), words).ok_or_else(memory)
         };
-        let codes = filled(self.codes, &|index| word(code(index)))?;
+        let buffer = self.codes;
+        let codes =
+            Tensor::new(&buffer.name, buffer.dtype, buffer.shape.clone(), codes).ok_or_else(|| self.memory())?;
         let scales = filled(self.scales, &|group| scale(group).to_bits())?;
         let sums = match self.sums {
             Some(buffer) => {

@@ -51,8 +51,7 @@ pub(super) fn weights(program: &Program, seed: u64) -> Result<Vec<Tensor>, Initi
     for (_, coded) in coded(program) {
         let numbers = Buffer { dtype: DType::F32, kind: BufferKind::Weight, ..coded.codes.clone() };
         let numbers = weight(&numbers, seed)?;
-        let value = |index: usize| numbers.bits().get(index).map_or(0.0, |&bits| f32::from_bits(bits));
-        let tensors = coded.quantised(value).map_err(|_| InitialiseError::Memory {
+        let tensors = coded.quantised(numbers.bits()).map_err(|_| InitialiseError::Memory {
             name: coded.codes.name.clone(),
             shape: coded.codes.shape.clone(),
         })?;
