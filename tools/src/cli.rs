@@ -511,7 +511,7 @@ pub struct Calibrate {
     /// What the greatest code stands for: the greatest size, or one that few elements exceed
     #[arg(long, value_enum, default_value = "min-max")]
     pub method: Method,
-    /// With --method percentile: how many of a hundred elements are at most of that size
+    /// With --method percentile: how many of a hundred elements are at most of that size, or with --affine within each end
     #[arg(long, value_name = "P", default_value_t = 99.9, value_parser = percentile)]
     pub percentile: f64,
     /// Zero points too: codes from the least element to the greatest, as suits what is never negative
