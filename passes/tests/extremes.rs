@@ -138,6 +138,26 @@ fn channels_of_a_convolution_share_scales() {
     assert!(error.contains("a `group_size` of 8 is less than the 9 weights of a channel"), "{error}");
 }
 
+/// Of 3 inputs in groups of 2, 4 codes are kept: the tensors just fit without the fourth.
+#[test]
+fn groups_that_are_filled_up_fit_too() {
+    let state = r#"{"type": "rnn", "hidden_size": 3, "group_size": 2, "return_sequences": false}"#;
+    let dense = |outputs: u64| format!(r#"{{"type": "dense", "output_size": {outputs}, "group_size": 2}}"#);
+    let (steps, outputs) = ((1u64 << 31) / 9 - 5, 613_000_000);
+    for (batch, input, layer, fits) in [
+        (1, "[3]".to_string(), dense(outputs), false),
+        (1, "[3]".to_string(), dense(500_000_000), true),
+        (600_000_000, "[3]".to_string(), dense(1), false),
+        (1, format!("[{steps}, 1]"), state.to_string(), false),
+    ] {
+        let source =
+            format!(r#"{{"dtype": "int8", "batch_size": {batch}, "input_shape": {input}, "layers": [{layer}]}}"#);
+        let found = network(&source);
+        assert_eq!(found.is_ok(), fits, "{source}: {found:?}");
+        assert!(fits || found.is_err_and(|error| error.contains("the groups' codes:")), "{source}");
+    }
+}
+
 #[test]
 fn a_zero_point_needs_its_scale() {
     let source = r#"{"input_zero_point": 3, "layers": [{"type": "dense", "input_size": 4, "output_size": 2}]}"#;

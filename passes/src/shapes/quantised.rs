@@ -32,7 +32,7 @@ pub(super) fn of(
     }
     let options = at.layer.quantisation;
     let group_size = options.group_size.map(|size| size.value);
-    for Product { length, channels, results } in products {
+    for Product { length, channels, results, rows } in products {
         let (count, terms) = match (channels, options.group_size) {
             (Some(channels), Some(group_size)) => {
                 let volume = length / channels.max(1);
@@ -48,9 +48,13 @@ pub(super) fn of(
             let (path, span) = (at.layer.path.clone(), at.layer.type_span);
             return Err(ShapeError::Terms { path, terms, most, span });
         }
-        let totals = at.shape.elements().max(results);
-        let all = Shape::checked(vec![count, totals.max(1)]);
+        let all = Shape::checked(vec![count, results.max(1)]);
         all.map_err(|source| at.limit("the groups' totals:", source))?;
+        // The last group is filled up.
+        for rows in rows {
+            let filled = Shape::checked(vec![rows.max(1), count, terms]);
+            filled.map_err(|source| at.limit("the groups' codes:", source))?;
+        }
     }
     let [input, inner] = [options.input, options.inner].map(|given| given.map(|given| given.coding()));
     Ok((precision, Some(Quantised { format, group_size, input, inner })))
@@ -100,6 +104,8 @@ struct Product {
     channels: Option<u64>,
     /// How many sums there are.
     results: u64,
+    /// Rows of both factors, as often as there are copies of them: of the input and of the weight.
+    rows: [u64; 2],
 }
 
 /// The products of a layer with its weights.
@@ -107,29 +113,35 @@ fn products(at: &At<'_>, kind: &ShapedKind, output: &[u64], input: &Shape) -> Ve
     let outputs = output.iter().fold(1u64, |all, &extent| all.saturating_mul(extent));
     let last = at.shape.dims().last().copied().unwrap_or(1);
     let rows = at.shape.elements().checked_div(last).unwrap_or(0);
-    let product = |length, results| Product { length, channels: None, results };
+    let product = |length, outputs: u64, results| Product { length, channels: None, results, rows: [rows, outputs] };
     match kind {
-        ShapedKind::Dense { input_size, .. } => vec![product(*input_size, outputs)],
-        ShapedKind::Conv { input, groups, window, .. } => {
+        ShapedKind::Dense { input_size, output_size, .. } => vec![product(*input_size, *output_size, outputs)],
+        ShapedKind::Conv { input, filters, groups, window, .. } => {
             let channels = input.dims()[1] / groups;
             let length = channels.saturating_mul(window.size.iter().product());
-            vec![Product { length, channels: Some(channels), results: outputs }]
+            // Its groups are not filled up.
+            vec![Product { length, channels: Some(channels), results: outputs, rows: [1, *filters] }]
         }
         ShapedKind::Swiglu { input_size, intermediate_size, .. } => {
             let inner = rows.saturating_mul(*intermediate_size);
-            vec![product(*input_size, inner), product(*intermediate_size, outputs)]
+            vec![product(*input_size, *intermediate_size, inner), product(*intermediate_size, *input_size, outputs)]
         }
         ShapedKind::Attention(options) => {
             let width = options.heads.saturating_mul(options.head_dim);
             let size = input.dims().last().copied().unwrap_or(1);
-            let mut products = vec![product(size, rows.saturating_mul(width))];
-            products.extend(options.output_projection.then(|| product(width, outputs)));
+            let mut products = vec![product(size, width, rows.saturating_mul(width))];
+            products.extend(options.output_projection.then(|| product(width, size, outputs)));
             products
         }
         ShapedKind::Recurrent(layer) => {
             let gates = layer.cell.gates().saturating_mul(layer.hidden_size);
-            let results = at.shape.dims()[0].saturating_mul(layer.steps).saturating_mul(gates);
-            vec![product(layer.input_size, results), product(layer.hidden_size, results)]
+            let rows = at.shape.dims()[0].saturating_mul(layer.steps);
+            let results = rows.saturating_mul(gates);
+            // The graph has the weight of the state at every step.
+            let all = layer.steps.saturating_mul(gates);
+            [(layer.input_size, gates), (layer.hidden_size, all)]
+                .map(|(length, outputs)| Product { length, channels: None, results, rows: [rows, outputs] })
+                .into()
         }
         _ => Vec::new(),
     }
