@@ -8,7 +8,7 @@
 use loom_ir::kernel::scalar::{Inst, ScalarFn, ScalarFnBuilder, Value};
 use loom_ir::kernel::{Access, Affine, Arg, BufferKind, Guard, Kernel, Lambda, Program};
 use loom_ir::numerics::library;
-use loom_ir::numerics::order::canonical_nan;
+use loom_ir::numerics::order;
 use loom_ir::types::DType;
 
 use crate::error::Error;
@@ -255,7 +255,7 @@ fn with_one_nan(function: &ScalarFn) -> ScalarFn {
     let mut builder = ScalarFnBuilder::new();
     let params: Vec<Value> = function.params.iter().map(|&dtype| builder.param(dtype)).collect();
     let result = builder.call(function, &params);
-    let result = builder.call(canonical_nan(), &[result]);
+    let result = builder.call(&order::single().canonical_nan, &[result]);
     builder.finish(result)
 }
 
@@ -265,11 +265,12 @@ fn inline(builder: &mut ScalarFnBuilder, function: &ScalarFn, args: &[Value]) ->
         let inst = inst.map_operands(|operand| values[operand.index()]);
         let value = match inst {
             Inst::Unary(op, a) if op.is_library() => {
-                let definition = library::definition(op).ok_or(Error::NoDefinition(op.name()))?;
+                let definition = library::definition(op, builder.type_of(a)).ok_or(Error::NoDefinition(op.name()))?;
                 inline(builder, definition, &[a])?
             }
             Inst::Binary(op, a, b) if op.is_library() => {
-                let definition = library::binary_definition(op).ok_or(Error::NoDefinition(op.name()))?;
+                let definition =
+                    library::binary_definition(op, builder.type_of(a)).ok_or(Error::NoDefinition(op.name()))?;
                 inline(builder, definition, &[a, b])?
             }
             _ => builder.inst(inst),

@@ -23,7 +23,7 @@ use crate::text::Text;
 /// LN1 defines both. So no such expression is left to it.
 fn known_integer(inst: &Inst, types: &[DType], known: &[Option<u32>]) -> Option<u32> {
     match *inst {
-        Inst::Const(dtype, bits) => return (dtype != DType::F32).then_some(bits),
+        Inst::Const(dtype, bits) => return (dtype != DType::F32).then_some(bits as u32),
         Inst::Binary(BinaryOp::Rem, _, b) if known[b.index()] == Some(0) => return Some(0),
         _ => {}
     }
@@ -82,8 +82,8 @@ impl Operation {
             }
             Operation::ToInt(DType::I32) => exact(expand::to_i32()),
             Operation::ToInt(_) => exact(expand::to_u32()),
-            Operation::Unary(op) => defined(library::definition(op), op.to_string()),
-            Operation::Binary(op) => defined(library::binary_definition(op), op.to_string()),
+            Operation::Unary(op) => defined(library::definition(op, DType::F32), op.to_string()),
+            Operation::Binary(op) => defined(library::binary_definition(op, DType::F32), op.to_string()),
             Operation::Soft(operation) => defined(operation.program(), operation.to_string()),
         }
     }
@@ -227,6 +227,7 @@ impl Operations {
                 let float = self.hidden(format!("bitcast<f32>({name}_bits)"));
                 text.line(format!("let {name} = {float}; // {value}"));
             }
+            DType::F64 | DType::I64 | DType::U64 => unreachable!("verified programs have no values of 64 bits"),
         }
     }
 
@@ -249,7 +250,7 @@ impl Operations {
             known.push(bits);
             match (*inst, bits) {
                 (_, Some(bits)) => self.constant(text, &name(value), types[value.index()], bits),
-                (Inst::Const(dtype, bits), None) => self.constant(text, &name(value), dtype, bits),
+                (Inst::Const(dtype, bits), None) => self.constant(text, &name(value), dtype, bits as u32),
                 // x/0 = x; see `known_integer`.
                 (Inst::Binary(BinaryOp::Div, a, b), None) if known[b.index()] == Some(0) => {
                     text.line(format!("let {} = {};", name(value), name(a)));
@@ -346,6 +347,7 @@ impl Operations {
             (DType::I32 | DType::U32 | DType::Bool, DType::F32) => self.hidden(format!("f32({a})")),
             (DType::Bool, DType::I32 | DType::U32) => format!("{to}({a})"),
             (DType::I32, DType::U32) | (DType::U32, DType::I32) => format!("bitcast<{to}>({a})"),
+            _ => unreachable!("verified programs have no values of 64 bits"),
         }
     }
 

@@ -6,10 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
-/// The type of a tensor's elements in the graph and in files.
+/// The type of a value.
 ///
-/// This release computes in `f32`, `i32`, `u32` and `bool`; the other storage types named by LN1 section 2 join the
-/// enum with the precision pass that can produce them.
+/// Tensors have the types of [`DType::ALL`], those of 32 bits; those of 64 bits are of scalar functions alone so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DType {
@@ -21,15 +20,45 @@ pub enum DType {
     U32,
     /// `false` or `true`; stored as the `u32` 0 or 1 in a program's buffers.
     Bool,
+    /// IEEE 754 binary64.
+    F64,
+    /// Two's complement, 64 bits, wrapping.
+    I64,
+    /// Unsigned, 64 bits, wrapping.
+    U64,
 }
 
 impl DType {
-    /// Every element type, in declaration order.
+    /// Every type of a tensor's elements, in declaration order.
     pub const ALL: [DType; 4] = [DType::F32, DType::I32, DType::U32, DType::Bool];
+
+    /// Every type of a scalar.
+    pub const SCALARS: [DType; 7] =
+        [DType::F32, DType::I32, DType::U32, DType::Bool, DType::F64, DType::I64, DType::U64];
 
     /// Bytes of one element in a program's buffers.
     pub const fn size(self) -> u64 {
-        4
+        if self.is_wide() { 8 } else { 4 }
+    }
+
+    /// Whether it has 64 bits.
+    pub const fn is_wide(self) -> bool {
+        matches!(self, DType::F64 | DType::I64 | DType::U64)
+    }
+
+    /// Whether it is a float.
+    pub const fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::F64)
+    }
+
+    /// Whether it is an integer; a bool is none.
+    pub const fn is_integer(self) -> bool {
+        matches!(self, DType::I32 | DType::U32 | DType::I64 | DType::U64)
+    }
+
+    /// Whether it is an integer with a sign.
+    pub const fn is_signed(self) -> bool {
+        matches!(self, DType::I32 | DType::I64)
     }
 
     /// The name in graph text, artifacts and messages.
@@ -39,10 +68,13 @@ impl DType {
             DType::I32 => "i32",
             DType::U32 => "u32",
             DType::Bool => "bool",
+            DType::F64 => "f64",
+            DType::I64 => "i64",
+            DType::U64 => "u64",
         }
     }
 
-    /// The type with this [`name`](Self::name).
+    /// The tensor's type with this [`name`](Self::name).
     pub fn from_name(name: &str) -> Option<DType> {
         DType::ALL.into_iter().find(|dtype| dtype.name() == name)
     }

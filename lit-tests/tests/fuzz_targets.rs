@@ -98,6 +98,11 @@ fn safetensors() {
 }
 
 #[test]
+fn index() {
+    check("index", 2000);
+}
+
+#[test]
 fn artifact() {
     check("artifact", 100);
 }
@@ -120,7 +125,9 @@ fn differential() {
 #[test]
 fn every_target_has_a_test_and_a_fuzz_target() {
     let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["config", "dialect", "graph", "safetensors", "artifact", "report", "program", "differential"]);
+    let expected =
+        ["config", "dialect", "graph", "safetensors", "index", "artifact", "report", "program", "differential"];
+    assert_eq!(names, expected);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
     assert!(names.iter().all(|name| folder.join(name).with_extension("rs").is_file()));
 }

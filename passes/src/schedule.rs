@@ -345,7 +345,7 @@ impl Scheduler<'_> {
             .into_iter()
             .zip(operands)
             .map(|(value, operand)| match (value, &self.values[operand]) {
-                (None, Known::Splat(bits)) => b.inst(Inst::Const(self.graph.ty(*operand).dtype, *bits)),
+                (None, Known::Splat(bits)) => b.inst(Inst::Const(self.graph.ty(*operand).dtype, (*bits).into())),
                 (Some(value), _) => value,
                 (None, Known::View(_)) => unreachable!("a view got its parameter above"),
             })
@@ -359,17 +359,20 @@ impl Scheduler<'_> {
         let dtype = node.ty.dtype;
         let kept: Vec<usize> = (0..shape.rank()).filter(|axis| !reduced.contains(axis)).collect();
         // The kernel's axes: those that stay, then the reduced ones.
-        let order: Vec<usize> = kept.iter().chain(reduced).copied().collect();
+        let permutation: Vec<usize> = kept.iter().chain(reduced).copied().collect();
         let mut places = vec![0; shape.rank()];
-        for (place, &axis) in order.iter().enumerate() {
+        for (place, &axis) in permutation.iter().enumerate() {
             places[axis] = place;
         }
-        let (op, to, from) = match (kind, dtype) {
-            (ReduceKind::Sum, _) => (ReduceOp::Sum(SumSpec::default()), None, None),
-            (ReduceKind::Max, DType::F32) => (ReduceOp::Max, Some(order::max_key()), Some(order::from_max_key())),
-            (ReduceKind::Min, DType::F32) => (ReduceOp::Min, Some(order::min_key()), Some(order::from_min_key())),
-            (ReduceKind::Max, _) => (ReduceOp::Max, None, None),
-            (ReduceKind::Min, _) => (ReduceOp::Min, None, None),
+        let order = order::of(dtype);
+        let (op, to, from) = match kind {
+            ReduceKind::Sum => (ReduceOp::Sum(SumSpec::default()), None, None),
+            ReduceKind::Max => {
+                (ReduceOp::Max, order.map(|order| &order.max_key), order.map(|order| &order.from_max_key))
+            }
+            ReduceKind::Min => {
+                (ReduceOp::Min, order.map(|order| &order.min_key), order.map(|order| &order.from_min_key))
+            }
         };
         let mut loads = Vec::new();
         let input = self.lambda(&[operand], &places, shape.rank(), &mut loads, |b, args| match to {
@@ -383,7 +386,7 @@ impl Scheduler<'_> {
             result: Lambda { args: vec![Arg::Reduced(0)], function },
             per_element: false,
         });
-        let axes = order.iter().map(|&axis| shape.dims()[axis]).collect();
+        let axes = permutation.iter().map(|&axis| shape.dims()[axis]).collect();
         Known::View(self.kernel(node, kind.name(), axes, loads, body))
     }
 
@@ -447,9 +450,9 @@ impl Scheduler<'_> {
     fn output(&mut self, name: &str, id: NodeId) {
         let node = self.graph.node(id);
         let dtype = node.ty.dtype;
-        let (lambda, loads) = self.elementwise(&[id], node.ty.shape.rank(), |b, args| match dtype {
-            DType::F32 => b.call(order::canonical_nan(), &[args[0]]),
-            _ => args[0],
+        let (lambda, loads) = self.elementwise(&[id], node.ty.shape.rank(), |b, args| match order::of(dtype) {
+            Some(order) => b.call(&order.canonical_nan, &[args[0]]),
+            None => args[0],
         });
         let axes = node.ty.shape.dims().to_vec();
         let buffer = self.buffer(name.to_string(), dtype, &node.ty.shape, BufferKind::Output);

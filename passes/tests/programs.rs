@@ -1,7 +1,8 @@
 //! Programs that no graph makes, but that the verifier lets through or must not.
 
 use loom_ir::eval::program::{self, Memory};
-use loom_ir::kernel::scalar::ScalarFnBuilder;
+use loom_ir::graph::{Graph, Op, TensorType};
+use loom_ir::kernel::scalar::{ScalarFnBuilder, UnaryOp};
 use loom_ir::kernel::{
     Access, Affine, Arg, Body, Buffer, BufferId, BufferKind, Gather, Kernel, Lambda, Program, Reduce, ReduceOp, Stage,
     verify,
@@ -250,4 +251,37 @@ fn operands_of_empty_products_are_in_bounds() {
         let error = verify(program).unwrap_err().to_string();
         assert!(error.contains("the coordinate 2 runs from 2 to 2 over an extent of 2"), "{error}");
     }
+}
+
+/// The IR's scalars have 64 bits too, but no device computes with them yet: whatever made such a program, it is refused.
+#[test]
+fn values_of_64_bits_are_refused() {
+    let refused = |change: fn(&mut Program)| {
+        let mut program = gather(2);
+        change(&mut program);
+        verify(program).unwrap_err().to_string()
+    };
+    for dtype in DType::SCALARS.into_iter().filter(|dtype| dtype.is_wide()) {
+        let mut program = gather(2);
+        program.buffers[1].dtype = dtype;
+        let error = verify(program).unwrap_err().to_string();
+        assert!(error.contains(&format!("`table`: no device computes in {dtype} yet")), "{error}");
+    }
+    // Inside a function, between types of 32 bits.
+    let error = refused(|program| {
+        let mut b = ScalarFnBuilder::new();
+        let x = b.param(DType::F32);
+        let wide = b.convert(DType::F64, x);
+        let root = b.unary(UnaryOp::Sqrt, wide);
+        let narrow = b.convert(DType::F32, root);
+        let Body::Gather(gather) = &mut program.kernels[0].body else { unreachable!() };
+        gather.result.function = b.finish(narrow);
+    });
+    assert!(error.contains("a function has values of 64 bits"), "{error}");
+    let mut graph = Graph::new("wide");
+    let x = graph.add_leaf(Op::Input("x".to_string()), TensorType::new(DType::F32, [2]), "");
+    let wide = graph.add(Op::Convert(DType::F64), &[x], "").unwrap();
+    graph.add_output("y", wide);
+    let error = loom_ir::graph::verify(&graph).unwrap_err().to_string();
+    assert!(error.contains("no device computes in f64 yet"), "{error}");
 }

@@ -382,7 +382,7 @@ fn tensors(program: &Program, wanted: fn(&BufferKind) -> bool) -> Vec<Vec<u32>> 
         match dtype {
             DType::F32 => (bits & 0x807f_ffff) | (121 + bits % 6) << 23,
             DType::I32 => bits as i8 as u32,
-            DType::U32 | DType::Bool => bits & 1,
+            _ => bits & 1,
         }
     };
     let buffers = program.buffers_where(wanted);

@@ -58,14 +58,14 @@ impl Gen<'_> {
             };
             let operand = |value: loom_ir::kernel::scalar::Value| (values[value.index()], dtypes[value.index()]);
             let value = match *inst {
-                Inst::Const(dtype, bits) => self.constant(dtype, bits, lanes),
+                Inst::Const(dtype, bits) => self.constant(dtype, bits as u32, lanes),
                 Inst::Unary(op, a) => {
                     let (a, dtype) = operand(a);
                     self.unary(op, dtype, a, lanes)
                 }
                 Inst::Binary(op, a, b) => {
                     let constant = match function.inst(b) {
-                        Some(&Inst::Const(_, bits)) => Some(bits),
+                        Some(&Inst::Const(_, bits)) => Some(bits as u32),
                         _ => None,
                     };
                     let ((a, dtype), (b, _)) = (operand(a), operand(b));
@@ -155,7 +155,7 @@ impl Gen<'_> {
         match dtype {
             DType::F32 => self.float_binary(op, a, b, lanes),
             DType::Bool => self.bit_binary(op, a, b),
-            DType::I32 | DType::U32 => self.integer_binary(op, dtype == DType::I32, a, b, constant, lanes),
+            _ => self.integer_binary(op, dtype == DType::I32, a, b, constant, lanes),
         }
     }
 

@@ -200,7 +200,7 @@ fn with_guards(view: &View, function: &Function, guarded: &[usize]) -> ScalarFn 
     for (value, operand) in values.iter_mut().zip(&function.operands) {
         let Operand::Place(place) = *operand else { continue };
         if let Some(number) = guarded.iter().position(|&other| other == place) {
-            let fill = builder.inst(Inst::Const(view.places[place].dtype, view.places[place].fill));
+            let fill = builder.inst(Inst::Const(view.places[place].dtype, view.places[place].fill.into()));
             *value = builder.select(holds[number], *value, fill);
         }
     }

@@ -171,6 +171,9 @@ fn element(dtype: DType) -> (&'static str, &'static str) {
         DType::I32 => ("int32_t", ""),
         DType::U32 => ("uint32_t", ""),
         DType::Bool => ("uint32_t", ", each 0 or 1"),
+        DType::F64 => ("double", ""),
+        DType::I64 => ("int64_t", ""),
+        DType::U64 => ("uint64_t", ""),
     }
 }
 

@@ -10,7 +10,7 @@ use loom_ir::types::DType;
 /// floats does that.
 pub(super) fn is_nan(function: &ScalarFn, inst: &Inst) -> Option<Value> {
     let constant = |value: Value| match function.inst(value) {
-        Some(&Inst::Const(DType::U32, bits)) => Some(bits),
+        Some(&Inst::Const(DType::U32, bits)) => Some(bits as u32),
         _ => None,
     };
     let Inst::Compare(CompareOp::Gt, magnitude, infinity) = *inst else { return None };
@@ -109,14 +109,14 @@ fn nan_follows(function: &ScalarFn, value: Value, other: Value) -> bool {
 
 fn float(function: &ScalarFn, value: Value) -> Option<f32> {
     match *function.inst(value)? {
-        Inst::Const(DType::F32, bits) => Some(f32::from_bits(bits)),
+        Inst::Const(DType::F32, bits) => Some(f32::from_bits(bits as u32)),
         _ => None,
     }
 }
 
 fn word(function: &ScalarFn, value: Value) -> Option<u32> {
     match *function.inst(value)? {
-        Inst::Const(DType::U32, bits) => Some(bits),
+        Inst::Const(DType::U32, bits) => Some(bits as u32),
         _ => None,
     }
 }
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_exponential_scales_once() {
-        let exp = library::definition(UnaryOp::Exp).unwrap();
+        let exp = library::definition(UnaryOp::Exp, DType::F32).unwrap();
         let scaled = found(exp);
         assert_eq!(scaled.len(), 1);
         let difference = exp.inst(scaled[0].1);

@@ -246,7 +246,7 @@ impl Lower {
             let ty = |value: Value| dtypes[value.index()];
             let value = match *inst {
                 Inst::Const(DType::Bool, bits) => self.truth(bits != 0),
-                Inst::Const(_, bits) => Held::Constant(bits),
+                Inst::Const(_, bits) => Held::Constant(bits as u32),
                 Inst::Unary(op, a) => self.unary(op, ty(a), get(a))?,
                 Inst::Binary(op, a, b) => match self.scaled(function, index, (values, &chosen)) {
                     Some(product) => product,

@@ -6,6 +6,7 @@
 use crate::kernel::scalar::{Inst, ScalarFn};
 use crate::kernel::{Body, Kernel, Lambda, Program};
 use crate::numerics;
+use crate::types::DType;
 
 use super::program::scratch_bytes;
 
@@ -95,15 +96,14 @@ fn operations(function: &ScalarFn) -> u64 {
     function.insts.iter().map(operations_of).sum()
 }
 
-/// Scalar operations of one instruction: of a library function those of its definition.
+/// Scalar operations of one instruction: of a library function those of its definition on `f32`, and about those on `f64`.
 pub fn operations_of(inst: &Inst) -> u64 {
-    match inst {
-        Inst::Unary(op, _) => numerics::library::definition(*op).map_or(1, |program| program.insts.len() as u64),
-        Inst::Binary(op, ..) => {
-            numerics::library::binary_definition(*op).map_or(1, |program| program.insts.len() as u64)
-        }
-        _ => 1,
-    }
+    let definition = match *inst {
+        Inst::Unary(op, _) => numerics::library::definition(op, DType::F32),
+        Inst::Binary(op, ..) => numerics::library::binary_definition(op, DType::F32),
+        _ => None,
+    };
+    definition.map_or(1, |program| program.insts.len() as u64)
 }
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::kernel::scalar::{ScalarFnBuilder, UnaryOp};
     use crate::kernel::{Access, Affine, Arg, Buffer, BufferId, BufferKind};
-    use crate::types::{DType, Shape};
+    use crate::types::Shape;
 
     fn program(extent: u64) -> Program {
         let buffer = |name: &str, shape: Shape, kind| Buffer { name: name.to_string(), dtype: DType::F32, shape, kind };

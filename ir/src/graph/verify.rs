@@ -1,6 +1,7 @@
 //! The verifier of graphs.
 //!
-//! It checks that counts are within [`crate::limits`], that leaves have legal types and constants their elements, that
+//! It checks that counts are within [`crate::limits`], that no tensor has elements of 64 bits, that leaves have legal types
+//! and constants their elements, that
 //! every other node's type is what its operation gives for its operands, that names of inputs, weights and outputs are
 //! unique, that there is an output, that cycles go through recurrences alone and that what is on them is computed slice by
 //! slice. Not checked: that every node is used.
@@ -64,6 +65,14 @@ pub enum VerifyError {
         /// Its type.
         ty: TensorType,
     },
+    /// Elements of 64 bits.
+    #[error("%{}: no device computes in {dtype} yet", node.index())]
+    Wide {
+        /// The node.
+        node: NodeId,
+        /// Its elements' type.
+        dtype: DType,
+    },
     /// Two of a name.
     #[error("the name `{0}` is used twice")]
     DuplicateName(String),
@@ -123,6 +132,9 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
             && !names.insert(name.as_str())
         {
             return Err(VerifyError::DuplicateName(name.clone()));
+        }
+        if node.ty.dtype.is_wide() {
+            return Err(VerifyError::Wide { node: id, dtype: node.ty.dtype });
         }
         let operands = graph.operands(id);
         if node.op.arity() == 0 && operands.is_empty() {

@@ -409,7 +409,7 @@ fn low_bits(operand: &Lambda, spec: IntegerSpec) -> Lambda {
     let mut b = ScalarFnBuilder::new();
     let params: Vec<Value> = operand.function.params.iter().map(|&dtype| b.param(dtype)).collect();
     let value = b.call(&operand.function, &params);
-    let unused = b.inst(Inst::Const(DType::I32, 32 - spec.bits));
+    let unused = b.inst(Inst::Const(DType::I32, u64::from(32 - spec.bits)));
     let high = b.binary(BinaryOp::Shl, value, unused);
     let result = b.binary(BinaryOp::Shr, high, unused);
     Lambda { args: operand.args.clone(), function: b.finish(result) }

@@ -1,14 +1,14 @@
 //! Scalar functions: what a fused kernel does to each element.
 //!
-//! A [`ScalarFn`] is a straight-line list of instructions in SSA form over 32-bit values. Every instruction is exact in
+//! A [`ScalarFn`] is a straight-line list of instructions in SSA form over values of 32 or 64 bits. Every instruction is exact in
 //! the sense of LN1: its result bits are defined for all operand bits (up to the payload of a NaN, which nothing
 //! observable may depend on). The instructions come in three groups:
 //!
-//! - **primitive**: IEEE add, sub, mul, comparisons, select, 32-bit integer operations, bit casts and conversions;
+//! - **primitive**: IEEE add, sub, mul, comparisons, select, integer operations, bit casts and conversions;
 //! - **exact**: div, sqrt, min, max, rounding and saturating conversion. Their result is fully specified, so a backend
 //!   may use an instruction of its device that is known to give it, or expand them with [`crate::numerics::expand`];
 //! - **library**: exp, tanh and the rest. Their *definition* is the straight-line program in
-//!   [`crate::numerics::library`]; every backend expands that same program.
+//!   [`crate::numerics::library`], for each type its own; every backend expands that same program.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -53,7 +53,7 @@ operations! {
     UnaryOp {
         /// Float: flips the sign bit. Integer: two's complement negation, wrapping.
         Neg = "neg",
-        /// Float: clears the sign bit. `i32`: wrapping absolute value.
+        /// Float: clears the sign bit. Signed integer: wrapping absolute value.
         Abs = "abs",
         /// Integer: bitwise complement. Bool: negation.
         Not = "not",
@@ -152,9 +152,9 @@ operations! {
         Or = "or",
         /// Integer or bool: bitwise exclusive or.
         Xor = "xor",
-        /// Integer: left shift by the second operand's low 5 bits.
+        /// Integer: left shift by the second operand's low 5 bits, 6 of a type of 64.
         Shl = "shl",
-        /// Integer: right shift by the second operand's low 5 bits; arithmetic for `i32`.
+        /// Integer: right shift by the second operand's low 5 bits, 6 of a type of 64; arithmetic for signed ones.
         Shr = "shr",
         /// Library: the first operand to the power of the second.
         Pow = "pow",
@@ -208,8 +208,8 @@ impl fmt::Display for Value {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Inst {
-    /// A constant, by its bits. Bool is 0 or 1.
-    Const(DType, u32),
+    /// A constant, by its bits: the low ones, the others are 0. Bool is 0 or 1.
+    Const(DType, u64),
     /// One operand.
     Unary(UnaryOp, Value),
     /// Two operands of one type.
@@ -218,11 +218,12 @@ pub enum Inst {
     Compare(CompareOp, Value, Value),
     /// `if condition { then } else { otherwise }`: condition, then, otherwise.
     Select(Value, Value, Value),
-    /// The same bits as another 32-bit type. The payload of a NaN read this way is unspecified: a function whose result
+    /// The same bits as another type of the same size. The payload of a NaN read this way is unspecified: a function whose result
     /// would depend on it isn't well defined (see [`crate::numerics`]).
     Bitcast(DType, Value),
     /// Conversion by value. Integer to float rounds to nearest even; float to integer truncates, saturates, and gives 0
-    /// for NaN; bool gives 0 or 1; to bool is `!= 0`.
+    /// for NaN; a float to a narrower one rounds to nearest even; an integer to another wraps, and a signed one extends its
+    /// sign; bool gives 0 or 1; to bool is `!= 0`.
     Convert(DType, Value),
 }
 
@@ -267,7 +268,7 @@ impl Inst {
         let error = || ScalarTypeError { inst: self.name(), operands: self.operands().map(&type_of).collect() };
         match *self {
             Inst::Const(ty, bits) => {
-                if ty == DType::Bool && bits > 1 {
+                if ty == DType::Bool && bits > 1 || !ty.is_wide() && bits > u64::from(u32::MAX) {
                     Err(error())
                 } else {
                     Ok(ty)
@@ -291,7 +292,8 @@ impl Inst {
                 }
             }
             Inst::Bitcast(ty, a) => {
-                if ty != DType::Bool && type_of(a) != DType::Bool {
+                let from = type_of(a);
+                if ty != DType::Bool && from != DType::Bool && ty.is_wide() == from.is_wide() {
                     Ok(ty)
                 } else {
                     Err(error())
@@ -318,11 +320,11 @@ impl Inst {
 /// The type that a unary operation gives for an operand type, if it takes it.
 pub fn unary_type(op: UnaryOp, ty: DType) -> Option<DType> {
     let accepted = match op {
-        UnaryOp::Neg => ty != DType::Bool && ty != DType::U32,
-        UnaryOp::Abs => matches!(ty, DType::F32 | DType::I32),
-        UnaryOp::Not => ty != DType::F32,
+        UnaryOp::Neg | UnaryOp::Abs => ty.is_float() || ty.is_signed(),
+        UnaryOp::Not => !ty.is_float(),
         UnaryOp::LeadingZeros => ty == DType::U32,
-        _ => ty == DType::F32,
+        UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::Trunc | UnaryOp::Sqrt => ty.is_float(),
+        _ => ty == DType::F32 || ty == DType::F64 && crate::numerics::library::has_f64(op),
     };
     accepted.then_some(ty)
 }
@@ -333,8 +335,8 @@ pub fn binary_accepts(op: BinaryOp, ty: DType) -> bool {
         BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Min | BinaryOp::Max => {
             ty != DType::Bool
         }
-        BinaryOp::Rem | BinaryOp::Shl | BinaryOp::Shr => matches!(ty, DType::I32 | DType::U32),
-        BinaryOp::And | BinaryOp::Or | BinaryOp::Xor => ty != DType::F32,
+        BinaryOp::Rem | BinaryOp::Shl | BinaryOp::Shr => ty.is_integer(),
+        BinaryOp::And | BinaryOp::Or | BinaryOp::Xor => !ty.is_float(),
         BinaryOp::Pow => ty == DType::F32,
     }
 }
@@ -349,7 +351,7 @@ pub struct ScalarTypeError {
     pub operands: Vec<DType>,
 }
 
-/// A straight-line function of 32-bit scalars with one result.
+/// A straight-line function of scalars with one result.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ScalarFn {
     /// Parameter types: the values `v0 ..`.
@@ -401,6 +403,13 @@ impl ScalarFn {
         Ok(types)
     }
 
+    /// Whether a value has 64 bits, of a well-typed function.
+    pub fn is_wide(&self) -> bool {
+        // A value of 64 bits is a parameter, or made of one, or of a constant or a conversion that says so.
+        let makes = |inst: &Inst| matches!(*inst, Inst::Const(ty, _) | Inst::Convert(ty, _) if ty.is_wide());
+        self.params.iter().any(|ty| ty.is_wide()) || self.insts.iter().any(makes)
+    }
+
     /// The result's type. The function must be well typed.
     pub fn result_type(&self) -> Result<DType, ScalarFnError> {
         Ok(self.types()?[self.result.index()])
@@ -438,8 +447,10 @@ impl fmt::Display for ScalarFn {
         for (index, inst) in self.insts.iter().enumerate() {
             let value = self.value_of(index);
             match *inst {
-                Inst::Const(DType::F32, bits) => write!(f, " {value} = f32 {};", FloatBits(bits))?,
+                Inst::Const(DType::F32, bits) => write!(f, " {value} = f32 {};", FloatBits(bits as u32))?,
+                Inst::Const(DType::F64, bits) => write!(f, " {value} = f64 {};", DoubleBits(bits))?,
                 Inst::Const(DType::I32, bits) => write!(f, " {value} = i32 {};", bits as i32)?,
+                Inst::Const(DType::I64, bits) => write!(f, " {value} = i64 {};", bits as i64)?,
                 Inst::Const(ty, bits) => write!(f, " {value} = {ty} {bits};")?,
                 _ => {
                     write!(f, " {value} = {}", inst.name())?;
@@ -461,6 +472,16 @@ impl fmt::Display for FloatBits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = f32::from_bits(self.0);
         if value.is_nan() { write!(f, "nan:{:08x}", self.0) } else { write!(f, "{value:?}") }
+    }
+}
+
+/// The same for an `f64`.
+pub struct DoubleBits(pub u64);
+
+impl fmt::Display for DoubleBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = f64::from_bits(self.0);
+        if value.is_nan() { write!(f, "nan:{:016x}", self.0) } else { write!(f, "{value:?}") }
     }
 }
 
@@ -546,17 +567,32 @@ impl ScalarFnBuilder {
 
     /// An `f32` constant.
     pub fn f32(&mut self, value: f32) -> Value {
-        self.inst(Inst::Const(DType::F32, value.to_bits()))
+        self.inst(Inst::Const(DType::F32, value.to_bits().into()))
     }
 
     /// A `u32` constant.
     pub fn u32(&mut self, value: u32) -> Value {
-        self.inst(Inst::Const(DType::U32, value))
+        self.inst(Inst::Const(DType::U32, value.into()))
     }
 
     /// An `i32` constant.
     pub fn i32(&mut self, value: i32) -> Value {
-        self.inst(Inst::Const(DType::I32, value as u32))
+        self.inst(Inst::Const(DType::I32, (value as u32).into()))
+    }
+
+    /// An `f64` constant.
+    pub fn f64(&mut self, value: f64) -> Value {
+        self.inst(Inst::Const(DType::F64, value.to_bits()))
+    }
+
+    /// A `u64` constant.
+    pub fn u64(&mut self, value: u64) -> Value {
+        self.inst(Inst::Const(DType::U64, value))
+    }
+
+    /// An `i64` constant.
+    pub fn i64(&mut self, value: i64) -> Value {
+        self.inst(Inst::Const(DType::I64, value as u64))
     }
 
     /// A unary operation.

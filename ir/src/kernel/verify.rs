@@ -2,11 +2,11 @@
 //!
 //! It checks, in this order, that
 //!
-//! 1. the counts are within [`crate::limits`], names are unique, shapes are legal, constants have their elements and codes
-//!    are `i32`;
+//! 1. the counts are within [`crate::limits`], names are unique, shapes are legal, constants have their elements, codes
+//!    are `i32` and no element has 64 bits;
 //! 2. every kernel's axes, loads and output fit each other, and **every element that a kernel can touch lies in its
 //!    buffer**; the output is written once an element;
-//! 3. every scalar function is well typed, its arguments exist at that point and vary only with the axes allowed there;
+//! 3. every scalar function is well typed without a value of 64 bits, its arguments exist at that point and vary only with the axes allowed there;
 //! 4. every written buffer is written by one kernel, before any kernel reads it, and no input, weight or constant is;
 //!    in a loop, what is read at an index of the loop has been written at that index or an earlier one;
 //! 5. the plan gives every temporary buffer an aligned place inside the arena, apart from all buffers alive with it, and the
@@ -135,6 +135,17 @@ pub enum VerifyErrorKind {
     /// Codes that aren't `i32`.
     #[error("the codes `{0}` are not i32")]
     Codes(String),
+    /// A buffer of elements of 64 bits.
+    #[error("buffer `{name}`: no device computes in {dtype} yet")]
+    Wide {
+        /// The buffer's name.
+        name: String,
+        /// Its type.
+        dtype: DType,
+    },
+    /// A function with values of 64 bits.
+    #[error("a function has values of 64 bits, which no device computes yet")]
+    WideFunction,
     /// A buffer that does not exist.
     #[error("there is no buffer {0}")]
     NoBuffer(BufferId),
@@ -243,6 +254,9 @@ fn check_buffers(program: &Program) -> Result<(), VerifyErrorKind> {
         let Some(elements) = buffer.shape.checked_elements() else {
             return Err(limit(ShapeLimit::Elements(buffer.shape.clone())));
         };
+        if buffer.dtype.is_wide() {
+            return Err(VerifyErrorKind::Wide { name: buffer.name.clone(), dtype: buffer.dtype });
+        }
         if matches!(buffer.kind, BufferKind::Codes(_)) && buffer.dtype != DType::I32 {
             return Err(VerifyErrorKind::Codes(buffer.name.clone()));
         }
@@ -495,6 +509,9 @@ fn check_lambda(
         }
     }
     let found = function.result_type()?;
+    if function.is_wide() {
+        return Err(VerifyErrorKind::WideFunction);
+    }
     if found == expected { Ok(()) } else { Err(VerifyErrorKind::ResultType { found, expected }) }
 }
 

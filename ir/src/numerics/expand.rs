@@ -83,7 +83,7 @@ pub fn to_u32() -> &'static ScalarFn {
 ///
 /// `keep` is asked, with the type of the first value operand, about each instruction that isn't primitive:
 /// - library operations. Their definitions' own instructions are asked about in turn;
-/// - float `div`, `sqrt`, `floor`, `ceil`, `round`, `trunc`, and conversions from float to integer, which saturate. The
+/// - `div`, `sqrt`, `floor`, `ceil`, `round`, `trunc` of `f32`, and its conversions to integers, which saturate. The
 ///   programs that stand for these hold primitive instructions and conversions of values in range, and aren't expanded
 ///   again;
 /// - `min` and `max` of any type, which become a comparison and a select.
@@ -119,19 +119,21 @@ fn append(
 fn replace(b: &mut ScalarFnBuilder, inst: Inst, keep: &dyn Fn(&Inst, DType) -> bool) -> Value {
     match inst {
         Inst::Unary(op, a) => {
-            if let Some(definition) = library::definition(op) {
-                if !keep(&inst, DType::F32) {
+            let ty = b.type_of(a);
+            if let Some(definition) = library::definition(op, ty) {
+                if !keep(&inst, ty) {
                     return append(b, definition, vec![a], keep);
                 }
             } else if let Some(program) = unary_program(op)
-                && !keep(&inst, DType::F32)
+                && ty == DType::F32
+                && !keep(&inst, ty)
             {
                 return b.call(program, &[a]);
             }
         }
         Inst::Binary(op, x, y) => {
             let ty = b.type_of(x);
-            if let Some(definition) = library::binary_definition(op)
+            if let Some(definition) = library::binary_definition(op, ty)
                 && !keep(&inst, ty)
             {
                 return append(b, definition, vec![x, y], keep);

@@ -9,7 +9,10 @@
 //! - any NaN in, some NaN out; no bit of a NaN's payload reaches another result;
 //! - subnormal arguments and results are as good as others: a power of two is applied in steps that round once;
 //! - no division: where a quotient is needed, it's formed from exact products, which also makes it better.
+//!
+//! Those rules are for `f32`. The functions of `f64` ([`double`]) may divide and take square roots, both correctly rounded.
 
+mod double;
 mod error_function;
 mod exponential;
 mod logarithm;
@@ -23,6 +26,7 @@ use std::sync::LazyLock;
 
 use crate::kernel::scalar::{BinaryOp, ScalarFn, UnaryOp};
 use crate::numerics::formats::FloatFormat;
+use crate::types::DType;
 
 static RSQRT: LazyLock<ScalarFn> = LazyLock::new(root::rsqrt);
 static EXP: LazyLock<ScalarFn> = LazyLock::new(exponential::exp);
@@ -42,8 +46,21 @@ static ROUND_F8: LazyLock<ScalarFn> = LazyLock::new(|| narrow::round(FloatFormat
 static ROUND_F4: LazyLock<ScalarFn> = LazyLock::new(|| narrow::round(FloatFormat::F4_E2M1));
 static POW: LazyLock<ScalarFn> = LazyLock::new(power::pow);
 
-/// The definition of a library operation; `None` for the others.
-pub fn definition(op: UnaryOp) -> Option<&'static ScalarFn> {
+/// The definition of a library operation on this type; `None` for the others.
+pub fn definition(op: UnaryOp, ty: DType) -> Option<&'static ScalarFn> {
+    match ty {
+        DType::F32 => definition_f32(op),
+        DType::F64 => double::definition(op),
+        _ => None,
+    }
+}
+
+/// Whether a library operation is defined on `f64`: those that layers are made of are.
+pub const fn has_f64(op: UnaryOp) -> bool {
+    double::has(op)
+}
+
+fn definition_f32(op: UnaryOp) -> Option<&'static ScalarFn> {
     Some(match op {
         UnaryOp::Rsqrt => &RSQRT,
         UnaryOp::Exp => &EXP,
@@ -65,12 +82,12 @@ pub fn definition(op: UnaryOp) -> Option<&'static ScalarFn> {
     })
 }
 
-/// The definition of a library operation of two operands; `None` for the others.
-pub fn binary_definition(op: BinaryOp) -> Option<&'static ScalarFn> {
-    Some(match op {
-        BinaryOp::Pow => &POW,
-        _ => return None,
-    })
+/// The definition of a library operation of two operands of this type; `None` for the others.
+pub fn binary_definition(op: BinaryOp, ty: DType) -> Option<&'static ScalarFn> {
+    match (op, ty) {
+        (BinaryOp::Pow, DType::F32) => Some(&POW),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,9 @@
 //! until one value is left
 //! ```
 //!
-//! [`contract`] and [`sum`] are these, slow and obvious: what executors are tested against.
+//! [`contract`] and [`sum`] are these, slow and obvious, of `f32` and of `f64`: what executors are tested against.
+
+use std::ops::{Add, Mul};
 
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +126,7 @@ impl Products {
     }
 }
 
-/// The order of a sum of `f32`.
+/// The order of a sum of floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SumSpec {
     /// Blocks of this many consecutive terms are summed on their own; their sums are a new row.
@@ -139,49 +141,64 @@ impl Default for SumSpec {
     }
 }
 
+/// A float that is summed: `f32` or `f64`, each operation rounded to it.
+pub trait Float: Copy + Add<Output = Self> + Mul<Output = Self> {
+    /// +0.
+    const ZERO: Self;
+}
+
+impl Float for f32 {
+    const ZERO: f32 = 0.0;
+}
+
+impl Float for f64 {
+    const ZERO: f64 = 0.0;
+}
+
 /// `Σ a·b` over the pairs, in the order of the spec.
-pub fn contract(pairs: impl IntoIterator<Item = (f32, f32)>, spec: ContractSpec) -> f32 {
+pub fn contract<T: Float>(pairs: impl IntoIterator<Item = (T, T)>, spec: ContractSpec) -> T {
     let Mac::Split = spec.mac;
     let mut total = None;
-    let mut chunk = 0.0f32;
+    let mut chunk = T::ZERO;
     let mut count = 0;
     for (a, b) in pairs {
         if count == spec.chunk {
             total = Some(add_chunk(total, chunk));
-            (chunk, count) = (0.0, 0);
+            (chunk, count) = (T::ZERO, 0);
         }
-        chunk += a * b;
+        chunk = chunk + a * b;
         count += 1;
     }
     add_chunk(total, chunk)
 }
 
 /// The first chunk's sum is the total itself; the others are added to it.
-fn add_chunk(total: Option<f32>, chunk: f32) -> f32 {
+fn add_chunk<T: Float>(total: Option<T>, chunk: T) -> T {
     total.map_or(chunk, |total| total + chunk)
 }
 
 /// The sum of the values in the order of the spec.
-pub fn sum(values: &[f32], spec: SumSpec) -> f32 {
-    let sums: Vec<f32> = values.chunks(spec.block as usize).map(|block| sum_block(block, spec.lanes)).collect();
+pub fn sum<T: Float>(values: &[T], spec: SumSpec) -> T {
+    let sums: Vec<T> = values.chunks(spec.block as usize).map(|block| sum_block(block, spec.lanes)).collect();
     match sums.as_slice() {
-        [] => 0.0,
+        [] => T::ZERO,
         [sum] => *sum,
         sums => self::sum(sums, spec),
     }
 }
 
 /// One block: lanes, then folds by halves.
-fn sum_block(block: &[f32], lanes: u32) -> f32 {
-    let mut sums = vec![0.0f32; lanes as usize];
+fn sum_block<T: Float>(block: &[T], lanes: u32) -> T {
+    let mut sums = vec![T::ZERO; lanes as usize];
     for (index, &value) in block.iter().enumerate() {
-        sums[index % lanes as usize] += value;
+        let lane = index % lanes as usize;
+        sums[lane] = sums[lane] + value;
     }
     let mut width = lanes as usize;
     while width > 1 {
         width /= 2;
         for lane in 0..width {
-            sums[lane] += sums[lane + width];
+            sums[lane] = sums[lane] + sums[lane + width];
         }
     }
     sums[0]
@@ -236,6 +253,25 @@ mod tests {
         }
     }
 
+    /// The same order in `f64`: of the terms widened, so few bits that no sum rounds, the sums are exact; one huge pair among
+    /// them tells where the two of it meet, by what the numbers between them lose.
+    #[test]
+    fn doubles_are_summed_in_the_same_order() {
+        for count in [1, 31, 33, 4096, 4097, 9000] {
+            let exact: Vec<f64> = (0..count).map(|k| f64::from(k % 1000 + 1)).collect();
+            assert_eq!(sum(&exact, SumSpec::default()), exact.iter().sum::<f64>(), "{count} values");
+        }
+        // Lane 0 of the first block has the huge one, the number 3.0 and then what takes it back; lane 1 the number 5.0.
+        let huge = f64::powi(2.0, 60);
+        let mut values = vec![0.0; 65];
+        (values[0], values[1], values[32], values[64]) = (huge, 5.0, 3.0, -huge);
+        assert_eq!(sum(&values, SumSpec::default()), 5.0);
+        let ones = |count: usize| std::iter::repeat_n(1.0, count);
+        // Chunks of 256: what follows the huge product in its chunk is lost, what comes in the next is not.
+        let a: Vec<f64> = [huge].into_iter().chain(ones(254)).chain([-huge]).chain(ones(10)).collect();
+        assert_eq!(contract(a.iter().map(|&a| (a, 1.0)), ContractSpec::default()), 10.0);
+    }
+
     #[test]
     fn block_sums_are_summed_by_the_same_rule() {
         // Three levels from 65 values on, as 4096^2 + 1 has in the real specification.
@@ -254,11 +290,13 @@ mod tests {
     #[test]
     fn a_sum_begins_with_plus_zero() {
         for count in [0, 1, 32, 33, 4097] {
-            let got = sum(&vec![-0.0; count], SumSpec::default());
+            let got = sum(&vec![-0.0f32; count], SumSpec::default());
             assert_eq!(got.to_bits(), 0, "{count} values -0.0");
         }
-        assert_eq!(contract([(-0.0, 1.0)], ContractSpec::default()).to_bits(), 0);
-        assert_eq!(contract([], ContractSpec::default()).to_bits(), 0);
+        assert_eq!(contract([(-0.0f32, 1.0)], ContractSpec::default()).to_bits(), 0);
+        assert_eq!(contract::<f32>([], ContractSpec::default()).to_bits(), 0);
+        assert_eq!(contract([(-0.0, 1.0)], ContractSpec::default()), 0.0f64);
+        assert_eq!(sum::<f64>(&[], SumSpec::default()).to_bits(), 0);
     }
 
     #[test]
@@ -298,6 +336,13 @@ mod tests {
         // (1 + 2^-12)^2 = 1 + 2^-11 + 2^-24: the last term is lost in the product, so that nothing is left.
         let a = 1.0 + 1.0 / 4096.0;
         let got = contract([(1.0 + 1.0 / 2048.0, -1.0), (a, a)], ContractSpec::default());
+        assert_eq!(f32::to_bits(got), 0);
+        // In f64 it is not lost; there (1 + 2^-27)^2 loses its 2^-54.
+        let a = 1.0 + 1.0 / 4096.0;
+        let got = contract([(1.0 + 1.0 / 2048.0, -1.0), (a, a)], ContractSpec::default());
+        assert_eq!(got, f64::powi(2.0, -24));
+        let a = 1.0 + f64::powi(2.0, -27);
+        let got = contract([(1.0 + f64::powi(2.0, -26), -1.0), (a, a)], ContractSpec::default());
         assert_eq!(got.to_bits(), 0);
     }
 

@@ -56,7 +56,7 @@ impl fmt::Display for Operation {
 }
 
 /// The operation of an instruction whose last operand is of type `ty`; `None` for one that only moves bits (a constant,
-/// a choice, a bit cast) or has no float.
+/// a choice, a bit cast) or has no float. Not for `f64`.
 pub fn operation(inst: &Inst, ty: DType) -> Option<Operation> {
     match *inst {
         Inst::Unary(op, _) if ty == DType::F32 => Some(Operation::Unary(op)),
@@ -200,7 +200,7 @@ impl Operation {
             Operation::Unary(UnaryOp::Round) => round(),
             Operation::Unary(UnaryOp::Trunc) => trunc(),
             Operation::Unary(UnaryOp::Sqrt) => sqrt(),
-            Operation::Unary(op) => return library::definition(op),
+            Operation::Unary(op) => return library::definition(op, DType::F32),
             Operation::Binary(BinaryOp::Add) => add(),
             Operation::Binary(BinaryOp::Sub) => sub(),
             Operation::Binary(BinaryOp::Mul) => mul(),
@@ -219,8 +219,8 @@ impl Operation {
             Operation::From(DType::I32) => from_i32(),
             Operation::From(DType::U32) => from_u32(),
             Operation::From(DType::Bool) => from_bool(),
-            Operation::Binary(op) => return library::binary_definition(op),
-            Operation::To(DType::F32) | Operation::From(DType::F32) => return None,
+            Operation::Binary(op) => return library::binary_definition(op, DType::F32),
+            Operation::To(_) | Operation::From(_) => return None,
         })
     }
 }

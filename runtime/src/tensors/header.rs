@@ -84,6 +84,9 @@ impl FileDType {
             DType::I32 => FileDType { name: "I32", bits: 32 },
             DType::U32 => FileDType { name: "U32", bits: 32 },
             DType::Bool => FileDType { name: "BOOL", bits: 8 },
+            DType::F64 => FileDType { name: "F64", bits: 64 },
+            DType::I64 => FileDType { name: "I64", bits: 64 },
+            DType::U64 => FileDType { name: "U64", bits: 64 },
         }
     }
 

@@ -67,7 +67,6 @@ pub fn shards(path: &Path) -> Vec<PathBuf> {
 /// The files of an index, in the order of their names, each with its tensors.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<String>>, TensorError> {
     let open = |source| TensorError::Open { path: path.to_path_buf(), source };
-    let wrong = |reason: String| TensorError::Index { path: path.to_path_buf(), reason };
     let file = File::open(path).map_err(open)?;
     if !file.metadata().map_err(open)?.is_file() {
         return Err(TensorError::NotAFile { path: path.to_path_buf() });
@@ -76,9 +75,17 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<String>>, TensorE
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(open)?;
     if bytes.len() as u64 > most {
-        return Err(wrong(format!("more than {most} bytes")));
+        let reason = format!("more than {most} bytes");
+        return Err(TensorError::Index { path: path.to_path_buf(), reason });
     }
-    let index: Index = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+    parse(path, &bytes)
+}
+
+/// The same from an index's bytes; `path` is what errors call it. That the files are there, and hold the tensors, is not
+/// known then.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Vec<String>>, TensorError> {
+    let wrong = |reason: String| TensorError::Index { path: path.to_path_buf(), reason };
+    let index: Index = serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (tensor, file) in index.weight_map.0 {
         let inside = !file.is_empty() && Path::new(&file).components().all(|part| matches!(part, Component::Normal(_)));

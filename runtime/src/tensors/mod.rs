@@ -25,7 +25,7 @@ mod write;
 pub use error::TensorError;
 pub use file::TensorFile;
 pub use header::{FileDType, TensorInfo};
-pub use index::{is_index, shards};
+pub use index::{is_index, parse as parse_index, shards};
 pub use mmap::FileBytes;
 pub(crate) use stored::{StoredBits, StoredScales, widen};
 pub use write::{Entry, Part, container, remove_partial_files, stream, write_atomically, write_tensors};

@@ -125,8 +125,8 @@ fn windows_over_images() {
         let z = net.output(&axes[..4]);
         let coords: Vec<(i64, &[i64])> = coords.iter().map(|(offset, list)| (*offset, list.as_slice())).collect();
         let loads = vec![net.padded(x, &coords, 0xff80_0000)];
-        let input = Lambda { args: vec![Arg::Load(0)], function: order::max_key().clone() };
-        let result = Lambda { args: vec![Arg::Reduced(0)], function: order::from_max_key().clone() };
+        let input = Lambda { args: vec![Arg::Load(0)], function: order::single().max_key.clone() };
+        let result = Lambda { args: vec![Arg::Reduced(0)], function: order::single().from_max_key.clone() };
         let stages = vec![Stage { input, op: ReduceOp::Max }];
         let body = Body::Reduce(Reduce { reduced: 2, stages, result, per_element: false });
         net.kernel(&axes, loads, body, Access::identity(z, Shape::new(&axes[..4]), 6));
@@ -155,10 +155,10 @@ pub fn softmax(net: &mut Net, rows: u64, n: u64, along: bool) {
     let x = net.input(&shape);
     let y = net.output(&shape);
     let loads = vec![net.access(x, &coords)];
-    let key = Lambda { args: vec![Arg::Load(0)], function: order::max_key().clone() };
+    let key = Lambda { args: vec![Arg::Load(0)], function: order::single().max_key.clone() };
     let with_max = |b: &mut ScalarFnBuilder| {
-        let (value, key) = (b.param(DType::F32), b.param(order::from_max_key().params[0]));
-        let most = b.call(order::from_max_key(), &[key]);
+        let (value, key) = (b.param(DType::F32), b.param(order::single().from_max_key.params[0]));
+        let most = b.call(&order::single().from_max_key, &[key]);
         let difference = b.sub(value, most);
         b.unary(UnaryOp::Exp, difference)
     };
@@ -166,8 +166,9 @@ pub fn softmax(net: &mut Net, rows: u64, n: u64, along: bool) {
     let exp = with_max(&mut b);
     let exp = Lambda { args: vec![Arg::Load(0), Arg::Reduced(0)], function: b.finish(exp) };
     let mut b = ScalarFnBuilder::new();
-    let (value, key_param, sum) = (b.param(DType::F32), b.param(order::from_max_key().params[0]), b.param(DType::F32));
-    let most = b.call(order::from_max_key(), &[key_param]);
+    let (value, key_param, sum) =
+        (b.param(DType::F32), b.param(order::single().from_max_key.params[0]), b.param(DType::F32));
+    let most = b.call(&order::single().from_max_key, &[key_param]);
     let difference = b.sub(value, most);
     let e = b.unary(UnaryOp::Exp, difference);
     let quotient = b.div(e, sum);

@@ -148,8 +148,8 @@ impl Random {
             DType::F32 if special => SPECIAL[self.below(16) as usize],
             // Exponents from 2^-6 to 2^5.
             DType::F32 => (bits & 0x807f_ffff) | (121 + self.below(11)) << 23,
-            DType::I32 | DType::U32 if special => [0, 1, u32::MAX, 0x8000_0000, 0x7fff_ffff][self.below(5) as usize],
-            DType::I32 | DType::U32 => bits,
+            _ if special => [0, 1, u32::MAX, 0x8000_0000, 0x7fff_ffff][self.below(5) as usize],
+            _ => bits,
         }
     }
 }

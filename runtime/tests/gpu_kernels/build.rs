@@ -145,7 +145,6 @@ pub fn elements(dtype: DType, count: u64, data: Data, seed: u64) -> Vec<u32> {
             match dtype {
                 DType::Bool => bits & 1,
                 DType::I32 | DType::U32 if rare => [0, 1, u32::MAX, 1 << 31, i32::MAX as u32][bits as usize % 5],
-                DType::I32 | DType::U32 => bits,
                 DType::F32 => {
                     let plain = (bits & 0x807f_ffff) | ((120 + bits % 10) << 23);
                     match data {
@@ -154,6 +153,7 @@ pub fn elements(dtype: DType, count: u64, data: Data, seed: u64) -> Vec<u32> {
                         _ => plain,
                     }
                 }
+                _ => bits,
             }
         })
         .collect()

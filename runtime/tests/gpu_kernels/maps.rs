@@ -112,7 +112,7 @@ fn constants_keep_their_bits() {
         for bits in operands(dtype) {
             let output = build.output(dtype, &[]);
             let output = build.identity(output, 0);
-            let body = Body::Map(lambda(&[], |f, _| f.inst(Inst::Const(dtype, bits))));
+            let body = Body::Map(lambda(&[], |f, _| f.inst(Inst::Const(dtype, bits.into()))));
             build.kernel(&[], vec![], body, output);
         }
     }

@@ -6,6 +6,7 @@
 //! | [`dialect`] | a config or a bundle of Loom 0.0.8 | no panic; mistakes point into the text; what is translated is a network, with its weights |
 //! | [`graph`] | a graph's text | no panic; text and graph round-trip; what compiles gives the same bits |
 //! | [`safetensors`] | a safetensors file | no panic; every tensor can be taken and written again |
+//! | [`index`] | an index of several safetensors files | no panic; the files lie below its folder, each tensor in one of them |
 //! | [`artifact`] | a `.loom` file | no panic; what loads runs and gives the same bits |
 //! | [`report`] | a report of a difference | no panic; what loads is written again, explained and run |
 //! | [`program`] | choices | programs of random graphs, with numbers changed: what the verifier lets through stays in its buffers |
@@ -24,6 +25,7 @@ pub mod config;
 pub mod dialect;
 pub mod differential;
 pub mod graph;
+pub mod index;
 pub mod program;
 pub mod report;
 pub mod run;
@@ -33,11 +35,12 @@ pub mod safetensors;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("config", config::run),
     ("dialect", dialect::run),
     ("graph", graph::run),
     ("safetensors", safetensors::run),
+    ("index", index::run),
     ("artifact", artifact::run),
     ("report", report::run),
     ("program", program::run),

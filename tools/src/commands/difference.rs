@@ -70,7 +70,7 @@ pub fn value(dtype: DType, bits: u32) -> String {
     match dtype {
         DType::F32 => format!("{bits:08x} ({:e})", f32::from_bits(bits)),
         DType::I32 => format!("{bits:08x} ({})", bits as i32),
-        DType::U32 | DType::Bool => format!("{bits:08x} ({bits})"),
+        _ => format!("{bits:08x} ({bits})"),
     }
 }
 

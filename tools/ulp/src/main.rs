@@ -1,5 +1,6 @@
 //! Measures Loom's scalar library against correctly rounded references.
 
+mod double;
 mod expansions;
 mod measure;
 mod power;
@@ -15,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use loom_ir::kernel::scalar::{BinaryOp, Inst, ScalarFn, UnaryOp};
 use loom_ir::numerics::expand;
 use loom_ir::numerics::library::{binary_definition, definition};
+use loom_ir::types::DType;
 
 use crate::expansions::Disagreements;
 use crate::measure::Report;
@@ -44,6 +46,9 @@ struct Arguments {
     /// on all 2^32 arguments, those of two on N million pairs each.
     #[arg(long, value_name = "N")]
     soft: Option<u64>,
+    /// Measure the functions of f64 instead, each on N million arguments.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    double: Option<u64>,
     /// Print each function's program instead of measuring it.
     #[arg(long)]
     print: bool,
@@ -51,9 +56,15 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
-    let all: Vec<Operation> = (UnaryOp::ALL.iter().filter_map(|&op| Some(Operation::Unary(op, definition(op)?))))
-        .chain(BinaryOp::ALL.iter().filter_map(|&op| Some(Operation::Binary(op, binary_definition(op)?))))
-        .collect();
+    if let Some(millions) = arguments.double {
+        measure_double(&arguments, millions);
+        return;
+    }
+    let all: Vec<Operation> = (UnaryOp::ALL
+        .iter()
+        .filter_map(|&op| Some(Operation::Unary(op, definition(op, DType::F32)?))))
+    .chain(BinaryOp::ALL.iter().filter_map(|&op| Some(Operation::Binary(op, binary_definition(op, DType::F32)?))))
+    .collect();
     let mut operations = Vec::new();
     for name in &arguments.functions {
         match all.iter().find(|operation| operation.name() == name) {
@@ -104,6 +115,39 @@ fn main() {
                 print_report(name, program, &report, |[x, y]| format!("{x:e}, {y:e}"))
             }
         };
+    }
+    if !good {
+        std::process::exit(1);
+    }
+}
+
+/// Measures the functions of `f64`; exits with 1 where one does not keep its promise.
+fn measure_double(arguments: &Arguments, millions: u64) {
+    let all: Vec<_> = UnaryOp::ALL.iter().filter_map(|&op| Some((op, definition(op, DType::F64)?))).collect();
+    if let Some(name) = arguments.functions.iter().find(|name| !all.iter().any(|(op, _)| op.name() == *name)) {
+        eprintln!("error: the library has no function `{name}` of f64");
+        std::process::exit(2);
+    }
+    println!("| function | steps off | at | not correctly rounded | instructions | constants |");
+    println!("|---|---|---|---|---|---|");
+    let mut good = true;
+    for (op, program) in all {
+        let name = op.name();
+        if !arguments.functions.is_empty() && !arguments.functions.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let count = millions * 1_000_000;
+        let report =
+            with_progress(name, count, |progress| double::measure(op, program, count, arguments.threads, progress));
+        let (instructions, constants) = size(program);
+        let share = 100.0 * report.wrong as f64 / report.tried as f64;
+        let (steps, at) = (report.steps, report.steps_at);
+        println!("| {name} | {steps} | {at:e} | {share:.3} % | {instructions} | {constants} |");
+        if report.broken > 0 {
+            let at = report.broken_at;
+            println!("{name}: {} results are wrong in kind or sign, such as at {at:e}", report.broken);
+        }
+        good &= report.broken == 0 && report.steps <= double::limit(op);
     }
     if !good {
         std::process::exit(1);

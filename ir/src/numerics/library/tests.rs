@@ -8,7 +8,7 @@ fn ops() -> impl Iterator<Item = UnaryOp> {
 }
 
 fn call(op: UnaryOp, x: f32) -> f32 {
-    let definition = definition(op).expect("a library operation");
+    let definition = definition(op, DType::F32).expect("a library operation");
     f32::from_bits(evaluate(definition, &[x.to_bits()], &mut Vec::new()))
 }
 
@@ -228,8 +228,8 @@ fn nan_gives_nan_whatever_its_payload() {
 
 #[test]
 fn definitions_are_primitive_programs() {
-    let unary = UnaryOp::ALL.iter().map(|&op| (op.name(), op.is_library(), 1, definition(op)));
-    let binary = BinaryOp::ALL.iter().map(|&op| (op.name(), op.is_library(), 2, binary_definition(op)));
+    let unary = UnaryOp::ALL.iter().map(|&op| (op.name(), op.is_library(), 1, definition(op, DType::F32)));
+    let binary = BinaryOp::ALL.iter().map(|&op| (op.name(), op.is_library(), 2, binary_definition(op, DType::F32)));
     for (name, is_library, arity, function) in unary.chain(binary) {
         let Some(function) = function else {
             assert!(!is_library, "{name} has no definition");

@@ -191,7 +191,7 @@ fn pinned(dtype: DType, count: u64, seed: u32, round: Round, terms: u64) -> Vec<
     match dtype {
         DType::F32 => (0..count).map(|_| float()).collect(),
         DType::Bool => (0..count).map(|_| random.word() >> 31).collect(),
-        DType::I32 | DType::U32 => (0..count).map(|_| random.word()).collect(),
+        _ => (0..count).map(|_| random.word()).collect(),
     }
 }
 

@@ -150,7 +150,7 @@ fn wide() -> Vec<u32> {
 /// Where the programs of functions of one float change from one case to the next: the constants that they compare with, and the
 /// values beside them, of either sign.
 pub(crate) fn boundaries() -> BTreeSet<u32> {
-    let programs = UnaryOp::ALL.iter().filter_map(|&op| library::definition(op));
+    let programs = UnaryOp::ALL.iter().filter_map(|&op| library::definition(op, DType::F32));
     let exact = [expand::floor(), expand::ceil(), expand::round(), expand::trunc(), expand::to_i32(), expand::to_u32()];
     programs
         .chain(exact)
@@ -164,7 +164,7 @@ pub(crate) fn boundaries() -> BTreeSet<u32> {
 fn compared(program: &ScalarFn) -> impl Iterator<Item = u32> + '_ {
     let compares = program.insts.iter().filter(|inst| matches!(inst, Inst::Compare(..)));
     compares.flat_map(Inst::operands).filter_map(|operand| match program.inst(operand) {
-        Some(&Inst::Const(DType::F32 | DType::U32, bits)) => Some(bits),
+        Some(&Inst::Const(DType::F32 | DType::U32, bits)) => Some(bits as u32),
         _ => None,
     })
 }

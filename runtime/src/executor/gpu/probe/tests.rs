@@ -39,7 +39,7 @@ impl Step<'_> {
     fn exact(&self) -> u32 {
         let of = |value: Value| self.types[value.index()];
         match self.inst {
-            Inst::Const(_, bits) => bits,
+            Inst::Const(_, bits) => bits as u32,
             Inst::Unary(op, a) => scalar::unary(op, of(a), self.bits(a)),
             Inst::Binary(op, a, b) => scalar::binary(op, of(a), self.bits(a), self.bits(b)),
             Inst::Compare(op, a, b) => u32::from(scalar::compare(op, of(a), self.bits(a), self.bits(b))),
@@ -121,7 +121,7 @@ fn of_row(function: &ScalarFn, row: u32) -> ScalarFn {
     for inst in &function.insts {
         let asked = |condition: Value| match function.inst(condition)? {
             &Inst::Compare(CompareOp::Eq, Value(0), number) => match function.inst(number)? {
-                Inst::Const(_, number) => Some(*number == row),
+                Inst::Const(_, number) => Some(*number == u64::from(row)),
                 _ => None,
             },
             _ => None,
