@@ -6,7 +6,7 @@
 
 The networks: `mlp`, 784-512-512-10 with one sample, from a compiled `.loom` and from its config with weights beside it;
 `large`, three layers of 4096 by 4096 (201 MB of weights), from a `.loom`; `encoder`, examples/encoder, whose code takes
-longest. Programs run in turns, so that other work on the machine meets all of them. Several LOOMC are compared: the last
+longest; `mnist`, examples/mnist with its 500 digits. Programs run in turns, so that other work on the machine meets all of them. Several LOOMC are compared: the last
 columns are ratios to the first one's medians.
 
 A process is started by a small one of its own: the peak memory that the system tells of a process is at least that of the
@@ -68,10 +68,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--threads", help="threads of the device cpu")
+    parser.add_argument("--device", help="the device; each case then runs once before, which fills a GPU's caches")
     parser.add_argument("programs", nargs="*", default=[os.path.join(ROOT, "target/release/loomc")], metavar="LOOMC")
     args = parser.parse_args()
     programs = [os.path.abspath(program) for program in args.programs]
     more = ["--threads", args.threads] if args.threads else []
+    more += ["--device", args.device] if args.device else []
 
     with tempfile.TemporaryDirectory() as folder:
         path = lambda name: os.path.join(folder, name)
@@ -83,14 +85,21 @@ def main():
         compile_encoder = [programs[0], "compile", encoder, "--target", "cpu", "-o", path("encoder.loom")]
         subprocess.run(compile_encoder, check=True)
         weights_of(path("mlp.loom"), path("mlp.safetensors"))
+        mnist = ["net.json", "--weights", "weights.safetensors", "--input", "digits.safetensors"]
+        folder_of = os.path.join(ROOT, "examples/mnist")
+        digits = [part if part.startswith("--") else os.path.join(folder_of, part) for part in mnist]
         cases = {
             "only the version": ["--version"],
+            "mnist": ["run", *digits, "--digest", *more],
             "mlp.loom": ["run", path("mlp.loom"), "--digest", *more],
             "mlp.json": ["run", path("mlp.json"), "--weights", path("mlp.safetensors"), "--digest", *more],
             "encoder.loom": ["run", path("encoder.loom"), "--digest", *more],
             "large.loom": ["run", path("large.loom"), "--digest", *more],
         }
         found = {(name, program): [] for name in cases for program in programs}
+        if args.device:
+            for name, program in found:
+                start([program, *cases[name]])
         for _ in range(args.rounds):
             for name, program in found:
                 found[name, program].append(start([program, *cases[name]]))
