@@ -733,6 +733,30 @@ fn an_output_does_not_replace_a_shard() {
     folder.loomc(&["convert", "m.index.json", "c", "--dtype", "bf16"]).fine();
 }
 
+#[test]
+fn wrong_indices_are_told() {
+    let folder = Folder::new();
+    zeros(&folder.path("a"), "a", 2);
+    for (map, expected) in [
+        (r#"{"a": "a", "b": "a"}"#, "`b` is not in `a`"),
+        (r#"{"a": "b"}"#, "b: can't be read"),
+        (r#"{"a": "../a"}"#, "the files of an index lie in its folder"),
+        (r#"{"a": "a", "a": "a"}"#, "not an index of safetensors files: `a` stands twice"),
+        ("[]", "not an index of safetensors files"),
+    ] {
+        folder.write("m.index.json", format!(r#"{{"weight_map": {map}}}"#));
+        for command in [
+            &["run", "net.json", "--weights", "m.index.json"][..],
+            &["inspect", "m.index.json"],
+            &["convert", "m.index.json", "c", "--dtype", "bf16"],
+        ] {
+            let error = folder.loomc(command).refused(2);
+            assert!(error.contains(expected), "{command:?} of {map}: {error}");
+        }
+    }
+    assert_eq!(folder.names(), ["a", "m.index.json", "net.json"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_process_that_is_told_to_end_leaves_nothing_half_written() {
