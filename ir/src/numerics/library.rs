@@ -10,7 +10,7 @@
 //! - subnormal arguments and results are as good as others: a power of two is applied in steps that round once;
 //! - no division: where a quotient is needed, it's formed from exact products, which also makes it better.
 //!
-//! Those rules are for `f32`. The functions of `f64` ([`double`]) may divide and take square roots, both correctly rounded.
+//! Those rules are for `f32`. The functions of `f64` (in `double`) may divide and take square roots, both correctly rounded.
 
 mod double;
 mod error_function;
