@@ -674,6 +674,14 @@ mod tests {
         assert!(matches!(f.types(), Err(ScalarFnError::Type { .. })));
         let g = ScalarFn { params: vec![], insts: vec![Inst::Unary(UnaryOp::Neg, Value(0))], result: Value(0) };
         assert!(matches!(g.types(), Err(ScalarFnError::Forward { .. })));
+        // A constant has no bits beyond its type's, and a bit cast keeps the size.
+        let one = |params: Vec<DType>, inst| ScalarFn { result: Value(params.len() as u32), params, insts: vec![inst] };
+        for dtype in DType::SCALARS {
+            let constant = one(vec![], Inst::Const(dtype, 1 << 32)).types();
+            assert_eq!(constant.is_ok(), dtype.is_wide(), "{dtype}");
+            let cast = one(vec![DType::F64], Inst::Bitcast(dtype, Value(0))).types();
+            assert_eq!(cast.is_ok(), dtype.is_wide(), "{dtype}");
+        }
     }
 
     #[test]

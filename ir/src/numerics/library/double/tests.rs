@@ -109,7 +109,7 @@ fn results_are_next_to_the_correctly_rounded_ones() {
     }
 }
 
-/// Of sigmoid against its own formula in twice the digits, at some arguments (by mpmath 1.3 with 50 digits, rounded).
+/// Of sigmoid against its own formula in many digits, at some arguments (by mpmath 1.3 with 60 of them, rounded).
 #[test]
 fn sigmoid_is_that_of_many_digits() {
     for (x, want) in SIGMOIDS {
